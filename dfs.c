@@ -1,0 +1,8171 @@
+/* dfs: a distributed file store in one C file and one static binary.
+ *
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/time.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vendor/json.h"
+#include "vendor/sha256.h"
+
+#ifdef NDEBUG
+#error "assertions stay on: do not define NDEBUG"
+#endif
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
+/* ======== 1. Limits ======== */
+/* Every cap, default and size has its name here, with its unit last; the error table; assertions between limits.
+ * Whatever a peer or a file declares is held against one of these before anything is allocated or waited for. */
+
+#define DFS_VERSION "0.1.0"
+#define PROTOCOL_NAME "dfs/1"
+#define FORMAT_VERSION 1
+
+#define KIB ((uint64_t)1024)
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+
+enum {
+    MASTER_PORT = 3370,
+    NODE_PORT = 3371,
+
+    LINE_MAX_BYTES = 16384,      /* one line of the protocol or of a record, with its newline */
+    LINE_STRANGER_BYTES = 1024,  /* the same before the peer has proved that it holds the key */
+    INPUT_BYTES = 2 * LINE_MAX_BYTES,
+    WORDS_MAX = 16,              /* words in one request or record line, but for lists of chunks */
+    NAME_MAX_BYTES = 255,
+    PATH_MAX_BYTES = 4096,
+    ADDRESS_MAX_BYTES = 300,     /* HOST:PORT */
+    LABEL_MAX_BYTES = 63,        /* a node's name */
+    DETAIL_BYTES = 1024,         /* the text of one error */
+    KEY_BYTES = 32,          /* the cluster's secret */
+    KEY_FILE_MAX_BYTES = 4096,
+    MAC_HEX = 32,                /* a line's MAC: 128 bits in hexadecimal */
+    NONCE_BYTES = 16,
+
+    NODES_MAX = 128,             /* nodes that one cluster can have; a chunk's holders are a bit set of this size */
+    ROSTER_MAX = 7,              /* default of --roster */
+    ROSTER_LIMIT = 32,           /* highest --roster */
+    REIGNS_MAX = 64,             /* reigns remembered, to tell whether a node's history is a part of ours */
+    REQUESTS_MAX = 4096,         /* request ids remembered, so that a repeated request is answered, not done twice */
+    CONNECTIONS_MAX = 1024,      /* open connections of one server */
+    CHUNKS_PER_LINE = 100,       /* in a CHUNKS line of a record */
+
+    BUFFERS_MAX = 48,            /* chunk buffers of one process, all together */
+    COPY_BATCH_CHUNKS = 256,     /* chunks in one order to fetch */
+    COPY_WORKERS = 2,            /* orders to fetch under way for one node */
+    COPY_SOURCE_MAX = 4,         /* orders that one node serves as a source */
+    UPLOAD_WORKERS = 4,
+    DOWNLOAD_WORKERS = 4,
+    REPORT_BATCH = 4096,         /* stored chunks in one report of a node */
+    BENCH_CLIENTS_MAX = 256,
+
+    THREAD_STACK_BYTES = 256 * 1024,
+
+    STRANGER_TIMEOUT_MS = 5000,  /* for the whole handshake */
+    LINE_TIMEOUT_MS = 20000,     /* from the first byte of a line or body to its last, without any progress */
+    IDLE_TIMEOUT_MS = 3600000,   /* a connection on which nothing is asked */
+    DIAL_TIMEOUT_MS = 3000,
+    CALL_TIMEOUT_MS = 20000,     /* for the reply to a request, unless said otherwise */
+    FETCH_TIMEOUT_MS = 120000,   /* for an order to fetch, which moves up to COPY_BATCH_BYTES */
+    COMMIT_TIMEOUT_MS = 15000,   /* for an upload's chunks to be on enough disks, and for the roster to answer */
+    RETRY_TOTAL_MS = 12000,      /* how long a client goes on asking while a master restarts */
+    RETRY_PAUSE_MS = 100,
+    RECONNECT_GRACE_MS = 200,    /* a node whose connection closed is dead unless it is back within this time */
+    PING_MS = 1000,              /* default of --ping */
+    DEAD_AFTER_MS = 3000,        /* default of --dead-after */
+    WATCH_MS = 20,               /* how often the master looks after its nodes */
+    BUFFERS_IDLE_MS = 5000,      /* chunk buffers not used for so long go back to the system */
+};
+
+#define CHUNK_MAX_BYTES (4 * MIB)             /* default and highest --chunk-size */
+#define CHUNK_MIN_BYTES (4 * KIB)             /* lowest --chunk-size */
+#define SMALL_CHUNK_BYTES (64 * KIB)          /* up to here a chunk is written under the store's lock */
+#define BODY_MAX_BYTES (48 * MIB)             /* a request or reply of many lines */
+#define PAYLOAD_MAX_BYTES (64 * MIB)          /* one entry of the log */
+#define BATCH_MAX_BYTES (1 * MIB)             /* records sent to a node at once, unless one is larger */
+#define SNAPSHOT_PART_BYTES (1 * MIB)
+#define HISTORY_MAX_BYTES (16 * MIB)          /* records a master keeps, to send a returning node the difference */
+#define COPY_BATCH_BYTES (8 * MIB)
+#define FILE_MAX_CHUNKS ((uint32_t)300000)    /* so that a list of chunks fits into one body */
+#define SEGMENT_MAX_BYTES (64 * MIB)          /* default of --segment-size */
+#define SEGMENT_LIMIT_BYTES (1 * GIB)
+#define SEGMENTS_MAX ((uint32_t)(36 * 36 * 36 * 36))
+#define RESERVE_BYTES (256 * MIB)             /* left free for metadata, or 5 % of a smaller disk */
+
+_Static_assert(PATH_MAX_BYTES * 3 + 1024 < LINE_MAX_BYTES, "an escaped path and its verb fit into one line");
+_Static_assert(CHUNKS_PER_LINE * 80 < LINE_MAX_BYTES, "a line of chunks fits into one line");
+_Static_assert(FILE_MAX_CHUNKS * 150ULL < BODY_MAX_BYTES, "a list of chunks with some holders fits into one body");
+_Static_assert(BODY_MAX_BYTES < PAYLOAD_MAX_BYTES, "whatever came in one body can be stored as one entry");
+_Static_assert(REQUESTS_MAX < UINT16_MAX, "request slots are 16 bit");
+
+/* The error table. The numbers are exit codes; the words go over the wire. */
+enum status {
+    DONE,
+    NO_SERVER,
+    NOT_FOUND,
+    EXISTS,
+    UNAVAILABLE,
+    INTERNAL,
+    BAD_REQUEST,
+    DENIED,
+    NOT_EMPTY,
+    WRONG_KIND,
+    NO_SPACE,
+    DAMAGED,
+    UNKNOWN,
+    READ_ONLY,
+    FENCED,
+    STATUS_COUNT,
+    USAGE_ERROR = 64
+};
+
+static const struct status_row {
+    const char *word;
+    int http;
+    const char *text;
+} status_table[STATUS_COUNT] = {
+    [DONE] = {"ok", 200, "done"},
+    [NO_SERVER] = {"noserver", 503, "no server available"},
+    [NOT_FOUND] = {"notfound", 404, "does not exist"},
+    [EXISTS] = {"exists", 409, "already exists"},
+    [UNAVAILABLE] = {"unavailable", 503, "file unavailable: no live node holds it"},
+    [INTERNAL] = {"internal", 500, "internal error"},
+    [BAD_REQUEST] = {"badrequest", 400, "bad request or name"},
+    [DENIED] = {"denied", 403, "access denied"},
+    [NOT_EMPTY] = {"notempty", 409, "directory not empty"},
+    [WRONG_KIND] = {"wrongkind", 409, "wrong kind (file, directory)"},
+    [NO_SPACE] = {"nospace", 507, "no space"},
+    [DAMAGED] = {"damaged", 502, "data damaged"},
+    [UNKNOWN] = {"unknown", 504, "outcome unknown"},
+    [READ_ONLY] = {"readonly", 503, "read-only for now: waiting for nodes"},
+    [FENCED] = {"fenced", 503, "a newer master has been promised"}, /* between masters and nodes only */
+};
+
+/* ======== 2. Base ======== */
+/* Log, memory, clocks, random numbers, the detail text of the last error. Owns nothing but the log's stream.
+ * Entry points: log_line, die, fail, mem_*, clock_*, random_*. */
+
+static const char *log_role = "dfs"; /* set once before threads start */
+static bool log_quiet;
+
+/* Writes one line to standard error: time, role, text. One write, so that lines of threads do not mix. */
+__attribute__((format(printf, 1, 2))) static void log_line(const char *format, ...) {
+    char line[2048];
+    struct timespec now;
+    struct tm tm;
+    va_list list;
+    if (log_quiet) return;
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &tm);
+    size_t used = strftime(line, sizeof line, "%Y-%m-%dT%H:%M:%S", &tm);
+    int more = snprintf(line + used, sizeof line - used, ".%03dZ %s: ", (int)(now.tv_nsec / 1000000), log_role);
+    if (more > 0) used += (size_t)more;
+    va_start(list, format);
+    more = vsnprintf(line + used, sizeof line - used - 1, format, list);
+    va_end(list);
+    if (more > 0) used += (size_t)more;
+    if (used > sizeof line - 2) used = sizeof line - 2;
+    line[used++] = '\n';
+    if (write(STDERR_FILENO, line, used) < 0) return; /* there is nowhere left to complain */
+}
+
+/* Ends the program: start-up failed, or memory did. The text says what failed, why, and what to do. */
+__attribute__((format(printf, 2, 3), noreturn)) static void die(int code, const char *format, ...) {
+    va_list list;
+    fflush(stdout);
+    va_start(list, format);
+    fprintf(stderr, "dfs: ");
+    vfprintf(stderr, format, list);
+    fprintf(stderr, "\n");
+    va_end(list);
+    exit(code);
+}
+
+static _Thread_local char detail[DETAIL_BYTES]; /* why the last call that failed in this thread did so */
+
+/* Notes why something failed and returns `status`, so that a function can end in `return fail(...)`. */
+__attribute__((format(printf, 2, 3))) static enum status fail(enum status status, const char *format, ...) {
+    char text[DETAIL_BYTES]; /* the arguments may point into `detail` itself */
+    va_list list;
+    va_start(list, format);
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    memcpy(detail, text, sizeof text);
+    return status;
+}
+
+/* Memory that cannot be had ends the process: a store that half works is worse than one that restarts. */
+static void *mem_alloc(size_t size) {
+    void *memory = calloc(1, size ? size : 1);
+    if (!memory) die(INTERNAL, "out of memory for %zu bytes; give this machine more, or this process less to do", size);
+    return memory;
+}
+
+static void *mem_resize(void *memory, size_t size) {
+    void *resized = realloc(memory, size ? size : 1);
+    if (!resized) die(INTERNAL, "out of memory for %zu bytes; give this machine more, or this process less to do", size);
+    return resized;
+}
+
+static int64_t clock_read_ns(clockid_t clock) {
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Milliseconds on the monotonic clock: the only clock that decides anything. */
+static int64_t clock_ms(void) {
+    return clock_read_ns(CLOCK_MONOTONIC) / 1000000;
+}
+
+/* Nanoseconds since 1970 on the wall clock: shown to people and stored as a file's time, never compared. */
+static int64_t clock_wall_ns(void) {
+    return clock_read_ns(CLOCK_REALTIME);
+}
+
+static void sleep_ms(int64_t ms) {
+    struct timespec pause = {ms / 1000, (ms % 1000) * 1000000};
+    while (nanosleep(&pause, &pause) != 0 && errno == EINTR) continue;
+}
+
+static void random_bytes(void *to, size_t length) {
+    uint8_t *at = to;
+    while (length > 0) {
+        ssize_t got = getrandom(at, length, 0);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) die(INTERNAL, "no random numbers: %s", strerror(errno));
+        at += got;
+        length -= (size_t)got;
+    }
+}
+
+static uint64_t random_u64(void) {
+    uint64_t number;
+    random_bytes(&number, sizeof number);
+    return number ? number : 1;
+}
+
+/* The finalizer of splitmix64 (Steele, Lea, Flood 2014): spreads ids over hash buckets and treap priorities. */
+static uint64_t mix64(uint64_t n) {
+    n = (n ^ (n >> 30)) * 0xbf58476d1ce4e5b9ULL;
+    n = (n ^ (n >> 27)) * 0x94d049bb133111ebULL;
+    return n ^ (n >> 31);
+}
+
+/* ======== 3. Text ======== */
+/* Growing buffers, tokens, strict integers, escaping, names of things for people. Pure; owns nothing.
+ * Entry points: text_*, slice_*, words_split, parse_*, path_*. */
+
+/* A growing string. `data` is NULL or NUL-terminated and `length` long; freed by text_free. */
+struct text {
+    char *data;
+    size_t length, capacity;
+};
+
+/* A piece of somebody else's memory. */
+struct slice {
+    const char *at;
+    size_t length;
+};
+
+struct words {
+    int count;
+    struct slice word[WORDS_MAX];
+};
+
+static void text_reserve(struct text *t, size_t more) {
+    assert(more < SIZE_MAX / 4 && t->length < SIZE_MAX / 4);
+    if (t->length + more + 1 <= t->capacity) return;
+    size_t capacity = t->capacity ? t->capacity * 2 : 128;
+    while (capacity < t->length + more + 1) capacity *= 2;
+    t->data = mem_resize(t->data, capacity);
+    t->capacity = capacity;
+}
+
+static void text_bytes(struct text *t, const void *bytes, size_t length) {
+    text_reserve(t, length);
+    if (length > 0) memcpy(t->data + t->length, bytes, length);
+    t->length += length;
+    t->data[t->length] = 0;
+}
+
+static void text_add(struct text *t, const char *string) {
+    text_bytes(t, string, strlen(string));
+}
+
+static void text_byte(struct text *t, char byte) {
+    text_bytes(t, &byte, 1);
+}
+
+static void text_free(struct text *t) {
+    free(t->data);
+    *t = (struct text){0};
+}
+
+static void text_clear(struct text *t) {
+    t->length = 0;
+    if (t->data) t->data[0] = 0;
+}
+
+/* Frees the memory of a buffer that grew for one large thing, so that an idle process stays small. */
+static void text_recycle(struct text *t, size_t keep) {
+    if (t->capacity > keep) text_free(t);
+    else text_clear(t);
+}
+
+__attribute__((format(printf, 2, 3))) static void text_format(struct text *t, const char *format, ...) {
+    va_list list, again;
+    va_start(list, format);
+    va_copy(again, list);
+    text_reserve(t, 64);
+    int length = vsnprintf(t->data + t->length, t->capacity - t->length, format, list);
+    assert(length >= 0);
+    if ((size_t)length >= t->capacity - t->length) {
+        text_reserve(t, (size_t)length);
+        vsnprintf(t->data + t->length, t->capacity - t->length, format, again);
+    }
+    t->length += (size_t)length;
+    va_end(list);
+    va_end(again);
+}
+
+/* A number in decimal; much faster than printf, and lines are made by the hundred thousand. */
+static void text_u64(struct text *t, uint64_t number) {
+    char digits[20];
+    size_t count = 0;
+    do digits[count++] = (char)('0' + number % 10);
+    while ((number /= 10) > 0);
+    text_reserve(t, count);
+    while (count > 0) t->data[t->length++] = digits[--count];
+    t->data[t->length] = 0;
+}
+
+static void text_i64(struct text *t, int64_t number) {
+    if (number < 0) text_byte(t, '-');
+    text_u64(t, number < 0 ? 0 - (uint64_t)number : (uint64_t)number);
+}
+
+static void hex_write(char *to, const uint8_t *bytes, size_t length) {
+    static const char digit[] = "0123456789abcdef";
+    for (size_t i = 0; i < length; i++) {
+        to[2 * i] = digit[bytes[i] >> 4];
+        to[2 * i + 1] = digit[bytes[i] & 15];
+    }
+}
+
+static void text_hex(struct text *t, const uint8_t *bytes, size_t length) {
+    text_reserve(t, 2 * length);
+    hex_write(t->data + t->length, bytes, length);
+    t->length += 2 * length;
+    t->data[t->length] = 0;
+}
+
+/* An id of 64 bits as 16 hexadecimal digits. */
+static void text_id(struct text *t, uint64_t id) {
+    uint8_t bytes[8];
+    for (int i = 0; i < 8; i++) bytes[i] = (uint8_t)(id >> (56 - 8 * i));
+    text_hex(t, bytes, 8);
+}
+
+/* An argument: bytes that could end a word or a line, and `%`, become %XX; an empty one becomes `%`, a lone `-` %2D. */
+static void text_escaped(struct text *t, const char *bytes, size_t length) {
+    static const char digit[] = "0123456789ABCDEF";
+    if (length == 0) text_byte(t, '%');
+    if (length == 1 && bytes[0] == '-') {
+        text_add(t, "%2D");
+        return;
+    }
+    text_reserve(t, 3 * length);
+    for (size_t i = 0; i < length; i++) {
+        uint8_t byte = (uint8_t)bytes[i];
+        if (byte > ' ' && byte != '%' && byte != 127) {
+            t->data[t->length++] = (char)byte;
+        } else {
+            t->data[t->length++] = '%';
+            t->data[t->length++] = digit[byte >> 4];
+            t->data[t->length++] = digit[byte & 15];
+        }
+    }
+    if (t->data) t->data[t->length] = 0;
+}
+
+/* A name for people: like text_escaped, but spaces stay, and bytes that are not UTF-8 are escaped too. */
+static void text_display(struct text *t, const char *bytes, size_t length) {
+    static const char digit[] = "0123456789ABCDEF";
+    for (size_t i = 0; i < length;) {
+        size_t width = 1;
+        uint8_t byte = (uint8_t)bytes[i];
+        if (byte >= 0xf0) width = 4;
+        else if (byte >= 0xe0) width = 3;
+        else if (byte >= 0xc0) width = 2;
+        bool shown = byte >= ' ' && byte != 127 && byte != '%' && i + width <= length;
+        if (byte == 0xc2 && shown) shown = (uint8_t)bytes[i + 1] >= 0xa0; /* the other set of control characters */
+        if (shown && json_utf8_valid(bytes + i, width)) {
+            text_bytes(t, bytes + i, width);
+            i += width;
+        } else {
+            char escape[3] = {'%', digit[byte >> 4], digit[byte & 15]};
+            text_bytes(t, escape, 3);
+            i++;
+        }
+    }
+}
+
+/* The same into a buffer of the thread's own; good until the fourth call after this one. For messages. */
+static const char *shown(const char *name) {
+    static _Thread_local char ring[4][600];
+    static _Thread_local unsigned turn;
+    struct text t = {0};
+    char *to = ring[turn++ % 4];
+    text_display(&t, name, strlen(name));
+    snprintf(to, sizeof ring[0], "%s", t.data ? t.data : "");
+    text_free(&t);
+    return to;
+}
+
+static struct slice slice_of(const char *string) {
+    return (struct slice){string, strlen(string)};
+}
+
+static bool slice_is(struct slice s, const char *string) {
+    return s.length == strlen(string) && memcmp(s.at, string, s.length) == 0;
+}
+
+/* Copies a slice as a C string; false if it does not fit into `capacity` with its NUL. */
+static bool slice_copy(struct slice s, char *to, size_t capacity) {
+    if (s.length >= capacity) return false;
+    memcpy(to, s.at, s.length);
+    to[s.length] = 0;
+    return true;
+}
+
+/* Takes the next line off `rest`, without its newline; false at the end or if the last line has no newline. */
+static bool slice_line(struct slice *rest, struct slice *line) {
+    const char *end = rest->length ? memchr(rest->at, '\n', rest->length) : NULL;
+    if (!end) return false;
+    *line = (struct slice){rest->at, (size_t)(end - rest->at)};
+    rest->at = end + 1;
+    rest->length -= line->length + 1;
+    return true;
+}
+
+/* Takes the part before the next `separator`, or all that is left; false when nothing is left. */
+static bool slice_part(struct slice *rest, char separator, struct slice *part) {
+    if (rest->length == 0) return false;
+    const char *end = memchr(rest->at, separator, rest->length);
+    part->at = rest->at;
+    part->length = end ? (size_t)(end - rest->at) : rest->length;
+    size_t taken = part->length + (end ? 1 : 0);
+    rest->at += taken;
+    rest->length -= taken;
+    return true;
+}
+
+/* Splits a line at single spaces. False if a word is empty, if there are more than WORDS_MAX, or a control byte. */
+static bool words_split(struct slice line, struct words *w) {
+    w->count = 0;
+    for (size_t i = 0; i < line.length; i++)
+        if ((uint8_t)line.at[i] < ' ' || line.at[i] == 127) return false;
+    if (line.length == 0 || line.at[line.length - 1] == ' ') return false;
+    while (line.length > 0) {
+        if (w->count == WORDS_MAX) return false;
+        struct slice *word = &w->word[w->count++];
+        if (!slice_part(&line, ' ', word) || word->length == 0) return false;
+    }
+    return true;
+}
+
+/* Strict: digits only, no sign, no leading zero, not above `max`. */
+static bool parse_u64(struct slice s, uint64_t max, uint64_t *out) {
+    uint64_t number = 0;
+    if (s.length == 0 || s.length > 20 || (s.length > 1 && s.at[0] == '0')) return false;
+    for (size_t i = 0; i < s.length; i++) {
+        if (s.at[i] < '0' || s.at[i] > '9') return false;
+        uint64_t digit = (uint64_t)(s.at[i] - '0');
+        if (number > (UINT64_MAX - digit) / 10) return false;
+        number = number * 10 + digit;
+    }
+    if (number > max) return false;
+    *out = number;
+    return true;
+}
+
+static bool parse_u32(struct slice s, uint32_t max, uint32_t *out) {
+    uint64_t number;
+    if (!parse_u64(s, max, &number)) return false;
+    *out = (uint32_t)number;
+    return true;
+}
+
+static bool parse_i64(struct slice s, int64_t *out) {
+    uint64_t number;
+    bool negative = s.length > 1 && s.at[0] == '-';
+    struct slice digits = {s.at + negative, s.length - negative};
+    if (!parse_u64(digits, INT64_MAX, &number)) return false;
+    *out = negative ? -(int64_t)number : (int64_t)number;
+    return true;
+}
+
+static int hex_digit(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return -1;
+}
+
+/* Exactly 2 * `length` lower-case hexadecimal digits. */
+static bool parse_hex(struct slice s, uint8_t *to, size_t length) {
+    if (s.length != 2 * length) return false;
+    for (size_t i = 0; i < length; i++) {
+        int high = hex_digit(s.at[2 * i]), low = hex_digit(s.at[2 * i + 1]);
+        if (high < 0 || low < 0) return false;
+        to[i] = (uint8_t)(high << 4 | low);
+    }
+    return true;
+}
+
+static bool parse_id(struct slice s, uint64_t *id) {
+    uint8_t bytes[8];
+    if (!parse_hex(s, bytes, 8)) return false;
+    *id = 0;
+    for (int i = 0; i < 8; i++) *id = *id << 8 | bytes[i];
+    return true;
+}
+
+/* Undoes text_escaped into a C string; false on a bad escape, a NUL, or if it does not fit. */
+static bool parse_escaped(struct slice s, char *to, size_t capacity) {
+    size_t used = 0;
+    if (slice_is(s, "%")) s.length = 0;
+    for (size_t i = 0; i < s.length; i++) {
+        char byte = s.at[i];
+        if (byte == '%') {
+            if (s.length - i < 3) return false;
+            int high = hex_digit((char)(s.at[i + 1] | (s.at[i + 1] >= 'A' ? 32 : 0)));
+            int low = hex_digit((char)(s.at[i + 2] | (s.at[i + 2] >= 'A' ? 32 : 0)));
+            if (high < 0 || low < 0 || (high | low) == 0) return false;
+            byte = (char)(high << 4 | low);
+            i += 2;
+        }
+        if (byte == 0 || used + 1 >= capacity) return false;
+        to[used++] = byte;
+    }
+    to[used] = 0;
+    return true;
+}
+
+/* A duration: a number and one of ms s m h d. */
+static bool parse_duration_ms(const char *string, uint64_t *ms) {
+    static const struct { const char *unit; uint64_t ms; } units[] = {
+        {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
+    size_t digits = strspn(string, "0123456789");
+    uint64_t number;
+    if (!parse_u64((struct slice){string, digits}, UINT32_MAX, &number)) return false;
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        if (strcmp(string + digits, units[i].unit) != 0) continue;
+        *ms = number * units[i].ms;
+        return true;
+    }
+    return false;
+}
+
+/* A size: a number, alone (bytes) or followed by one of K M G T, powers of 1024. */
+static bool parse_size(const char *string, uint64_t *bytes) {
+    static const char units[] = "KMGT";
+    size_t digits = strspn(string, "0123456789");
+    uint64_t number;
+    if (!parse_u64((struct slice){string, digits}, UINT32_MAX * 1024ULL, &number)) return false;
+    *bytes = number;
+    if (string[digits] == 0) return true;
+    const char *unit = strchr(units, string[digits]);
+    if (!unit || string[digits + 1] != 0) return false;
+    unsigned shift = 10 * ((unsigned)(unit - units) + 1);
+    if (number > UINT64_MAX >> shift) return false;
+    *bytes = number << shift;
+    return true;
+}
+
+/* A size for people: 17 B, 4.0 KiB, 12.3 GiB. */
+static void text_size(struct text *t, uint64_t bytes) {
+    static const char *units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+    double number = (double)bytes;
+    size_t unit = 0;
+    while (number >= 1023.95 && unit < 6) {
+        number /= 1024;
+        unit++;
+    }
+    if (unit == 0) text_format(t, "%d B", (int)bytes);
+    else text_format(t, "%.1f %s", number, units[unit]);
+}
+
+/* Brings a path into its one form: it starts with a slash, has no empty parts and none at its end; the root is "/".
+ * `to` holds PATH_MAX_BYTES + 1. Refuses `.` and `..`, parts over 255 bytes, an empty path, one over 4096 bytes. */
+static enum status path_normalize(const char *path, char *to) {
+    size_t used = 0;
+    if (*path == 0) return fail(BAD_REQUEST, "the path is empty; write / for the root");
+    struct slice rest = slice_of(path), part;
+    while (slice_part(&rest, '/', &part)) {
+        if (part.length == 0) continue;
+        if (slice_is(part, ".") || slice_is(part, ".."))
+            return fail(BAD_REQUEST, "'%.*s' is not allowed in the path '%s'; write it out in full", (int)part.length,
+                        part.at, shown(path));
+        if (part.length > NAME_MAX_BYTES)
+            return fail(BAD_REQUEST, "a name of %zu bytes; the most is %d", part.length, NAME_MAX_BYTES);
+        if (used + 1 + part.length > PATH_MAX_BYTES)
+            return fail(BAD_REQUEST, "a path of more than %d bytes; use shorter names", PATH_MAX_BYTES);
+        to[used++] = '/';
+        memcpy(to + used, part.at, part.length);
+        used += part.length;
+    }
+    if (used == 0) to[used++] = '/';
+    to[used] = 0;
+    return DONE;
+}
+
+static enum status status_of_word(struct slice word) {
+    for (int i = 0; i < STATUS_COUNT; i++)
+        if (slice_is(word, status_table[i].word)) return (enum status)i;
+    return INTERNAL;
+}
+/* ======== 4. System ======== */
+/* Every system call that touches the disk, behind a name of its own, with fault switches for tests: the environment
+ * variable DFS_FAULT="write:3,sync:1+" lets the third write fail, and every sync from the first on. Off unless set.
+ * Whole reads and writes: no caller handles a short count. Entry points: sys_*, file_*. */
+
+enum fault { FAULT_OPEN, FAULT_READ, FAULT_WRITE, FAULT_SYNC, FAULT_RENAME, FAULT_COUNT };
+
+static const char *const fault_names[FAULT_COUNT] = {"open", "read", "write", "sync", "rename"};
+
+/* Set once by fault_setup before threads start, then only counted. nth 0: never. */
+static struct {
+    uint64_t nth;
+    bool on;            /* fails from the nth on, not just once */
+    atomic_ullong seen;
+} faults[FAULT_COUNT];
+
+static bool fault_hit(enum fault fault) {
+    if (faults[fault].nth == 0) return false;
+    uint64_t now = atomic_fetch_add(&faults[fault].seen, 1) + 1;
+    if (now != faults[fault].nth && !(faults[fault].on && now > faults[fault].nth)) return false;
+    errno = EIO;
+    return true;
+}
+
+static void fault_setup(const char *setting) {
+    struct slice rest = setting ? slice_of(setting) : (struct slice){0}, part, name;
+    while (slice_part(&rest, ',', &part)) {
+        int found = -1;
+        if (!slice_part(&part, ':', &name)) name = (struct slice){"", 0};
+        for (int i = 0; i < FAULT_COUNT; i++)
+            if (slice_is(name, fault_names[i])) found = i;
+        bool on = part.length > 0 && part.at[part.length - 1] == '+';
+        part.length -= on;
+        if (found < 0 || !parse_u64(part, UINT32_MAX, &faults[found].nth) || faults[found].nth == 0)
+            die(USAGE_ERROR, "DFS_FAULT=%s: write KIND:N or KIND:N+, KIND one of open read write sync rename", setting);
+        faults[found].on = on;
+    }
+}
+
+static int sys_open(const char *path, int flags, mode_t mode) {
+    if (fault_hit(FAULT_OPEN)) return -1;
+    return open(path, flags | O_CLOEXEC, mode);
+}
+
+static int sys_rename(const char *from, const char *to) {
+    if (fault_hit(FAULT_RENAME)) return -1;
+    return rename(from, to);
+}
+
+static int sys_fdatasync(int fd) {
+    if (fault_hit(FAULT_SYNC)) return -1;
+    return fdatasync(fd);
+}
+
+static int sys_fsync(int fd) {
+    if (fault_hit(FAULT_SYNC)) return -1;
+    return fsync(fd);
+}
+
+/* Reads exactly `length` bytes at `offset`; fewer are an error with errno 0 (the file ends before). */
+static bool sys_pread(int fd, void *to, size_t length, uint64_t offset) {
+    uint8_t *at = to;
+    if (fault_hit(FAULT_READ)) return false;
+    while (length > 0) {
+        ssize_t got = pread(fd, at, length, (off_t)offset);
+        if (got < 0 && errno == EINTR) continue;
+        if (got == 0) errno = 0;
+        if (got <= 0) return false;
+        at += got;
+        offset += (uint64_t)got;
+        length -= (size_t)got;
+    }
+    return true;
+}
+
+/* Writes all pieces one after another at `offset`; changes `piece`. */
+static bool sys_pwritev(int fd, struct iovec *piece, int count, uint64_t offset) {
+    if (fault_hit(FAULT_WRITE)) return false;
+    while (count > 0) {
+        ssize_t done = pwritev(fd, piece, count, (off_t)offset);
+        if (done < 0 && errno == EINTR) continue;
+        if (done < 0) return false;
+        offset += (uint64_t)done;
+        while (count > 0 && (size_t)done >= piece->iov_len) {
+            done -= (ssize_t)piece->iov_len;
+            piece++;
+            count--;
+        }
+        if (count == 0) break;
+        piece->iov_base = (char *)piece->iov_base + done;
+        piece->iov_len -= (size_t)done;
+    }
+    return true;
+}
+
+/* Writes `length` bytes to a descriptor that may be a pipe. */
+static bool sys_write(int fd, const void *from, size_t length) {
+    const uint8_t *at = from;
+    if (fault_hit(FAULT_WRITE)) return false;
+    while (length > 0) {
+        ssize_t done = write(fd, at, length);
+        if (done < 0 && errno == EINTR) continue;
+        if (done < 0) return false;
+        at += done;
+        length -= (size_t)done;
+    }
+    return true;
+}
+
+/* Reads until `length` bytes are there or the end; returns their number, or -1. */
+static ssize_t sys_read(int fd, void *to, size_t length) {
+    size_t used = 0;
+    if (fault_hit(FAULT_READ)) return -1;
+    while (used < length) {
+        ssize_t got = read(fd, (char *)to + used, length - used);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return -1;
+        if (got == 0) break;
+        used += (size_t)got;
+    }
+    return (ssize_t)used;
+}
+
+/* Makes names in a folder durable. */
+static bool sys_sync_folder(const char *path) {
+    int fd = sys_open(path, O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0) return false;
+    bool good = sys_fsync(fd) == 0;
+    close(fd);
+    return good;
+}
+
+/* Reads a whole small file; the caller frees `to`. */
+static enum status file_read(const char *path, size_t most, struct text *to) {
+    char piece[4096];
+    ssize_t got;
+    int fd = sys_open(path, O_RDONLY, 0);
+    if (fd < 0) return fail(errno == ENOENT ? NOT_FOUND : INTERNAL, "%s: %s", path, strerror(errno));
+    while ((got = sys_read(fd, piece, sizeof piece)) > 0 && to->length <= most) text_bytes(to, piece, (size_t)got);
+    close(fd);
+    if (got < 0) return fail(INTERNAL, "%s: %s", path, strerror(errno));
+    if (to->length > most) return fail(INTERNAL, "%s: larger than %zu bytes", path, most);
+    return DONE;
+}
+
+/* Writes a whole small file so that after a crash there is the old one or the new one: temp, sync, rename, sync. */
+static enum status file_write(const char *folder, const char *name, const void *bytes, size_t length, mode_t mode) {
+    char path[PATH_MAX], temporary[PATH_MAX + 8];
+    bool good = false;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    snprintf(temporary, sizeof temporary, "%s.new", path);
+    int fd = sys_open(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode);
+    if (fd >= 0) {
+        good = sys_write(fd, bytes, length) && sys_fsync(fd) == 0;
+        good = close(fd) == 0 && good;
+    }
+    good = good && sys_rename(temporary, path) == 0 && sys_sync_folder(folder);
+    if (good) return DONE;
+    enum status status = fail(errno == ENOSPC ? NO_SPACE : INTERNAL, "writing %s: %s", path, strerror(errno));
+    unlink(temporary);
+    return status;
+}
+
+/* ======== 5. Threads ======== */
+/* Ranked locks, conditions with deadlines on the monotonic clock, detached threads, the pool of chunk buffers.
+ * A thread takes locks in the order of their ranks; a wrong order or a second acquire ends the program at once, in
+ * releases too, because it would else be a deadlock that a user meets. Entry points: lock_*, cond_*, thread_start,
+ * buffer_take, buffer_give, buffers_trim. */
+
+enum rank { RANK_CLUSTER = 10, RANK_STORE = 30, RANK_REPORTS = 40, RANK_POOL = 50, RANK_TRANSFER = 55, RANK_BUFFERS = 60 };
+
+struct lock {
+    pthread_mutex_t mutex;
+    enum rank rank;
+};
+
+struct cond {
+    pthread_cond_t cond;
+};
+
+static _Thread_local int lock_held[8]; /* ranks held by this thread, in the order they were taken */
+static _Thread_local int lock_depth;
+
+static void lock_init(struct lock *l, enum rank rank) {
+    pthread_mutex_init(&l->mutex, NULL);
+    l->rank = rank;
+}
+
+static void lock_take(struct lock *l) {
+    assert(lock_depth < 8 && (lock_depth == 0 || lock_held[lock_depth - 1] < (int)l->rank));
+    int error = pthread_mutex_lock(&l->mutex);
+    assert(error == 0);
+    lock_held[lock_depth++] = (int)l->rank;
+}
+
+static void lock_drop(struct lock *l) {
+    assert(lock_depth > 0 && lock_held[lock_depth - 1] == (int)l->rank);
+    lock_depth--;
+    pthread_mutex_unlock(&l->mutex);
+}
+
+static void lock_check(const struct lock *l) {
+    assert(lock_depth > 0 && lock_held[lock_depth - 1] == (int)l->rank);
+}
+
+static void cond_init(struct cond *c) {
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&c->cond, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+static void cond_wait(struct cond *c, struct lock *l) {
+    lock_check(l);
+    pthread_cond_wait(&c->cond, &l->mutex);
+}
+
+/* Waits until a signal or until clock_ms() reaches `until_ms`; false when that time has come. */
+static bool cond_wait_until(struct cond *c, struct lock *l, int64_t until_ms) {
+    struct timespec until = {until_ms / 1000, (until_ms % 1000) * 1000000};
+    lock_check(l);
+    return pthread_cond_timedwait(&c->cond, &l->mutex, &until) == 0;
+}
+
+static void cond_signal(struct cond *c) {
+    pthread_cond_signal(&c->cond);
+}
+
+static void cond_broadcast(struct cond *c) {
+    pthread_cond_broadcast(&c->cond);
+}
+
+static void cond_free(struct cond *c) {
+    pthread_cond_destroy(&c->cond);
+}
+
+static void thread_attributes(pthread_attr_t *attributes) {
+    pthread_attr_init(attributes);
+    pthread_attr_setstacksize(attributes, THREAD_STACK_BYTES * (SANITIZED ? 8 : 1));
+}
+
+/* Starts a detached thread; false if the system has no room for one more. */
+static bool thread_start(void *(*run)(void *), void *argument) {
+    pthread_t thread;
+    pthread_attr_t attributes;
+    thread_attributes(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    int error = pthread_create(&thread, &attributes, run, argument);
+    pthread_attr_destroy(&attributes);
+    return error == 0;
+}
+
+/* Starts a thread that the caller joins. */
+static pthread_t thread_spawn(void *(*run)(void *), void *argument) {
+    pthread_t thread;
+    pthread_attr_t attributes;
+    thread_attributes(&attributes);
+    int error = pthread_create(&thread, &attributes, run, argument);
+    pthread_attr_destroy(&attributes);
+    if (error != 0) die(INTERNAL, "no thread: %s; raise the limit on processes", strerror(error));
+    return thread;
+}
+
+/* Chunk buffers, CHUNK_MAX_BYTES each. They are kept for reuse, because the first touch of memory is dear, and given
+ * back to the system when none was needed for BUFFERS_IDLE_MS. */
+static struct {
+    struct lock lock;
+    struct cond freed;
+    void *idle[BUFFERS_MAX]; /* a stack: the warmest on top */
+    int idle_count, taken;
+    int64_t used_ms;
+} buffers;
+
+static void buffers_init(void) {
+    lock_init(&buffers.lock, RANK_BUFFERS);
+    cond_init(&buffers.freed);
+}
+
+/* Waits for a buffer; NULL after CALL_TIMEOUT_MS. A request that will wait for `hops` other nodes while it holds the
+ * buffer leaves some to those that wait for fewer, so that nodes that send to each other can't wait in a circle. */
+static uint8_t *buffer_take(int hops) {
+    int64_t until_ms = clock_ms() + CALL_TIMEOUT_MS;
+    int most = BUFFERS_MAX - (hops > 5 ? 5 : hops) * (BUFFERS_MAX / 6);
+    void *buffer = NULL;
+    lock_take(&buffers.lock);
+    while (buffers.taken >= most)
+        if (!cond_wait_until(&buffers.freed, &buffers.lock, until_ms)) break;
+    if (buffers.taken < most) {
+        if (buffers.idle_count > 0) buffer = buffers.idle[--buffers.idle_count];
+        else buffer = mmap(NULL, CHUNK_MAX_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (buffer == MAP_FAILED) buffer = NULL;
+        if (buffer) buffers.taken++;
+    }
+    lock_drop(&buffers.lock);
+    if (!buffer) fail(NO_SPACE, "all %d chunk buffers are busy; try again, or with fewer transfers at once", most);
+    return buffer;
+}
+
+static void buffer_give(void *buffer) {
+    if (!buffer) return;
+    lock_take(&buffers.lock);
+    buffers.idle[buffers.idle_count++] = buffer;
+    buffers.taken--;
+    buffers.used_ms = clock_ms();
+    cond_broadcast(&buffers.freed);
+    lock_drop(&buffers.lock);
+}
+
+/* Gives unused buffers back to the system; called about once a second. */
+static void buffers_trim(void) {
+    lock_take(&buffers.lock);
+    while (buffers.idle_count > 0 && clock_ms() - buffers.used_ms > BUFFERS_IDLE_MS)
+        munmap(buffers.idle[--buffers.idle_count], CHUNK_MAX_BYTES);
+    lock_drop(&buffers.lock);
+}
+
+/* ======== 6. Net ======== */
+/* Names to addresses, listening, dialling, and the connection: buffered lines with a MAC on each, bodies, timeouts,
+ * the mutual challenge. A connection belongs to one thread at a time and has no lock.
+ * Entry points: net_*, conn_*, key_*. */
+
+/* The cluster's secret, the same in every process of a cluster; set once before threads start. */
+static struct {
+    bool set;
+    struct hmac_sha256 mac; /* ready for one message; copied for each */
+} cluster_key;
+
+/* Who this process is in HELLO; set once before threads start. */
+static char self_role[8] = "client";
+static char self_id[17] = "0000000000000000";
+
+struct endpoint {
+    struct sockaddr_storage address;
+    socklen_t length;
+};
+
+struct conn {
+    int fd;
+    bool secure;             /* HELLO and AUTH are done: every line carries a MAC */
+    bool greeted;            /* HELLO was answered, AUTH not yet */
+    char peer[64];           /* the other side's address */
+    char role[8], id[17];    /* the other side's, from HELLO; "client" and zeros until then */
+    struct hmac_sha256 send_key, receive_key;
+    uint64_t sent, received; /* lines so far, part of their MACs */
+    uint8_t proof[32];       /* expected in AUTH */
+    char *in;                /* INPUT_BYTES; bytes [start, end) are not used up yet */
+    size_t start, end;
+    struct text out;         /* lines not sent yet */
+    size_t line_start;       /* where the line that is being written begins in `out` */
+    int timeout_ms;          /* for each wait; what SO_RCVTIMEO and SO_SNDTIMEO are set to */
+};
+
+/* ---- Names ---- */
+
+/* Splits HOST:PORT, [V6]:PORT, :PORT or HOST. */
+static bool net_split(const char *address, char *host, size_t capacity, uint16_t *port) {
+    struct slice name = slice_of(address), digits = {0};
+    if (*address == '[') {
+        const char *end = strchr(address, ']');
+        if (!end || (end[1] != 0 && end[1] != ':')) return false;
+        name = (struct slice){address + 1, (size_t)(end - address - 1)};
+        if (end[1] == ':') digits = slice_of(end + 2);
+    } else {
+        const char *colon = strchr(address, ':');
+        if (colon && strchr(colon + 1, ':')) colon = NULL; /* a bare IPv6 address */
+        if (colon) {
+            name.length = (size_t)(colon - address);
+            digits = slice_of(colon + 1);
+        }
+    }
+    uint64_t number = *port;
+    if (digits.at && !parse_u64(digits, 65535, &number)) return false;
+    *port = (uint16_t)number;
+    return slice_copy(name, host, capacity);
+}
+
+static void endpoint_v4(struct endpoint *e, const void *address, uint16_t port) {
+    struct sockaddr_in *in = (struct sockaddr_in *)&e->address;
+    memset(e, 0, sizeof *e);
+    in->sin_family = AF_INET;
+    in->sin_port = htons(port);
+    memcpy(&in->sin_addr, address, 4);
+    e->length = sizeof *in;
+}
+
+static void endpoint_v6(struct endpoint *e, const void *address, uint16_t port) {
+    struct sockaddr_in6 *in = (struct sockaddr_in6 *)&e->address;
+    memset(e, 0, sizeof *e);
+    in->sin6_family = AF_INET6;
+    in->sin6_port = htons(port);
+    memcpy(&in->sin6_addr, address, 16);
+    e->length = sizeof *in;
+}
+
+static bool endpoint_parse(const char *host, uint16_t port, struct endpoint *e) {
+    uint8_t address[16];
+    if (inet_pton(AF_INET, host, address) == 1) endpoint_v4(e, address, port);
+    else if (inet_pton(AF_INET6, host, address) == 1) endpoint_v6(e, address, port);
+    else return false;
+    return true;
+}
+
+/* ADDRESS:PORT in numbers; the capacity is at least 64. */
+static void endpoint_text(const struct endpoint *e, char *to, size_t capacity) {
+    char host[INET6_ADDRSTRLEN] = "?";
+    if (e->address.ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)&e->address;
+        inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
+        snprintf(to, capacity, "%s:%u", host, ntohs(in->sin_port));
+    } else {
+        const struct sockaddr_in6 *in = (const struct sockaddr_in6 *)&e->address;
+        inet_ntop(AF_INET6, &in->sin6_addr, host, sizeof host);
+        snprintf(to, capacity, "[%s]:%u", host, ntohs(in->sin6_port));
+    }
+}
+
+/* Looks a name up in /etc/hosts. The next word of a line, white space between them; comments end it. */
+static bool file_word(struct slice *line, struct slice *word) {
+    while (line->length > 0 && (*line->at == ' ' || *line->at == '\t')) line->at++, line->length--;
+    size_t length = 0;
+    while (length < line->length && !strchr(" \t#\r", line->at[length])) length++;
+    *word = (struct slice){line->at, length};
+    line->at += length;
+    line->length -= length;
+    return length > 0;
+}
+
+static int hosts_lookup(const char *host, uint16_t port, struct endpoint *to, int most) {
+    struct text file = {0};
+    struct slice rest, line, word;
+    char address[64];
+    int count = 0;
+    if (file_read("/etc/hosts", MIB, &file) != DONE) return 0;
+    text_byte(&file, '\n');
+    rest = (struct slice){file.data, file.length};
+    while (count < most && slice_line(&rest, &line)) {
+        if (!file_word(&line, &word) || !slice_copy(word, address, sizeof address)) continue;
+        while (file_word(&line, &word))
+            if (word.length == strlen(host) && strncasecmp(word.at, host, word.length) == 0) {
+                if (endpoint_parse(address, port, &to[count])) count++;
+                break;
+            }
+    }
+    text_free(&file);
+    return count;
+}
+
+/* A DNS question (RFC 1035, section 4): header, labels, type, class IN. Returns its length, 0 if the name is bad. */
+static size_t dns_question(const char *name, uint16_t type, uint16_t id, uint8_t *to, size_t capacity) {
+    struct slice rest = slice_of(name), label;
+    size_t used = 12;
+    if (rest.length == 0 || rest.length + 18 > capacity) return 0;
+    memset(to, 0, 12);
+    to[0] = (uint8_t)(id >> 8), to[1] = (uint8_t)id;
+    to[2] = 1; /* recursion desired */
+    to[5] = 1; /* one question */
+    while (slice_part(&rest, '.', &label)) {
+        if (label.length == 0 || label.length > 63) return 0;
+        to[used++] = (uint8_t)label.length;
+        memcpy(to + used, label.at, label.length);
+        used += label.length;
+    }
+    const uint8_t tail[5] = {0, (uint8_t)(type >> 8), (uint8_t)type, 0, 1};
+    memcpy(to + used, tail, sizeof tail);
+    return used + sizeof tail;
+}
+
+static size_t dns_skip_name(const uint8_t *packet, size_t length, size_t at) {
+    while (at < length) {
+        uint8_t label = packet[at];
+        if (label == 0) return at + 1;
+        if (label >= 0xc0) return at + 2;
+        at += 1 + (size_t)label;
+    }
+    return length + 1;
+}
+
+/* Takes the addresses of `type` (1 = A, 28 = AAAA) out of a reply; aliases are followed by the server. */
+static int dns_answers(const uint8_t *packet, size_t length, uint16_t type, uint16_t port, struct endpoint *to, int most) {
+    int count = 0;
+    if (length < 12 || (packet[3] & 15) != 0) return 0;
+    int answers = packet[6] << 8 | packet[7];
+    size_t at = dns_skip_name(packet, length, 12) + 4;
+    for (; answers > 0 && count < most; answers--) {
+        at = dns_skip_name(packet, length, at);
+        if (at + 10 > length) break;
+        int kind = packet[at] << 8 | packet[at + 1];
+        size_t size = (size_t)(packet[at + 8] << 8 | packet[at + 9]);
+        at += 10;
+        if (at + size > length) break;
+        if (kind == type && type == 1 && size == 4) endpoint_v4(&to[count++], packet + at, port);
+        if (kind == type && type == 28 && size == 16) endpoint_v6(&to[count++], packet + at, port);
+        at += size;
+    }
+    return count;
+}
+
+static int dns_ask(const struct endpoint *server, const char *name, uint16_t type, uint16_t port, struct endpoint *to,
+                   int most) {
+    uint8_t packet[1500];
+    uint16_t id = (uint16_t)random_u64();
+    int count = 0;
+    size_t length = dns_question(name, type, id, packet, 512);
+    if (length == 0) return 0;
+    int fd = socket(server->address.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return 0;
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    if (connect(fd, (const struct sockaddr *)&server->address, server->length) == 0 &&
+        send(fd, packet, length, 0) == (ssize_t)length && poll(&ready, 1, 2000) == 1) {
+        ssize_t got = recv(fd, packet, sizeof packet, 0);
+        if (got >= 12 && packet[0] == id >> 8 && packet[1] == (id & 255))
+            count = dns_answers(packet, (size_t)got, type, port, to, most);
+    }
+    close(fd);
+    return count;
+}
+
+/* Asks the name servers of /etc/resolv.conf, with its search domains for names without a dot. The C library's own
+ * look-up can't be linked statically with every C library, so these hundred lines serve them all. */
+static int dns_lookup(const char *host, uint16_t port, struct endpoint *to, int most) {
+    struct endpoint server[3];
+    char name[2][512], word_text[256];
+    int servers = 0, names = 0, count = 0;
+    struct text file = {0};
+    struct slice rest, line, word;
+    bool dotted = strchr(host, '.') != NULL;
+    if (file_read("/etc/resolv.conf", MIB, &file) != DONE) return 0;
+    text_byte(&file, '\n');
+    rest = (struct slice){file.data, file.length};
+    while (slice_line(&rest, &line)) {
+        if (!file_word(&line, &word)) continue;
+        bool domain = slice_is(word, "search") || slice_is(word, "domain");
+        bool nameserver = slice_is(word, "nameserver");
+        if (!file_word(&line, &word) || !slice_copy(word, word_text, sizeof word_text)) continue;
+        if (nameserver && servers < 3 && endpoint_parse(word_text, 53, &server[servers])) servers++;
+        if (domain && names == 0 && !dotted) snprintf(name[names++], sizeof name[0], "%s.%s", host, word_text);
+    }
+    text_free(&file);
+    snprintf(name[names++], sizeof name[0], "%s", host);
+    for (int n = 0; n < names && count == 0; n++)
+        for (int s = 0; s < servers && count == 0; s++) {
+            count = dns_ask(&server[s], name[n], 1, port, to, most);
+            if (count < most) count += dns_ask(&server[s], name[n], 28, port, to + count, most - count);
+        }
+    return count;
+}
+
+/* All addresses of HOST:PORT, at most `most`; 0 with a detail text if there is none. */
+static int net_resolve(const char *address, uint16_t default_port, struct endpoint *to, int most) {
+    char host[256];
+    uint16_t port = default_port;
+    if (!net_split(address, host, sizeof host, &port)) {
+        fail(BAD_REQUEST, "'%s' is not an address; write HOST:PORT", shown(address));
+        return 0;
+    }
+    if (*host == 0 || strcmp(host, "*") == 0) snprintf(host, sizeof host, "0.0.0.0");
+    if (endpoint_parse(host, port, to)) return 1;
+    int count = hosts_lookup(host, port, to, most);
+    if (count == 0 && strcmp(host, "localhost") == 0) return endpoint_parse("127.0.0.1", port, to);
+    if (count == 0) count = dns_lookup(host, port, to, most);
+    if (count == 0) fail(NO_SERVER, "host name '%s' not found; check it, or give the address in numbers", shown(host));
+    return count;
+}
+
+/* ---- Sockets ---- */
+
+static void conn_timeout(struct conn *c, int timeout_ms) {
+    struct timeval limit = {timeout_ms / 1000, (timeout_ms % 1000) * 1000};
+    if (c->timeout_ms == timeout_ms) return;
+    c->timeout_ms = timeout_ms;
+    setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+}
+
+/* Takes over a connected socket. */
+static struct conn *conn_new(int fd, const struct endpoint *peer) {
+    struct conn *c = mem_alloc(sizeof *c);
+    int on = 1;
+    c->fd = fd;
+    c->in = malloc(INPUT_BYTES); /* not zeroed, so that its pages are not touched before they are used */
+    if (!c->in) die(INTERNAL, "out of memory for a connection");
+    endpoint_text(peer, c->peer, sizeof c->peer);
+    snprintf(c->role, sizeof c->role, "client");
+    snprintf(c->id, sizeof c->id, "0000000000000000");
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    return c;
+}
+
+static void conn_close(struct conn *c) {
+    if (!c) return;
+    close(c->fd);
+    free(c->in);
+    text_free(&c->out);
+    explicit_bzero(&c->send_key, sizeof c->send_key);
+    explicit_bzero(&c->receive_key, sizeof c->receive_key);
+    free(c);
+}
+
+/* Opens a listening socket and tells the address it got. Dies with what to do if it can't. */
+static int net_listen(const char *address, uint16_t default_port, char *got, size_t capacity) {
+    struct endpoint e;
+    int on = 1;
+    if (net_resolve(address, default_port, &e, 1) == 0) die(USAGE_ERROR, "-l %s: %s", address, detail);
+    int fd = socket(e.address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) die(INTERNAL, "no socket: %s", strerror(errno));
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(fd, (struct sockaddr *)&e.address, e.length) != 0 || listen(fd, 1024) != 0)
+        die(NO_SERVER, "cannot listen on %s: %s; is another server running there? choose another port with -l HOST:PORT",
+            address, strerror(errno));
+    e.length = sizeof e.address;
+    getsockname(fd, (struct sockaddr *)&e.address, &e.length);
+    endpoint_text(&e, got, capacity);
+    return fd;
+}
+
+static int dial_one(const struct endpoint *e, int timeout_ms) {
+    int error = 0;
+    socklen_t size = sizeof error;
+    int fd = socket(e->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return -1;
+    if (connect(fd, (const struct sockaddr *)&e->address, e->length) != 0) {
+        struct pollfd ready = {.fd = fd, .events = POLLOUT};
+        int waited = errno == EINPROGRESS ? poll(&ready, 1, timeout_ms) : -1;
+        if (waited == 0) errno = ETIMEDOUT;
+        if (waited == 1) {
+            getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+            if (error != 0) errno = error;
+        }
+        if (waited != 1 || error != 0) {
+            error = errno;
+            close(fd);
+            errno = error;
+            return -1;
+        }
+    }
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+    return fd;
+}
+
+/* Connects a socket, without a word said; the caller closes it. */
+static enum status net_dial(const char *address, uint16_t default_port, struct conn **out) {
+    struct endpoint e[4];
+    char text[64] = "?";
+    int count = net_resolve(address, default_port, e, 4);
+    if (count == 0) return NO_SERVER;
+    for (int i = 0; i < count; i++) {
+        int fd = dial_one(&e[i], DIAL_TIMEOUT_MS);
+        if (fd >= 0) {
+            *out = conn_new(fd, &e[i]);
+            conn_timeout(*out, CALL_TIMEOUT_MS);
+            return DONE;
+        }
+        endpoint_text(&e[i], text, sizeof text);
+    }
+    return fail(NO_SERVER, "%s: %s", text, strerror(errno));
+}
+
+/* ---- Lines ---- */
+
+/* Reads more into the buffer. NO_SERVER at the end of the stream or when nothing comes in time. */
+static enum status conn_fill(struct conn *c) {
+    if (c->start > 0) {
+        memmove(c->in, c->in + c->start, c->end - c->start);
+        c->end -= c->start;
+        c->start = 0;
+    }
+    assert(c->end < INPUT_BYTES);
+    for (;;) {
+        ssize_t got = recv(c->fd, c->in + c->end, INPUT_BYTES - c->end, 0);
+        if (got > 0) {
+            c->end += (size_t)got;
+            return DONE;
+        }
+        if (got < 0 && errno == EINTR) continue;
+        if (got == 0) return fail(NO_SERVER, "%s closed the connection", c->peer);
+        if (errno == EAGAIN) return fail(NO_SERVER, "%s does not answer (waited %d ms)", c->peer, c->timeout_ms);
+        return fail(NO_SERVER, "%s: %s", c->peer, strerror(errno));
+    }
+}
+
+/* The MAC of one line: HMAC over its number in this direction and its bytes. */
+static void line_mac(const struct hmac_sha256 *key, uint64_t number, const char *line, size_t length, char hex[MAC_HEX]) {
+    struct hmac_sha256 mac = *key;
+    uint8_t head[8], digest[32];
+    for (int i = 0; i < 8; i++) head[i] = (uint8_t)(number >> (56 - 8 * i));
+    hmac_sha256_update(&mac, head, sizeof head);
+    hmac_sha256_update(&mac, line, length);
+    hmac_sha256_final(&mac, digest);
+    hex_write(hex, digest, MAC_HEX / 2);
+}
+
+/* Checks and takes off the MAC at the end of a line. */
+static enum status conn_check_mac(struct conn *c, struct slice *line) {
+    char expected[MAC_HEX];
+    if (line->length < MAC_HEX + 1 || line->at[line->length - MAC_HEX - 1] != ' ')
+        return fail(DENIED, "a line without a MAC from %s", c->peer);
+    line->length -= MAC_HEX + 1;
+    line_mac(&c->receive_key, c->received++, line->at, line->length, expected);
+    if (!sha256_equal((const uint8_t *)expected, (const uint8_t *)line->at + line->length + 1, MAC_HEX))
+        return fail(DENIED, "a line with a wrong MAC from %s: it was changed, repeated or left out on the way", c->peer);
+    return DONE;
+}
+
+/* Reads one line, without newline and MAC; it stays valid until the next read from `c`. BAD_REQUEST if it is too long. */
+static enum status conn_read_line(struct conn *c, struct slice *line) {
+    size_t scanned = 0, most = c->secure || !cluster_key.set ? LINE_MAX_BYTES : LINE_STRANGER_BYTES;
+    int64_t begun_ms = 0;
+    for (;;) {
+        size_t have = c->end - c->start;
+        const char *newline = memchr(c->in + c->start + scanned, '\n', have - scanned);
+        size_t length = newline ? (size_t)(newline - c->in) - c->start : have;
+        if (length >= most) return fail(BAD_REQUEST, "a line of more than %zu bytes from %s", most, c->peer);
+        if (newline) {
+            *line = (struct slice){c->in + c->start, length};
+            c->start += length + 1;
+            return c->secure ? conn_check_mac(c, line) : DONE;
+        }
+        scanned = have;
+        if (have > 0 && begun_ms == 0) begun_ms = clock_ms();
+        if (begun_ms != 0 && clock_ms() - begun_ms > LINE_TIMEOUT_MS)
+            return fail(NO_SERVER, "%s takes too long to finish a line", c->peer);
+        enum status status = conn_fill(c);
+        if (status != DONE) return status;
+    }
+}
+
+/* Begins a line; what the caller appends to the returned buffer belongs to it until conn_line_end. */
+static struct text *conn_line(struct conn *c) {
+    c->line_start = c->out.length;
+    return &c->out;
+}
+
+static void conn_line_end(struct conn *c) {
+    if (c->secure) {
+        char mac[MAC_HEX + 1] = " ";
+        line_mac(&c->send_key, c->sent++, c->out.data + c->line_start, c->out.length - c->line_start, mac + 1);
+        text_bytes(&c->out, mac, sizeof mac);
+    }
+    text_byte(&c->out, '\n');
+}
+
+/* Sends the lines not sent yet and then `length` bytes of a body. */
+static enum status conn_send(struct conn *c, const void *body, size_t length) {
+    struct iovec piece[2] = {{c->out.data, c->out.length}, {(void *)(uintptr_t)body, length}};
+    struct msghdr message = {.msg_iov = piece, .msg_iovlen = 2};
+    while (piece[0].iov_len + piece[1].iov_len > 0) {
+        ssize_t sent = sendmsg(c->fd, &message, MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR) continue;
+        if (sent < 0)
+            return fail(NO_SERVER, "sending to %s: %s", c->peer, errno == EAGAIN ? "it does not take it" : strerror(errno));
+        for (int i = 0; i < 2; i++) {
+            size_t part = (size_t)sent < piece[i].iov_len ? (size_t)sent : piece[i].iov_len;
+            piece[i].iov_base = (char *)piece[i].iov_base + part;
+            piece[i].iov_len -= part;
+            sent -= (ssize_t)part;
+        }
+    }
+    text_recycle(&c->out, 64 * KIB);
+    return DONE;
+}
+
+static enum status conn_flush(struct conn *c) {
+    return c->out.length > 0 ? conn_send(c, NULL, 0) : DONE;
+}
+
+/* Sends the lines not sent yet and then a piece of a file, without copying it. */
+static enum status conn_send_file(struct conn *c, int fd, uint64_t offset, uint64_t length) {
+    off_t at = (off_t)offset;
+    while (c->out.length > 0) {
+        ssize_t sent = send(c->fd, c->out.data, c->out.length, MSG_NOSIGNAL | MSG_MORE);
+        if (sent < 0 && errno == EINTR) continue;
+        if (sent < 0) return fail(NO_SERVER, "sending to %s: %s", c->peer, strerror(errno));
+        memmove(c->out.data, c->out.data + sent, c->out.length - (size_t)sent);
+        c->out.length -= (size_t)sent;
+    }
+    while (length > 0) {
+        ssize_t sent = sendfile(c->fd, fd, &at, length);
+        if (sent < 0 && errno == EINTR) continue;
+        if (sent <= 0) return fail(NO_SERVER, "sending to %s: %s", c->peer, sent == 0 ? "the file ended" : strerror(errno));
+        length -= (uint64_t)sent;
+    }
+    return DONE;
+}
+
+/* Reads 1 to `length` bytes of a body. */
+static enum status conn_read_some(struct conn *c, void *to, size_t length, size_t *got) {
+    size_t have = c->end - c->start;
+    if (have > 0) {
+        *got = have < length ? have : length;
+        memcpy(to, c->in + c->start, *got);
+        c->start += *got;
+        return DONE;
+    }
+    for (;;) {
+        ssize_t n = recv(c->fd, to, length, 0);
+        if (n > 0) {
+            *got = (size_t)n;
+            return DONE;
+        }
+        if (n < 0 && errno == EINTR) continue;
+        if (n == 0) return fail(NO_SERVER, "%s closed the connection in the middle of a body", c->peer);
+        return fail(NO_SERVER, "%s: %s", c->peer, errno == EAGAIN ? "no data in time" : strerror(errno));
+    }
+}
+
+static enum status conn_read_body(struct conn *c, void *to, size_t length) {
+    uint8_t *at = to;
+    while (length > 0) {
+        size_t got;
+        enum status status = conn_read_some(c, at, length, &got);
+        if (status != DONE) return status;
+        at += got;
+        length -= got;
+    }
+    return DONE;
+}
+
+/* Reads a body into memory that grows as bytes arrive, not as they are announced, and checks its hash. */
+static enum status conn_read_text(struct conn *c, uint64_t length, const uint8_t hash[32], struct text *to) {
+    uint8_t digest[32];
+    text_clear(to);
+    while (to->length < length) {
+        uint64_t part = length - to->length < 256 * KIB ? length - to->length : 256 * KIB;
+        text_reserve(to, part);
+        enum status status = conn_read_body(c, to->data + to->length, part);
+        if (status != DONE) return status;
+        to->length += part;
+        to->data[to->length] = 0;
+    }
+    sha256_digest(to->data, to->length, digest);
+    if (memcmp(digest, hash, 32) != 0) return fail(DAMAGED, "a body from %s that is not what its line says", c->peer);
+    return DONE;
+}
+
+/* ---- The mutual challenge ---- */
+
+/* HMAC of the key over a label and everything both sides said. */
+static void hello_mac(const char *label, const struct text *said, uint8_t mac[32]) {
+    struct hmac_sha256 h = cluster_key.mac;
+    hmac_sha256_update(&h, label, strlen(label) + 1);
+    hmac_sha256_update(&h, said->data, said->length);
+    hmac_sha256_final(&h, mac);
+}
+
+/* Derives the keys of the two directions, which have a MAC key each, so that no line can be sent back to its sender. */
+static void conn_secure(struct conn *c, const struct text *said, bool client) {
+    uint8_t up[32], down[32];
+    hello_mac("dfs/1 from client", said, up);
+    hello_mac("dfs/1 from server", said, down);
+    hmac_sha256_init(&c->send_key, client ? up : down, 32);
+    hmac_sha256_init(&c->receive_key, client ? down : up, 32);
+    explicit_bzero(up, sizeof up);
+    explicit_bzero(down, sizeof down);
+}
+
+static void hello_said(struct text *said, const char *role, const char *id, const char *nonce, const char *server_role,
+                       const char *server_id, const char *server_nonce) {
+    text_format(said, PROTOCOL_NAME " %s %s %s %s %s %s", role, id, nonce, server_role, server_id, server_nonce);
+}
+
+/* The dialling side: proves to each other that both hold the key. Without a key it only says who it is. */
+static enum status conn_hello(struct conn *c) {
+    uint8_t bytes[NONCE_BYTES], proof[32], given[32];
+    char nonce[2 * NONCE_BYTES + 1] = "-", theirs[2 * NONCE_BYTES + 1];
+    struct slice line;
+    struct words w;
+    struct text said = {0};
+    enum status status;
+    if (cluster_key.set) {
+        random_bytes(bytes, sizeof bytes);
+        hex_write(nonce, bytes, sizeof bytes);
+        nonce[2 * NONCE_BYTES] = 0;
+    }
+    text_format(conn_line(c), "HELLO " PROTOCOL_NAME " %s %s %s", self_role, self_id, nonce);
+    conn_line_end(c);
+    if ((status = conn_flush(c)) != DONE || (status = conn_read_line(c, &line)) != DONE) return status;
+    if (line.length > 4 && memcmp(line.at, "ERR ", 4) == 0) {
+        struct slice rest = {line.at + 4, line.length - 4}, word;
+        if (!slice_part(&rest, ' ', &word)) return fail(INTERNAL, "an empty error from %s", c->peer);
+        return fail(status_of_word(word), "%.*s", (int)rest.length, rest.at);
+    }
+    if (!words_split(line, &w) || w.count != 6 || !slice_is(w.word[0], "OK") || !slice_is(w.word[1], PROTOCOL_NAME) ||
+        !slice_copy(w.word[2], c->role, sizeof c->role) || !slice_copy(w.word[3], c->id, sizeof c->id) ||
+        !slice_copy(w.word[4], theirs, sizeof theirs))
+        return fail(BAD_REQUEST, "%s does not speak " PROTOCOL_NAME "; is it another kind of server?", c->peer);
+    if (!cluster_key.set) return DONE;
+    if (slice_is(w.word[5], "-"))
+        return fail(DENIED, "%s runs without a key (--insecure) and this client has one; give --insecure to talk to it",
+                    c->peer);
+    hello_said(&said, self_role, self_id, nonce, c->role, c->id, theirs);
+    hello_mac("dfs/1 server", &said, proof);
+    bool same = parse_hex(w.word[5], given, 32) && sha256_equal(given, proof, 32);
+    if (same) {
+        hello_mac("dfs/1 client", &said, proof);
+        text_add(conn_line(c), "AUTH ");
+        text_hex(&c->out, proof, 32);
+        conn_line_end(c);
+        conn_secure(c, &said, true);
+        c->secure = true; /* the server's next line and all of ours carry a MAC from here on */
+    }
+    text_free(&said);
+    return same ? DONE : fail(DENIED, "%s holds another key; is this the right cluster, the right key file?", c->peer);
+}
+
+/* The answering side of HELLO. The rest of the exchange is AUTH. */
+static enum status conn_answer_hello(struct conn *c, const struct words *w, const char *role) {
+    uint8_t bytes[NONCE_BYTES], proof[32];
+    char nonce[2 * NONCE_BYTES + 1], theirs[2 * NONCE_BYTES + 1];
+    uint64_t id;
+    if (c->secure || c->greeted) return fail(BAD_REQUEST, "HELLO comes once, and first");
+    if (!slice_is(w->word[1], PROTOCOL_NAME))
+        return fail(BAD_REQUEST, "this server speaks " PROTOCOL_NAME " only; use the same version everywhere");
+    if (!slice_is(w->word[2], "client") && !slice_is(w->word[2], "node") && !slice_is(w->word[2], "master"))
+        return fail(BAD_REQUEST, "a role is client, node or master");
+    if (!parse_id(w->word[3], &id)) return fail(BAD_REQUEST, "an id is 16 hexadecimal digits");
+    slice_copy(w->word[2], c->role, sizeof c->role);
+    slice_copy(w->word[3], c->id, sizeof c->id);
+    if (!cluster_key.set) {
+        text_format(&c->out, " " PROTOCOL_NAME " %s %s - -", role, self_id);
+        return DONE;
+    }
+    if (!parse_hex(w->word[4], bytes, NONCE_BYTES))
+        return fail(DENIED, "this cluster has a key and you gave none; use -k FILE, DFS_KEY_FILE or the default key file");
+    slice_copy(w->word[4], theirs, sizeof theirs);
+    random_bytes(bytes, sizeof bytes);
+    hex_write(nonce, bytes, sizeof bytes);
+    nonce[2 * NONCE_BYTES] = 0;
+    struct text said = {0};
+    hello_said(&said, c->role, c->id, theirs, role, self_id, nonce);
+    hello_mac("dfs/1 client", &said, c->proof);
+    hello_mac("dfs/1 server", &said, proof);
+    conn_secure(c, &said, false);
+    text_free(&said);
+    c->greeted = true;
+    text_format(&c->out, " " PROTOCOL_NAME " %s %s %s ", role, self_id, nonce);
+    text_hex(&c->out, proof, 32);
+    return DONE;
+}
+
+static enum status conn_answer_auth(struct conn *c, const struct words *w) {
+    uint8_t given[32];
+    if (!c->greeted) return fail(DENIED, "AUTH comes after HELLO");
+    c->greeted = false;
+    if (!parse_hex(w->word[1], given, 32) || !sha256_equal(given, c->proof, 32))
+        return fail(DENIED, "wrong key");
+    c->secure = true;
+    return DONE;
+}
+
+/* Reads a key file: 64 hexadecimal digits. Refuses one that others can read. */
+static void key_load(const char *path) {
+    struct text file = {0};
+    uint8_t key[KEY_BYTES];
+    struct stat about;
+    if (stat(path, &about) == 0 && (about.st_mode & 077) != 0 && S_ISREG(about.st_mode))
+        die(USAGE_ERROR, "the key file %s can be read by others; run: chmod 600 %s", path, path);
+    if (file_read(path, KEY_FILE_MAX_BYTES, &file) != DONE) die(USAGE_ERROR, "no key: %s", detail);
+    while (file.length > 0 && strchr(" \r\n", file.data[file.length - 1])) file.length--;
+    if (!parse_hex((struct slice){file.data, file.length}, key, sizeof key))
+        die(USAGE_ERROR, "the key file %s does not hold a key: 64 hexadecimal digits; copy it again", path);
+    hmac_sha256_init(&cluster_key.mac, key, sizeof key);
+    cluster_key.set = true;
+    explicit_bzero(key, sizeof key);
+    explicit_bzero(file.data, file.capacity);
+    text_free(&file);
+}
+
+/* ======== 7. Protocol ======== */
+/* Requests and replies, the dispatcher and the server's accept loop. A handler appends its words to the reply line and
+ * its lines to the reply's body, and returns a status; parsing, arity, roles, bodies, limits and logging are done here.
+ * Docs: docs/PROTOCOL.md. Entry points: call_*, server_run. */
+
+enum body { NO_BODY, LINES_BODY, STREAM_BODY }; /* STREAM_BODY: the handler reads it */
+
+enum { FROM_CLIENT = 1, FROM_NODE = 2, FROM_MASTER = 4, FROM_ALL = 7 };
+
+struct request {
+    struct conn *c;
+    struct words w;           /* w.word[0] is the verb */
+    uint64_t body_length, body_left; /* left: not read from the connection yet */
+    uint8_t body_hash[32];
+    struct text body;         /* LINES_BODY: read and checked */
+    struct text *line;        /* the reply's line: append " WORD" */
+    struct text reply;        /* the reply's body, if has_reply */
+    bool has_reply, hash_known; /* known: reply_hash is its hash */
+    int file_fd;              /* or a piece of a file as the reply's body; -1: none */
+    uint64_t file_offset, file_length;
+    uint8_t reply_hash[32];
+    void (*file_done)(struct request *); /* called when the piece has been sent */
+    void *file_owner;
+};
+
+struct command {
+    const char *verb;
+    enum status (*run)(struct request *r);
+    int arguments;            /* exactly so many, without the two of a body */
+    enum body body;
+    unsigned from;            /* which roles may ask */
+    const char *usage;        /* the arguments, for HELP and the manual */
+    const char *summary;
+};
+
+/* One server is one process; set up before its first connection. */
+static struct {
+    const struct command *table;
+    const char *role;
+    int listen_fd;
+    char address[64];
+    atomic_int connections;
+    atomic_ullong requests, refused;
+    void (*gone)(struct conn *); /* told when a connection ends */
+} server;
+
+static volatile sig_atomic_t stop_signal;
+static int stop_pipe[2] = {-1, -1};
+
+static enum status proto_hello(struct request *r) {
+    return conn_answer_hello(r->c, &r->w, server.role);
+}
+
+static enum status proto_help(struct request *r);
+
+static const struct command common_table[] = {
+    {"HELLO", proto_hello, 4, NO_BODY, FROM_ALL, "dfs/1 ROLE ID NONCE", "say who you are; answered with a challenge"},
+    {"AUTH", NULL, 1, NO_BODY, FROM_ALL, "PROOF", "answer the challenge; from then on every line carries a MAC"},
+    {"HELP", proto_help, 0, NO_BODY, FROM_ALL, "", "list the verbs"},
+    {0}};
+
+static enum status proto_help(struct request *r) {
+    const struct command *tables[2] = {common_table, server.table};
+    r->has_reply = true;
+    for (int t = 0; t < 2; t++)
+        for (const struct command *row = tables[t]; row->verb; row++)
+            text_format(&r->reply, "%s%s%s%s  %s\n", row->verb, *row->usage ? " " : "", row->usage,
+                        row->body == NO_BODY ? "" : " LENGTH SHA256", row->summary);
+    return DONE;
+}
+
+static const struct command *command_find(struct slice verb) {
+    const struct command *tables[2] = {common_table, server.table};
+    for (int t = 0; t < 2; t++)
+        for (const struct command *row = tables[t]; row->verb; row++)
+            if (slice_is(verb, row->verb)) return row;
+    return NULL;
+}
+
+static unsigned conn_role_bit(const struct conn *c) {
+    return c->role[0] == 'n' ? FROM_NODE : c->role[0] == 'm' ? FROM_MASTER : FROM_CLIENT;
+}
+
+/* Reads a body that the line announced: its last two words are the length and the SHA-256. */
+static enum status request_body(struct request *r, const struct command *row) {
+    uint64_t most = row->body == STREAM_BODY ? CHUNK_MAX_BYTES : BODY_MAX_BYTES;
+    int at = r->w.count - 2;
+    if (!parse_u64(r->w.word[at], UINT64_MAX, &r->body_length) || !parse_hex(r->w.word[at + 1], r->body_hash, 32))
+        return fail(BAD_REQUEST, "%s ends in the length and the SHA-256 of its body", row->verb);
+    if (r->body_length > most) {
+        uint64_t length = r->body_length;
+        r->body_left = UINT64_MAX; /* it will not be read: the connection is over */
+        return fail(BAD_REQUEST, "a body of %" PRIu64 " bytes; the most is %" PRIu64, length, most);
+    }
+    r->body_left = r->body_length;
+    if (row->body == STREAM_BODY) return DONE;
+    enum status status = conn_read_text(r->c, r->body_length, r->body_hash, &r->body);
+    r->body_left = status == DONE || status == DAMAGED ? 0 : UINT64_MAX;
+    return status;
+}
+
+/* Finds and runs the command of one line. */
+static enum status request_run(struct request *r, struct slice line) {
+    if (!words_split(line, &r->w)) return fail(BAD_REQUEST, "a line is words with one space between them");
+    const struct command *row = command_find(r->w.word[0]);
+    bool stranger = cluster_key.set && !r->c->secure;
+    if (stranger && row != &common_table[0] && row != &common_table[1]) {
+        r->body_left = UINT64_MAX;
+        return fail(DENIED, "this cluster has a key; open with HELLO and AUTH");
+    }
+    if (!row) return fail(BAD_REQUEST, "no such verb; HELP lists them");
+    if (r->w.count - 1 != row->arguments + (row->body == NO_BODY ? 0 : 2))
+        return fail(BAD_REQUEST, "write %s %s%s", row->verb, row->usage, row->body == NO_BODY ? "" : " LENGTH SHA256");
+    if (!(row->from & conn_role_bit(r->c))) return fail(DENIED, "%s is not for a %s", row->verb, r->c->role);
+    if (row->run == NULL) return conn_answer_auth(r->c, &r->w);
+    enum status status = row->body == NO_BODY ? DONE : request_body(r, row);
+    if (status != DONE) return status;
+    atomic_fetch_add_explicit(&server.requests, 1, memory_order_relaxed);
+    return row->run(r);
+}
+
+/* Reads what the handler left of a body, so that the next line is found. */
+static enum status request_drain(struct request *r) {
+    char sink[4096];
+    while (r->body_left > 0) {
+        size_t got, part = r->body_left < sizeof sink ? (size_t)r->body_left : sizeof sink;
+        enum status status = conn_read_some(r->c, sink, part, &got);
+        if (status != DONE) return status;
+        r->body_left -= got;
+    }
+    return DONE;
+}
+
+/* Finishes and sends the reply. The reply to AUTH is the first line with a MAC. */
+static enum status request_reply(struct request *r, enum status outcome) {
+    struct conn *c = r->c;
+    if (outcome != DONE) {
+        c->out.length = c->line_start;
+        text_format(&c->out, "ERR %s ", status_table[outcome].word);
+        for (const char *at = detail; *at; at++) text_byte(&c->out, (uint8_t)*at < ' ' || *at == 127 ? '?' : *at);
+        while (c->out.data[c->out.length - 1] == ' ') c->out.length--;
+    } else if (r->has_reply) {
+        if (!r->hash_known) sha256_digest(r->reply.data ? r->reply.data : "", r->reply.length, r->reply_hash);
+        text_byte(&c->out, ' ');
+        text_u64(&c->out, r->reply.length);
+        text_byte(&c->out, ' ');
+        text_hex(&c->out, r->reply_hash, 32);
+    } else if (r->file_fd >= 0) {
+        text_byte(&c->out, ' ');
+        text_u64(&c->out, r->file_length);
+        text_byte(&c->out, ' ');
+        text_hex(&c->out, r->reply_hash, 32);
+    }
+    conn_line_end(c);
+    enum status status = DONE;
+    if (outcome == DONE && r->file_fd >= 0) status = conn_send_file(c, r->file_fd, r->file_offset, r->file_length);
+    else if (outcome == DONE && r->has_reply) status = conn_send(c, r->reply.data, r->reply.length);
+    else if (c->start == c->end) status = conn_flush(c); /* else there are more requests: answer them together */
+    if (r->file_fd >= 0) r->file_done(r);
+    return status;
+}
+
+/* One request, from its line to its reply; false when the connection is over. */
+static bool conn_serve_one(struct request *r) {
+    struct conn *c = r->c;
+    struct slice line;
+    if (c->start == c->end && conn_flush(c) != DONE) return false;
+    enum status status = conn_read_line(c, &line);
+    if (status == NO_SERVER) return false;
+    bool broken = status != DONE; /* too long, or not from whom it should be: what follows can't be trusted */
+    r->has_reply = r->hash_known = false;
+    r->file_fd = -1;
+    r->body_left = 0;
+    text_recycle(&r->body, 64 * KIB);
+    text_recycle(&r->reply, 64 * KIB);
+    r->line = conn_line(c);
+    text_add(r->line, "OK");
+    bool stranger = cluster_key.set && !c->secure;
+    if (!broken) status = request_run(r, line);
+    if (status == DENIED) {
+        atomic_fetch_add(&server.refused, 1);
+        log_line("refused %s: %s", c->peer, detail);
+    }
+    if (broken && status != DENIED) log_line("refused %s: %s", c->peer, detail);
+    if (status != DONE && (stranger || r->body_left == UINT64_MAX)) broken = true;
+    char why[DETAIL_BYTES];
+    memcpy(why, detail, sizeof why);
+    if (!broken && r->body_left > 0 && request_drain(r) != DONE) return false;
+    memcpy(detail, why, sizeof why);
+    if (request_reply(r, status) != DONE) return false;
+    if (broken) conn_flush(c);
+    return !broken;
+}
+
+static void *conn_main(void *argument) {
+    struct request r = {.c = argument, .file_fd = -1};
+    int64_t begun_ms = clock_ms();
+    conn_timeout(r.c, STRANGER_TIMEOUT_MS);
+    while (conn_serve_one(&r)) {
+        if (r.c->secure || !cluster_key.set) conn_timeout(r.c, IDLE_TIMEOUT_MS);
+        else if (clock_ms() - begun_ms > STRANGER_TIMEOUT_MS) break;
+    }
+    if (server.gone) server.gone(r.c);
+    text_free(&r.body);
+    text_free(&r.reply);
+    conn_close(r.c);
+    atomic_fetch_sub(&server.connections, 1);
+    return NULL;
+}
+
+static void server_accept(void) {
+    static const char full[] = "ERR noserver this server has too many connections; try again later\n";
+    struct endpoint peer = {.length = sizeof peer.address};
+    int fd = accept4(server.listen_fd, (struct sockaddr *)&peer.address, &peer.length, SOCK_CLOEXEC);
+    if (fd < 0) {
+        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) {
+            log_line("cannot take a connection: %s", strerror(errno));
+            sleep_ms(50);
+        }
+        return;
+    }
+    if (atomic_fetch_add(&server.connections, 1) < CONNECTIONS_MAX) {
+        struct conn *c = conn_new(fd, &peer);
+        if (thread_start(conn_main, c)) return;
+        fd = dup(fd);
+        conn_close(c);
+    }
+    atomic_fetch_sub(&server.connections, 1);
+    if (fd < 0) return;
+    if (send(fd, full, sizeof full - 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) log_line("too many connections");
+    close(fd);
+}
+
+static void on_stop_signal(int number) {
+    char byte = 0;
+    stop_signal = number;
+    if (write(stop_pipe[1], &byte, 1) < 0) return;
+}
+
+/* Before any thread: SIGTERM and SIGINT end the accept loop, writing to a closed socket is an error, not a signal. */
+static void server_signals(void) {
+    struct sigaction action = {.sa_handler = on_stop_signal};
+    struct rlimit files;
+    if (pipe2(stop_pipe, O_CLOEXEC) != 0) die(INTERNAL, "no pipe: %s", strerror(errno));
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
+/* Serves until SIGTERM or SIGINT. The first line on standard output tells the address, once it serves there. */
+static void server_run(void) {
+    struct pollfd ready[2] = {{.fd = server.listen_fd, .events = POLLIN}, {.fd = stop_pipe[0], .events = POLLIN}};
+    printf("listening %s\n", server.address);
+    fflush(stdout);
+    while (!stop_signal)
+        if (poll(ready, 2, -1) > 0 && (ready[0].revents & POLLIN)) server_accept();
+    log_line("stopping on signal %d", (int)stop_signal);
+}
+
+/* ---- The asking side ---- */
+
+/* Connects and proves the key. Tells in `detail` what to do when there is nobody. */
+static enum status call_open(const char *address, uint16_t default_port, struct conn **out) {
+    enum status status = net_dial(address, default_port, out);
+    if (status == DONE && (status = conn_hello(*out)) != DONE) {
+        conn_close(*out);
+        *out = NULL;
+    }
+    if (status != DONE || !cluster_key.set) return status;
+    return DONE; /* the reply to AUTH is read before the first reply: see call_reply */
+}
+
+/* Reads a reply. DONE with the words of its line (the first is OK), or the error that the server named. */
+static enum status call_reply(struct conn *c, struct words *w) {
+    struct slice line, word;
+    if (c->secure && c->received == 0) { /* the reply to AUTH */
+        enum status opened = conn_read_line(c, &line);
+        if (opened != DONE) return opened;
+        if (!slice_is(line, "OK")) return fail(DENIED, "%s did not accept the key", c->peer);
+    }
+    enum status status = conn_read_line(c, &line);
+    if (status != DONE) return status == BAD_REQUEST ? fail(NO_SERVER, "%s", detail) : status;
+    if (line.length >= 4 && memcmp(line.at, "ERR ", 4) == 0) {
+        line.at += 4;
+        line.length -= 4;
+        if (!slice_part(&line, ' ', &word)) return fail(INTERNAL, "an empty error from %s", c->peer);
+        return fail(status_of_word(word), "%.*s", (int)line.length, line.at);
+    }
+    if (!words_split(line, w) || !slice_is(w->word[0], "OK"))
+        return fail(NO_SERVER, "%s answered with something that is no reply", c->peer);
+    return DONE;
+}
+
+/* Reads the body of a reply: its last two words are the length and the SHA-256. */
+static enum status call_body(struct conn *c, const struct words *w, struct text *to) {
+    uint64_t length;
+    uint8_t hash[32];
+    if (w->count < 3 || !parse_u64(w->word[w->count - 2], PAYLOAD_MAX_BYTES, &length) ||
+        !parse_hex(w->word[w->count - 1], hash, 32))
+        return fail(NO_SERVER, "a reply without a body from %s", c->peer);
+    return conn_read_text(c, length, hash, to);
+}
+
+/* Ends a request's line with its body's length and hash, and sends both. */
+static enum status call_send(struct conn *c, const void *body, size_t length) {
+    uint8_t hash[32];
+    sha256_digest(body, length, hash);
+    text_format(&c->out, " %zu ", length);
+    text_hex(&c->out, hash, 32);
+    conn_line_end(c);
+    return conn_send(c, body, length);
+}
+
+/* A request without a body, and the line of its reply. */
+__attribute__((format(printf, 3, 4))) static enum status call(struct conn *c, struct words *w, const char *format, ...) {
+    va_list list;
+    char line[512];
+    va_start(list, format);
+    int length = vsnprintf(line, sizeof line, format, list);
+    va_end(list);
+    assert(length > 0 && (size_t)length < sizeof line);
+    text_bytes(conn_line(c), line, (size_t)length);
+    conn_line_end(c);
+    enum status status = conn_flush(c);
+    return status == DONE ? call_reply(c, w) : status;
+}
+/* ======== 8. Tree ======== */
+/* The namespace and everything else that records change: inodes, chunks and who names them, members, roster, reigns,
+ * answered requests. Master and nodes hold one each and apply the same records to it, so they are the same. Pure: no
+ * sockets, no files, no lock; the owner's lock (RANK_CLUSTER) guards it.
+ * A record is text; section 2 of docs/PROTOCOL.md lists its lines. Entry points: tree_*. */
+
+enum kind { KIND_DIRECTORY = 1, KIND_FILE = 2 };
+
+#define ROOT_ID ((uint64_t)1)
+#define NONE UINT32_MAX
+
+/* A set of the master's peers, by slot. */
+struct node_set {
+    uint64_t bits[NODES_MAX / 64];
+};
+
+/* A chunk that an inode names or a node holds. Kept in blocks, so that an index of 32 bits finds it and a small file
+ * costs 64 bytes here. `hash` never changes while the entry is in use; an entry with neither references nor holders may
+ * be used again. */
+struct chunk {
+    uint8_t hash[32];
+    uint32_t length;         /* bytes; 0 while only its hash is known */
+    uint32_t references;     /* by inodes */
+    uint32_t next;           /* in its hash bucket, or NONE; for a free entry the next free one */
+    uint32_t flags;          /* CHUNK_* below, the master's */
+    struct node_set holders; /* the master's: peers that have it on disk */
+};
+
+enum {
+    CHUNK_FRESH = 1,    /* stored for an upload that may still be open: worth copying before a record names it */
+    CHUNK_QUEUED = 2,   /* waits in the master's queue of chunks to look at */
+    CHUNK_COPYING = 4,  /* part of an order to fetch under way */
+};
+
+/* What a file of more than one chunk needs beside its inode. */
+struct chunk_list {
+    uint8_t sha256[32];
+    uint32_t chunk[];
+};
+
+/* A file or directory. In the treap by (parent, name) and in a bucket by id. A file of one chunk has that chunk's
+ * SHA-256, so it needs no list. */
+struct inode {
+    struct inode *left, *right; /* treap */
+    struct inode *next;         /* bucket by id */
+    uint64_t id, parent;
+    uint64_t size;              /* bytes; directories: 0 */
+    int64_t mtime_ns;
+    union {
+        uint32_t only;            /* chunk_count 1 */
+        struct chunk_list *list;  /* chunk_count > 1 */
+    } chunks;
+    uint32_t chunk_count;
+    uint32_t expiry_s;          /* seconds since 1970 after which it is gone; 0: never */
+    uint8_t kind, name_length;
+    char name[];
+};
+
+/* A node that the cluster knows, whether it is there or not. */
+struct member {
+    uint64_t id;
+    char name[LABEL_MAX_BYTES + 1], address[ADDRESS_MAX_BYTES + 1];
+};
+
+struct position {
+    uint64_t epoch, seq;
+};
+
+struct roster {
+    struct position at; /* of the record that made it; 0,0: there is none yet */
+    int count;
+    uint64_t id[ROSTER_LIMIT];
+};
+
+/* A request that was done: answered again with the same words if it is repeated. */
+struct done_request {
+    uint8_t id[16];
+    uint64_t seq, inode;
+    uint16_t next; /* in its bucket, or UINT16_MAX */
+};
+
+struct tree {
+    struct position at;            /* of the last record */
+    uint64_t next_id;              /* of the next inode */
+    struct inode *root;            /* of the treap */
+    struct inode **by_id;          /* buckets, a power of two */
+    size_t bucket_count, inode_count;
+    uint64_t files, directories, bytes;
+
+    struct chunk **blocks;         /* of CHUNK_BLOCK entries */
+    uint32_t *chunk_buckets;       /* heads, a power of two, or NONE */
+    uint32_t chunk_bucket_count, chunk_high, chunk_free, chunk_count; /* high: entries ever used; free: list's head */
+
+    struct roster roster;
+    struct member *members;
+    int member_count;
+    struct position reigns[REIGNS_MAX]; /* each reign's first record, oldest first */
+    int reign_count;
+    struct done_request *requests; /* a ring of REQUESTS_MAX */
+    uint16_t *request_buckets;
+    uint32_t request_count;        /* ever; the next slot is this modulo REQUESTS_MAX */
+};
+
+enum { CHUNK_BLOCK = 1024 };
+
+/* ---- Chunks ---- */
+
+static struct chunk *tree_chunk(const struct tree *t, uint32_t index) {
+    assert(index < t->chunk_high);
+    return &t->blocks[index / CHUNK_BLOCK][index % CHUNK_BLOCK];
+}
+
+static uint32_t chunk_bucket(const struct tree *t, const uint8_t hash[32]) {
+    uint32_t number;
+    memcpy(&number, hash, sizeof number); /* a SHA-256 is as random as can be */
+    return number & (t->chunk_bucket_count - 1);
+}
+
+static void chunk_link(struct tree *t, uint32_t index) {
+    struct chunk *chunk = tree_chunk(t, index);
+    uint32_t *head = &t->chunk_buckets[chunk_bucket(t, chunk->hash)];
+    chunk->next = *head;
+    *head = index;
+}
+
+/* Doubles the buckets and puts every chunk in use into its new one. */
+static void chunk_buckets_grow(struct tree *t) {
+    uint32_t old_count = t->chunk_bucket_count, *old = t->chunk_buckets;
+    t->chunk_bucket_count = old_count ? old_count * 2 : 256;
+    t->chunk_buckets = mem_alloc(t->chunk_bucket_count * sizeof *t->chunk_buckets);
+    memset(t->chunk_buckets, 0xff, t->chunk_bucket_count * sizeof *t->chunk_buckets);
+    for (uint32_t b = 0; b < old_count; b++)
+        for (uint32_t i = old[b], next; i != NONE; i = next) {
+            next = tree_chunk(t, i)->next;
+            chunk_link(t, i);
+        }
+    free(old);
+}
+
+/* The index of a chunk, or NONE. */
+static uint32_t tree_chunk_find(const struct tree *t, const uint8_t hash[32]) {
+    if (t->chunk_bucket_count == 0) return NONE;
+    uint32_t index = t->chunk_buckets[chunk_bucket(t, hash)];
+    while (index != NONE && memcmp(tree_chunk(t, index)->hash, hash, 32) != 0) index = tree_chunk(t, index)->next;
+    return index;
+}
+
+/* The same, made if it is not there. */
+static uint32_t tree_chunk_make(struct tree *t, const uint8_t hash[32], uint32_t length) {
+    uint32_t index = tree_chunk_find(t, hash);
+    if (index != NONE) return index;
+    if (t->chunk_count >= t->chunk_bucket_count) chunk_buckets_grow(t);
+    if (t->chunk_free != NONE) {
+        index = t->chunk_free;
+        t->chunk_free = tree_chunk(t, index)->next;
+    } else {
+        index = t->chunk_high;
+        if (index % CHUNK_BLOCK == 0) {
+            t->blocks = mem_resize(t->blocks, (index / CHUNK_BLOCK + 1) * sizeof *t->blocks);
+            t->blocks[index / CHUNK_BLOCK] = malloc(CHUNK_BLOCK * sizeof(struct chunk)); /* touched as it is used */
+            if (!t->blocks[index / CHUNK_BLOCK]) die(INTERNAL, "out of memory for the list of chunks");
+        }
+        t->chunk_high++;
+    }
+    struct chunk *chunk = tree_chunk(t, index);
+    *chunk = (struct chunk){.length = length};
+    memcpy(chunk->hash, hash, 32);
+    chunk_link(t, index);
+    t->chunk_count++;
+    return index;
+}
+
+static bool node_set_empty(const struct node_set *s) {
+    return (s->bits[0] | s->bits[1]) == 0;
+}
+
+static bool node_set_has(const struct node_set *s, int slot) {
+    return s->bits[slot / 64] >> (slot % 64) & 1;
+}
+
+static void node_set_add(struct node_set *s, int slot) {
+    s->bits[slot / 64] |= (uint64_t)1 << (slot % 64);
+}
+
+static void node_set_remove(struct node_set *s, int slot) {
+    s->bits[slot / 64] &= ~((uint64_t)1 << (slot % 64));
+}
+
+static int node_set_count(const struct node_set *s) {
+    return __builtin_popcountll(s->bits[0]) + __builtin_popcountll(s->bits[1]);
+}
+
+static struct node_set node_set_and(const struct node_set *a, const struct node_set *b) {
+    return (struct node_set){{a->bits[0] & b->bits[0], a->bits[1] & b->bits[1]}};
+}
+
+/* Forgets a chunk that nobody names, nobody holds and no queue refers to. */
+static void tree_chunk_release(struct tree *t, uint32_t index) {
+    struct chunk *chunk = tree_chunk(t, index);
+    if (chunk->references > 0 || chunk->flags != 0 || !node_set_empty(&chunk->holders)) return;
+    uint32_t *link = &t->chunk_buckets[chunk_bucket(t, chunk->hash)];
+    while (*link != index) link = &tree_chunk(t, *link)->next;
+    *link = chunk->next;
+    chunk->next = t->chunk_free;
+    chunk->length = 0;
+    memset(chunk->hash, 0, 32);
+    t->chunk_free = index;
+    t->chunk_count--;
+}
+
+static uint32_t inode_chunk(const struct inode *n, uint32_t i) {
+    return n->chunk_count == 1 ? n->chunks.only : n->chunks.list->chunk[i];
+}
+
+/* The SHA-256 of a whole file; that of nothing if it has no chunk. */
+static const uint8_t *inode_sha256(const struct tree *t, const struct inode *n) {
+    static const uint8_t nothing[32] = {0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4,
+                                        0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b,
+                                        0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55};
+    if (n->chunk_count == 0) return nothing;
+    return n->chunk_count == 1 ? tree_chunk(t, n->chunks.only)->hash : n->chunks.list->sha256;
+}
+
+/* ---- Inodes: a treap (Seidel and Aragon 1996) by (parent, name), whose priorities are hashes of the ids ---- */
+
+static int inode_compare(const struct inode *n, uint64_t parent, const char *name, size_t length) {
+    if (n->parent != parent) return n->parent < parent ? -1 : 1;
+    size_t shorter = n->name_length < length ? n->name_length : length;
+    int order = memcmp(n->name, name, shorter);
+    if (order != 0) return order;
+    return n->name_length < length ? -1 : n->name_length > length;
+}
+
+static struct inode *tree_lookup(const struct tree *t, uint64_t parent, const char *name, size_t length) {
+    struct inode *n = t->root;
+    while (n) {
+        int order = inode_compare(n, parent, name, length);
+        if (order == 0) return n;
+        n = order < 0 ? n->right : n->left;
+    }
+    return NULL;
+}
+
+/* The first inode after (parent, name), in any directory. */
+static struct inode *tree_after(const struct tree *t, uint64_t parent, const char *name, size_t length) {
+    struct inode *n = t->root, *found = NULL;
+    while (n) {
+        if (inode_compare(n, parent, name, length) <= 0) {
+            n = n->right;
+        } else {
+            found = n;
+            n = n->left;
+        }
+    }
+    return found;
+}
+
+/* The next entry of a directory after `name`; "" asks for the first. NULL at the end. */
+static struct inode *tree_next(const struct tree *t, uint64_t directory, const char *name) {
+    struct inode *n = tree_after(t, directory, name, strlen(name));
+    return n && n->parent == directory ? n : NULL;
+}
+
+static struct inode *tree_by_id(const struct tree *t, uint64_t id) {
+    if (t->bucket_count == 0) return NULL;
+    struct inode *n = t->by_id[mix64(id) & (t->bucket_count - 1)];
+    while (n && n->id != id) n = n->next;
+    return n;
+}
+
+static void treap_insert(struct tree *t, struct inode *added) {
+    struct inode **link = &t->root;
+    uint64_t priority = mix64(added->id);
+    while (*link && mix64((*link)->id) > priority)
+        link = inode_compare(*link, added->parent, added->name, added->name_length) < 0 ? &(*link)->right : &(*link)->left;
+    struct inode *rest = *link, **left = &added->left, **right = &added->right;
+    *link = added;
+    while (rest) { /* split what hung here into what is before and after the new one */
+        if (inode_compare(rest, added->parent, added->name, added->name_length) < 0) {
+            *left = rest;
+            left = &rest->right;
+            rest = rest->right;
+        } else {
+            *right = rest;
+            right = &rest->left;
+            rest = rest->left;
+        }
+    }
+    *left = *right = NULL;
+}
+
+static void treap_remove(struct tree *t, struct inode *removed) {
+    struct inode **link = &t->root, *left = removed->left, *right = removed->right;
+    while (*link != removed)
+        link = inode_compare(*link, removed->parent, removed->name, removed->name_length) < 0 ? &(*link)->right
+                                                                                             : &(*link)->left;
+    while (left && right) { /* merge its two sides in its place */
+        if (mix64(left->id) > mix64(right->id)) {
+            *link = left;
+            link = &left->right;
+            left = left->right;
+        } else {
+            *link = right;
+            link = &right->left;
+            right = right->left;
+        }
+    }
+    *link = left ? left : right;
+}
+
+static void id_buckets_grow(struct tree *t) {
+    size_t old_count = t->bucket_count;
+    struct inode **old = t->by_id;
+    t->bucket_count = old_count ? old_count * 2 : 64;
+    t->by_id = mem_alloc(t->bucket_count * sizeof *t->by_id);
+    for (size_t b = 0; b < old_count; b++)
+        for (struct inode *n = old[b], *next; n; n = next) {
+            next = n->next;
+            struct inode **head = &t->by_id[mix64(n->id) & (t->bucket_count - 1)];
+            n->next = *head;
+            *head = n;
+        }
+    free(old);
+}
+
+/* Puts a new inode into both indexes. Its chunks, if any, are set and counted by the caller. */
+static struct inode *inode_make(struct tree *t, uint64_t id, uint64_t parent, struct slice name, enum kind kind) {
+    struct inode *n = mem_alloc(sizeof *n + name.length);
+    n->id = id;
+    n->parent = parent;
+    n->kind = (uint8_t)kind;
+    n->name_length = (uint8_t)name.length;
+    if (name.length > 0) memcpy(n->name, name.at, name.length);
+    if (t->inode_count >= t->bucket_count) id_buckets_grow(t);
+    struct inode **head = &t->by_id[mix64(id) & (t->bucket_count - 1)];
+    n->next = *head;
+    *head = n;
+    treap_insert(t, n);
+    t->inode_count++;
+    if (kind == KIND_FILE) t->files++;
+    else t->directories++;
+    if (id >= t->next_id) t->next_id = id + 1;
+    return n;
+}
+
+static void inode_drop_chunks(struct tree *t, struct inode *n) {
+    for (uint32_t i = 0; i < n->chunk_count; i++) {
+        uint32_t index = inode_chunk(n, i);
+        assert(tree_chunk(t, index)->references > 0);
+        tree_chunk(t, index)->references--;
+        tree_chunk_release(t, index);
+    }
+    if (n->chunk_count > 1) free(n->chunks.list);
+    n->chunk_count = 0;
+}
+
+static void inode_remove(struct tree *t, struct inode *n) {
+    struct inode **link = &t->by_id[mix64(n->id) & (t->bucket_count - 1)];
+    while (*link != n) link = &(*link)->next;
+    *link = n->next;
+    treap_remove(t, n);
+    inode_drop_chunks(t, n);
+    t->inode_count--;
+    t->bytes -= n->size;
+    if (n->kind == KIND_FILE) t->files--;
+    else t->directories--;
+    free(n);
+}
+
+/* An empty tree holds the root directory. */
+static void tree_init(struct tree *t) {
+    *t = (struct tree){.next_id = ROOT_ID, .chunk_free = NONE};
+    inode_make(t, ROOT_ID, 0, (struct slice){"", 0}, KIND_DIRECTORY);
+    t->directories = 0; /* the root is not counted */
+}
+
+static void tree_free(struct tree *t) {
+    for (size_t b = 0; b < t->bucket_count; b++)
+        for (struct inode *n = t->by_id[b], *next; n; n = next) {
+            next = n->next;
+            if (n->chunk_count > 1) free(n->chunks.list);
+            free(n);
+        }
+    for (uint32_t i = 0; i < t->chunk_high; i += CHUNK_BLOCK) free(t->blocks[i / CHUNK_BLOCK]);
+    free(t->blocks);
+    free(t->chunk_buckets);
+    free(t->by_id);
+    free(t->members);
+    free(t->requests);
+    free(t->request_buckets);
+    *t = (struct tree){0};
+}
+
+/* Finds what a normalized path names. On NOT_FOUND `*parent` is the directory that lacks the last part if only that is
+ * missing, else NULL; `*last` is the last part of the path. Both may be NULL. */
+static enum status tree_resolve(const struct tree *t, const char *path, struct inode **out, struct inode **parent,
+                                struct slice *last) {
+    struct inode *n = tree_by_id(t, ROOT_ID), *above = NULL;
+    struct slice rest = slice_of(path + 1), part = {path, 0};
+    while (slice_part(&rest, '/', &part)) {
+        if (n && n->kind != KIND_DIRECTORY)
+            return fail(WRONG_KIND, "'%s' goes through a file as if it were a directory", shown(path));
+        above = n;
+        n = n ? tree_lookup(t, n->id, part.at, part.length) : NULL;
+    }
+    if (out) *out = n;
+    if (parent) *parent = above;
+    if (last) *last = part;
+    return n ? DONE : fail(NOT_FOUND, "'%s' does not exist; dfs --ls shows what does", shown(path));
+}
+
+/* ---- Members, roster, reigns, requests ---- */
+
+static struct member *tree_member(const struct tree *t, uint64_t id) {
+    for (int i = 0; i < t->member_count; i++)
+        if (t->members[i].id == id) return &t->members[i];
+    return NULL;
+}
+
+static bool position_newer(struct position a, struct position b) {
+    return a.epoch > b.epoch || (a.epoch == b.epoch && a.seq > b.seq);
+}
+
+static bool position_same(struct position a, struct position b) {
+    return a.epoch == b.epoch && a.seq == b.seq;
+}
+
+/* Whether a node whose last record is `at` holds a beginning of this tree's history and nothing else. */
+static bool tree_continues(const struct tree *t, struct position at) {
+    if (at.seq == 0) return true;
+    for (int i = t->reign_count - 1; i >= 0; i--) {
+        uint64_t last = i + 1 < t->reign_count ? t->reigns[i + 1].seq - 1 : t->at.seq;
+        if (t->reigns[i].epoch == at.epoch) return at.seq >= t->reigns[i].seq && at.seq <= last;
+    }
+    return false;
+}
+
+static void reign_add(struct tree *t, struct position at) {
+    if (t->reign_count == REIGNS_MAX) {
+        memmove(t->reigns, t->reigns + 1, (REIGNS_MAX - 1) * sizeof *t->reigns);
+        t->reign_count--;
+    }
+    t->reigns[t->reign_count++] = at;
+}
+
+static uint16_t request_bucket(const uint8_t id[16]) {
+    uint16_t bucket;
+    memcpy(&bucket, id, sizeof bucket);
+    return bucket & (REQUESTS_MAX - 1);
+}
+
+static const struct done_request *tree_request(const struct tree *t, const uint8_t id[16]) {
+    if (!t->requests) return NULL;
+    uint16_t slot = t->request_buckets[request_bucket(id)];
+    while (slot != UINT16_MAX && memcmp(t->requests[slot].id, id, 16) != 0) slot = t->requests[slot].next;
+    return slot == UINT16_MAX ? NULL : &t->requests[slot];
+}
+
+/* Remembers a request that was done, in place of the one that was done longest ago. */
+static void request_add(struct tree *t, const uint8_t id[16], uint64_t seq, uint64_t inode) {
+    if (!t->requests) {
+        t->requests = mem_alloc(REQUESTS_MAX * sizeof *t->requests);
+        t->request_buckets = mem_alloc(REQUESTS_MAX * sizeof *t->request_buckets);
+        memset(t->request_buckets, 0xff, REQUESTS_MAX * sizeof *t->request_buckets);
+    }
+    uint16_t slot = (uint16_t)(t->request_count % REQUESTS_MAX);
+    struct done_request *request = &t->requests[slot];
+    if (t->request_count >= REQUESTS_MAX) {
+        uint16_t *link = &t->request_buckets[request_bucket(request->id)];
+        while (*link != slot) link = &t->requests[*link].next;
+        *link = request->next;
+    }
+    uint16_t *head = &t->request_buckets[request_bucket(id)];
+    *request = (struct done_request){.seq = seq, .inode = inode, .next = *head};
+    memcpy(request->id, id, 16);
+    *head = slot;
+    t->request_count++;
+}
+
+/* ---- Records ---- */
+
+/* What a line of a record may need from the lines before it. */
+struct apply {
+    struct tree *t;
+    struct inode *filling; /* a file whose CHUNKS lines are still coming */
+    uint32_t filled;
+    uint64_t sum;          /* of their lengths */
+    uint8_t request[16];
+    bool has_request;
+    uint64_t subject;      /* the inode that the request made or removed */
+};
+
+static enum status bad_line(struct slice line, const char *why) {
+    return fail(DAMAGED, "record line '%.*s%s': %s", (int)(line.length > 100 ? 100 : line.length), line.at,
+                line.length > 100 ? "..." : "", why);
+}
+
+static enum status apply_directory(struct apply *a, const struct words *w, struct slice line) {
+    uint64_t id, parent;
+    int64_t mtime_ns;
+    char name[NAME_MAX_BYTES + 1];
+    if (w->count != 5 || !parse_u64(w->word[1], UINT64_MAX - 1, &id) || !parse_u64(w->word[2], UINT64_MAX - 1, &parent) ||
+        !parse_escaped(w->word[3], name, sizeof name) || !parse_i64(w->word[4], &mtime_ns))
+        return bad_line(line, "not DIR ID PARENT NAME MTIME");
+    if (*name == 0 || tree_by_id(a->t, id) || tree_lookup(a->t, parent, name, strlen(name)))
+        return bad_line(line, "its id or name is in use");
+    inode_make(a->t, id, parent, slice_of(name), KIND_DIRECTORY)->mtime_ns = mtime_ns;
+    a->subject = id;
+    return DONE;
+}
+
+static enum status apply_file(struct apply *a, const struct words *w, struct slice line) {
+    uint64_t id, parent, size;
+    int64_t mtime_ns;
+    uint32_t expiry_s, count;
+    uint8_t sha256[32];
+    char name[NAME_MAX_BYTES + 1];
+    if (w->count != 9 || !parse_u64(w->word[1], UINT64_MAX - 1, &id) || !parse_u64(w->word[2], UINT64_MAX - 1, &parent) ||
+        !parse_escaped(w->word[3], name, sizeof name) || !parse_u64(w->word[4], UINT64_MAX, &size) ||
+        !parse_i64(w->word[5], &mtime_ns) || !parse_u32(w->word[6], UINT32_MAX, &expiry_s) ||
+        !parse_hex(w->word[7], sha256, 32) || !parse_u32(w->word[8], FILE_MAX_CHUNKS, &count))
+        return bad_line(line, "not FILE ID PARENT NAME SIZE MTIME EXPIRY SHA256 CHUNKS");
+    if (*name == 0 || tree_by_id(a->t, id) || tree_lookup(a->t, parent, name, strlen(name)))
+        return bad_line(line, "its id or name is in use");
+    if ((count == 0) != (size == 0) || size > count * CHUNK_MAX_BYTES) return bad_line(line, "its size does not fit");
+    struct inode *n = inode_make(a->t, id, parent, slice_of(name), KIND_FILE);
+    n->size = size;
+    n->mtime_ns = mtime_ns;
+    n->expiry_s = expiry_s;
+    a->t->bytes += size;
+    a->subject = id;
+    if (count == 1) {
+        uint32_t index = tree_chunk_make(a->t, sha256, (uint32_t)size);
+        tree_chunk(a->t, index)->references++;
+        n->chunks.only = index;
+        n->chunk_count = 1;
+    } else if (count > 1) {
+        n->chunks.list = mem_alloc(sizeof *n->chunks.list + count * sizeof *n->chunks.list->chunk);
+        memcpy(n->chunks.list->sha256, sha256, 32);
+        n->chunk_count = count;
+        for (uint32_t i = 0; i < count; i++) n->chunks.list->chunk[i] = NONE;
+        a->filling = n;
+        a->filled = 0;
+        a->sum = 0;
+    }
+    return DONE;
+}
+
+/* CHUNKS SHA256:LENGTH ... : the next chunks of the file in the line before. */
+static enum status apply_chunks(struct apply *a, struct slice line) {
+    struct slice rest = line, part, hash;
+    uint8_t bytes[32];
+    uint32_t length;
+    slice_part(&rest, ' ', &part);
+    while (slice_part(&rest, ' ', &part)) {
+        if (!a->filling || !slice_part(&part, ':', &hash) || !parse_hex(hash, bytes, 32) ||
+            !parse_u32(part, CHUNK_MAX_BYTES, &length) || length == 0)
+            return bad_line(line, "not CHUNKS SHA256:LENGTH ... after a FILE");
+        uint32_t index = tree_chunk_make(a->t, bytes, length);
+        tree_chunk(a->t, index)->references++;
+        a->filling->chunks.list->chunk[a->filled++] = index;
+        a->sum += length;
+        if (a->filled < a->filling->chunk_count) continue;
+        if (a->sum != a->filling->size) return bad_line(line, "the chunks do not add up to the file's size");
+        a->filling = NULL;
+    }
+    return DONE;
+}
+
+static enum status apply_remove(struct apply *a, const struct words *w, struct slice line) {
+    uint64_t id;
+    if (w->count != 2 || !parse_u64(w->word[1], UINT64_MAX, &id) || id == ROOT_ID) return bad_line(line, "not RM ID");
+    struct inode *n = tree_by_id(a->t, id);
+    if (!n) return bad_line(line, "no such inode");
+    if (n->kind == KIND_DIRECTORY && tree_next(a->t, id, "")) return bad_line(line, "the directory is not empty");
+    inode_remove(a->t, n);
+    a->subject = id;
+    return DONE;
+}
+
+static enum status apply_roster(struct apply *a, const struct words *w, struct slice line, struct position at) {
+    struct roster roster = {.at = at};
+    struct slice rest, part;
+    if (w->count != 2) return bad_line(line, "not ROSTER NODE,NODE,...");
+    rest = w->word[1];
+    while (slice_part(&rest, ',', &part)) {
+        if (roster.count == ROSTER_LIMIT || !parse_id(part, &roster.id[roster.count])) return bad_line(line, "bad node");
+        roster.count++;
+    }
+    a->t->roster = roster;
+    return DONE;
+}
+
+static enum status apply_node(struct apply *a, const struct words *w, struct slice line) {
+    struct member added, *m;
+    if (w->count != 4 || !parse_id(w->word[1], &added.id) || !parse_escaped(w->word[2], added.name, sizeof added.name) ||
+        !parse_escaped(w->word[3], added.address, sizeof added.address))
+        return bad_line(line, "not NODE ID NAME ADDRESS");
+    m = tree_member(a->t, added.id);
+    if (!m) {
+        if (a->t->member_count == NODES_MAX) return bad_line(line, "too many nodes");
+        a->t->members = mem_resize(a->t->members, (size_t)(a->t->member_count + 1) * sizeof *a->t->members);
+        m = &a->t->members[a->t->member_count++];
+    }
+    *m = added;
+    return DONE;
+}
+
+static enum status apply_forget(struct apply *a, const struct words *w, struct slice line) {
+    uint64_t id;
+    if (w->count != 2 || !parse_id(w->word[1], &id)) return bad_line(line, "not FORGET ID");
+    struct member *m = tree_member(a->t, id);
+    if (m) *m = a->t->members[--a->t->member_count];
+    return DONE;
+}
+
+/* The lines that both records and snapshots are made of. */
+static enum status apply_line(struct apply *a, const struct words *w, struct slice line, struct position at) {
+    if (slice_is(w->word[0], "FILE")) return apply_file(a, w, line);
+    if (slice_is(w->word[0], "DIR")) return apply_directory(a, w, line);
+    if (slice_is(w->word[0], "RM")) return apply_remove(a, w, line);
+    if (slice_is(w->word[0], "ROSTER")) return apply_roster(a, w, line, at);
+    if (slice_is(w->word[0], "NODE")) return apply_node(a, w, line);
+    if (slice_is(w->word[0], "FORGET")) return apply_forget(a, w, line);
+    return bad_line(line, "no such kind of line");
+}
+
+/* TX EPOCH SEQ REQUEST TIME: the head of a transaction. */
+static bool tx_head(const struct words *w, struct position *at) {
+    return w->count == 5 && slice_is(w->word[0], "TX") && parse_u64(w->word[1], UINT64_MAX, &at->epoch) &&
+           parse_u64(w->word[2], UINT64_MAX, &at->seq);
+}
+
+static void apply_finish(struct apply *a) {
+    if (a->has_request) request_add(a->t, a->request, a->t->at.seq, a->subject);
+    a->has_request = false;
+    a->subject = 0;
+}
+
+static enum status apply_tx_line(struct apply *a, struct slice line) {
+    struct words w;
+    struct position at;
+    if (line.length > 7 && memcmp(line.at, "CHUNKS ", 7) == 0) return apply_chunks(a, line);
+    if (a->filling) return bad_line(line, "a file's chunks are missing before it");
+    if (!words_split(line, &w)) return bad_line(line, "not words");
+    if (tx_head(&w, &at)) {
+        apply_finish(a);
+        if (at.seq != a->t->at.seq + 1 || at.epoch < a->t->at.epoch) return bad_line(line, "not the next record");
+        a->has_request = parse_hex(w.word[3], a->request, 16);
+        a->t->at = at;
+        return DONE;
+    }
+    if (slice_is(w.word[0], "REIGN")) {
+        reign_add(a->t, a->t->at);
+        return DONE;
+    }
+    return apply_line(a, &w, line, a->t->at);
+}
+
+/* Applies one or more whole records. An error leaves the tree in between and unusable: it is a bug or damage, because
+ * what reaches this was made by a master from its own tree, and checked by its hash. */
+static enum status tree_apply(struct tree *t, const char *records, size_t length) {
+    struct apply a = {.t = t};
+    struct slice rest = {records, length}, line;
+    while (slice_line(&rest, &line)) {
+        enum status status = apply_tx_line(&a, line);
+        if (status != DONE) return status;
+    }
+    if (rest.length > 0 || a.filling) return fail(DAMAGED, "a record ends too early");
+    apply_finish(&a);
+    return DONE;
+}
+
+/* The position of the first and the last record in a batch, without applying it. */
+static enum status records_span(const char *records, size_t length, struct position *first, struct position *last) {
+    struct slice rest = {records, length}, line;
+    struct words w;
+    int count = 0;
+    while (slice_line(&rest, &line)) {
+        if (line.length < 3 || memcmp(line.at, "TX ", 3) != 0) continue;
+        if (!words_split(line, &w) || !tx_head(&w, last)) return bad_line(line, "not TX EPOCH SEQ REQUEST TIME");
+        if (count++ == 0) *first = *last;
+    }
+    return count > 0 && rest.length == 0 ? DONE : fail(BAD_REQUEST, "no whole record");
+}
+
+/* ---- Making lines ---- */
+
+static void line_directory(struct text *t, uint64_t id, uint64_t parent, struct slice name, int64_t mtime_ns) {
+    text_add(t, "DIR ");
+    text_u64(t, id);
+    text_byte(t, ' ');
+    text_u64(t, parent);
+    text_byte(t, ' ');
+    text_escaped(t, name.at, name.length);
+    text_byte(t, ' ');
+    text_i64(t, mtime_ns);
+    text_byte(t, '\n');
+}
+
+static void line_file(struct text *t, uint64_t id, uint64_t parent, struct slice name, uint64_t size, int64_t mtime_ns,
+                      uint32_t expiry_s, const uint8_t sha256[32], uint32_t chunks) {
+    text_add(t, "FILE ");
+    text_u64(t, id);
+    text_byte(t, ' ');
+    text_u64(t, parent);
+    text_byte(t, ' ');
+    text_escaped(t, name.at, name.length);
+    text_byte(t, ' ');
+    text_u64(t, size);
+    text_byte(t, ' ');
+    text_i64(t, mtime_ns);
+    text_byte(t, ' ');
+    text_u64(t, expiry_s);
+    text_byte(t, ' ');
+    text_hex(t, sha256, 32);
+    text_byte(t, ' ');
+    text_u64(t, chunks);
+    text_byte(t, '\n');
+}
+
+/* One chunk of a file of many; `number` counts from 0 and decides where lines begin and end. */
+static void line_chunk(struct text *t, uint32_t number, uint32_t count, const uint8_t hash[32], uint32_t length) {
+    text_add(t, number % CHUNKS_PER_LINE == 0 ? "CHUNKS " : " ");
+    text_hex(t, hash, 32);
+    text_byte(t, ':');
+    text_u64(t, length);
+    if (number % CHUNKS_PER_LINE == CHUNKS_PER_LINE - 1 || number == count - 1) text_byte(t, '\n');
+}
+
+static void line_roster(struct text *t, const uint64_t *id, int count) {
+    text_add(t, "ROSTER ");
+    for (int i = 0; i < count; i++) {
+        if (i > 0) text_byte(t, ',');
+        text_id(t, id[i]);
+    }
+    text_byte(t, '\n');
+}
+
+static void line_node(struct text *t, const struct member *m) {
+    text_add(t, "NODE ");
+    text_id(t, m->id);
+    text_byte(t, ' ');
+    text_escaped(t, m->name, strlen(m->name));
+    text_byte(t, ' ');
+    text_escaped(t, m->address, strlen(m->address));
+    text_byte(t, '\n');
+}
+
+static void line_inode(struct text *t, const struct tree *tree, const struct inode *n) {
+    struct slice name = {n->name, n->name_length};
+    if (n->kind == KIND_DIRECTORY) {
+        line_directory(t, n->id, n->parent, name, n->mtime_ns);
+        return;
+    }
+    line_file(t, n->id, n->parent, name, n->size, n->mtime_ns, n->expiry_s, inode_sha256(tree, n), n->chunk_count);
+    if (n->chunk_count < 2) return;
+    for (uint32_t i = 0; i < n->chunk_count; i++) {
+        const struct chunk *chunk = tree_chunk(tree, inode_chunk(n, i));
+        line_chunk(t, i, n->chunk_count, chunk->hash, chunk->length);
+    }
+}
+
+/* ---- Snapshots ---- */
+
+/* Everything but the inodes: the head of a snapshot. */
+static void snapshot_head(struct text *t, const struct tree *tree) {
+    text_format(t, "SNAPSHOT %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", tree->at.epoch, tree->at.seq, tree->next_id);
+    for (int i = 0; i < tree->reign_count; i++)
+        text_format(t, "REIGN %" PRIu64 " %" PRIu64 "\n", tree->reigns[i].epoch, tree->reigns[i].seq);
+    for (int i = 0; i < tree->member_count; i++) line_node(t, &tree->members[i]);
+    text_format(t, "ROSTERED %" PRIu64 " %" PRIu64 "\n", tree->roster.at.epoch, tree->roster.at.seq);
+    if (tree->roster.count > 0) line_roster(t, tree->roster.id, tree->roster.count);
+    uint32_t oldest = tree->request_count > REQUESTS_MAX ? tree->request_count - REQUESTS_MAX : 0;
+    for (uint32_t i = oldest; i < tree->request_count; i++) {
+        const struct done_request *request = &tree->requests[i % REQUESTS_MAX];
+        text_add(t, "REQUEST ");
+        text_hex(t, request->id, 16);
+        text_format(t, " %" PRIu64 " %" PRIu64 "\n", request->seq, request->inode);
+    }
+}
+
+/* Appends inodes in the order of the treap, beginning after (parent, name), until `t` holds `most` bytes. False at the
+ * end; else the last one's key is the next call's beginning. Recursion is as deep as the treap, some fifty levels. */
+static bool snapshot_walk(struct text *t, const struct tree *tree, const struct inode *n, uint64_t parent, const char *name,
+                          size_t length, size_t most, const struct inode **last) {
+    if (!n) return false;
+    if (inode_compare(n, parent, name, length) > 0) {
+        if (snapshot_walk(t, tree, n->left, parent, name, length, most, last)) return true;
+        if (t->length >= most) return true;
+        line_inode(t, tree, n);
+        *last = n;
+    }
+    return snapshot_walk(t, tree, n->right, parent, name, length, most, last);
+}
+
+/* Reads snapshots: the parts' lines in their order. Begin with an empty tree from tree_init. */
+static enum status snapshot_line(struct apply *a, struct slice line) {
+    struct words w;
+    struct position at;
+    uint64_t inode;
+    uint8_t request[16];
+    if (line.length > 7 && memcmp(line.at, "CHUNKS ", 7) == 0) return apply_chunks(a, line);
+    if (!words_split(line, &w)) return bad_line(line, "not words");
+    bool pair = w.count >= 3 && parse_u64(w.word[1], UINT64_MAX, &at.epoch) && parse_u64(w.word[2], UINT64_MAX, &at.seq);
+    if (slice_is(w.word[0], "SNAPSHOT") && w.count == 4 && pair && parse_u64(w.word[3], UINT64_MAX, &a->t->next_id)) {
+        a->t->at = at;
+    } else if (slice_is(w.word[0], "REIGN") && w.count == 3 && pair) {
+        reign_add(a->t, at);
+    } else if (slice_is(w.word[0], "ROSTERED") && w.count == 3 && pair) {
+        a->t->roster.at = at;
+    } else if (slice_is(w.word[0], "REQUEST")) {
+        if (w.count != 4 || !parse_hex(w.word[1], request, 16) || !parse_u64(w.word[2], UINT64_MAX, &at.seq) ||
+            !parse_u64(w.word[3], UINT64_MAX, &inode))
+            return bad_line(line, "not REQUEST ID SEQ INODE");
+        request_add(a->t, request, at.seq, inode);
+    } else {
+        return apply_line(a, &w, line, a->t->roster.at);
+    }
+    return DONE;
+}
+
+static enum status snapshot_load(struct tree *t, const char *part, size_t length) {
+    struct apply a = {.t = t};
+    struct slice rest = {part, length}, line;
+    while (slice_line(&rest, &line)) {
+        enum status status = snapshot_line(&a, line);
+        if (status != DONE) return status;
+    }
+    return rest.length == 0 && !a.filling ? DONE : fail(DAMAGED, "a part of a snapshot ends too early");
+}
+
+/* The SHA-256 over all inodes in order: equal on all that hold the same namespace. */
+static void tree_digest(const struct tree *t, uint8_t digest[32]) {
+    struct sha256 state;
+    struct text part = {0};
+    const struct inode *last = NULL;
+    bool more = true;
+    sha256_init(&state);
+    while (more) {
+        text_clear(&part);
+        more = snapshot_walk(&part, t, t->root, last ? last->parent : 0, last ? last->name : "",
+                             last ? last->name_length : 0, SNAPSHOT_PART_BYTES, &last);
+        sha256_update(&state, part.data ? part.data : "", part.length);
+    }
+    sha256_final(&state, digest);
+    text_free(&part);
+}
+/* ======== 9. Store ======== */
+/* A node's directory: identity, lock, and one append-only log that holds chunks and records alike. No sockets.
+ * docs/PROTOCOL.md, section 3, shows the format byte by byte; here is the order of disk writes, which is what makes an
+ * acknowledgement true:
+ *
+ *   chunk    header and payload written; durable after the next sync round that begins later
+ *   record   header and payload written whole, behind every chunk it names; then store_sync: the round that begins
+ *            now covers both. When it returns, the record IS committed on this node.
+ *   promise  written and synced before the answer goes out
+ *   roll     a full segment is synced, gets its table of contents, and is synced again; nobody waits for it
+ *
+ * Lock: store.lock guards struct store, but for what is marked. It is never held across a sync; a chunk larger than
+ * SMALL_CHUNK_BYTES is written outside it, into the place it reserved.
+ * After a failed write or sync nothing is tried again: the store is failed, and says so to whoever asks.
+ * Entry points: store_open, store_format, store_recover, store_put, store_record, store_sync, store_promise, store_find. */
+
+enum entry_kind { ENTRY_CHUNK, ENTRY_RECORD, ENTRY_PROMISE, ENTRY_SNAPSHOT, ENTRY_ASIDE, ENTRY_TOC, ENTRY_KINDS };
+
+static const char *const entry_names[ENTRY_KINDS] = {"chunk", "record", "promise", "snapshot", "aside", "toc"};
+
+enum {
+    HEADER_MAX_BYTES = 160,
+    SEGMENT_LINE_MAX_BYTES = 256,
+    END_LINE_BYTES = 32,      /* "end OFFSET CHECK\n": the last bytes of a closed segment */
+    SEGMENT_FILES_MAX = 64,   /* files of the log kept open */
+    INFLIGHT_MAX = 64,        /* large chunks being written at once */
+    SALT_BYTES = 16,
+    CHECK_HEX = 16,
+};
+
+/* A place in the log. */
+struct place {
+    uint32_t segment, offset;
+};
+
+/* An entry as the table of contents lists it; `offset` is the payload's. */
+struct entry {
+    uint8_t hash[32];
+    uint32_t offset, length;
+    enum entry_kind kind;
+    bool good; /* while recovering: its payload is what its header says */
+};
+
+struct segment {
+    uint32_t number;
+    int fd;                   /* -1: not open now */
+    int users;                /* who rely on fd staying open */
+    int writers;              /* large chunks being written into it */
+    uint64_t size;            /* reserved so far */
+    uint64_t writes, synced;  /* counts of finished writes: now, and when the last sync began */
+    int64_t used_ms;
+    uint8_t salt[SALT_BYTES];
+    bool full, closed;        /* full: takes no more entries; closed: has its table of contents */
+    struct entry *entries;    /* until it is closed */
+    uint32_t entry_count, entry_capacity;
+};
+
+/* Where a chunk is: 44 bytes for each, in an open-addressing table that is at most three quarters full. */
+struct slot {
+    uint8_t hash[32];
+    struct place at;
+    uint32_t length; /* 0: the slot is free */
+};
+
+struct store {
+    struct lock lock;
+    struct cond synced;       /* a sync round ended */
+    struct cond rolled;       /* a segment became full, or its last writer finished */
+    char folder[PATH_MAX - 64];
+    int lock_fd;
+    bool formatted;
+    char cluster[33], name[LABEL_MAX_BYTES + 1];
+    uint64_t id;              /* of this node */
+    uint64_t segment_max;     /* bytes */
+    struct segment **segments; /* by number; NULL where one is missing */
+    uint32_t segment_count;
+    struct segment *current;  /* takes appends; NULL: the next append makes one */
+    int files_open;
+    struct slot *slots;
+    uint64_t slot_count, chunk_count, chunk_bytes;
+    uint64_t round_begun, round_done;
+    bool round_running;
+    struct place inflight[INFLIGHT_MAX];
+    int inflight_count;
+    struct place durable;     /* all before it is on disk; written into headers, for recovery after a power cut */
+    bool failed;
+    char why[256];            /* it failed */
+    uint64_t damaged;         /* chunks set aside since the start */
+    uint64_t promised, promised_to; /* epoch and master; the owner's lock guards them, and the next */
+    bool metadata_damaged;    /* recovery lost records: this node is a learner */
+    atomic_ullong free_bytes, total_bytes; /* of the file system; refreshed by store_space */
+};
+
+/* ---- Paths, headers ---- */
+
+/* DIR/log/a/b/c/d for segment number abcd in base 36. With `make`, makes the folders and their names durable. */
+static bool segment_path(const struct store *s, uint32_t number, bool make, char *path, size_t capacity) {
+    static const char digit[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+    char parent[PATH_MAX];
+    int used = snprintf(path, capacity, "%s/log", s->folder);
+    for (uint32_t power = 36 * 36 * 36; power > 0; power /= 36) {
+        if (make) {
+            snprintf(parent, sizeof parent, "%s", path);
+            if (mkdir(path, 0700) == 0) {
+                *strrchr(parent, '/') = 0;
+                if (!sys_sync_folder(parent)) return false;
+            } else if (errno != EEXIST) {
+                return false;
+            }
+        }
+        used += snprintf(path + used, capacity - (size_t)used, "/%c", digit[number / power % 36]);
+    }
+    return true;
+}
+
+/* The checksum of a header line: the beginning of a SHA-256 over the segment's salt, the place and the line. So no
+ * bytes that somebody uploaded, and no header from elsewhere, can be taken for a header here. */
+static void header_check(const struct segment *g, uint64_t offset, const char *line, size_t length, char hex[CHECK_HEX]) {
+    struct sha256 state;
+    uint8_t digest[32];
+    char place[40];
+    int size = snprintf(place, sizeof place, "%u.%" PRIu64 " ", g->number, offset);
+    sha256_init(&state);
+    sha256_update(&state, g->salt, SALT_BYTES);
+    sha256_update(&state, place, (size_t)size);
+    sha256_update(&state, line, length);
+    sha256_final(&state, digest);
+    hex_write(hex, digest, CHECK_HEX / 2);
+}
+
+/* KIND LENGTH SHA256 DURABLE CHECK\n */
+static size_t header_write(const struct segment *g, uint64_t offset, enum entry_kind kind, const uint8_t hash[32],
+                           size_t length, struct place durable, char to[HEADER_MAX_BYTES]) {
+    char hex[65];
+    hex_write(hex, hash, 32);
+    hex[64] = 0;
+    int used = snprintf(to, HEADER_MAX_BYTES, "%s %zu %s %u.%u ", entry_names[kind], length, hex, durable.segment,
+                        durable.offset);
+    header_check(g, offset, to, (size_t)used, to + used);
+    to[used + CHECK_HEX] = '\n';
+    return (size_t)used + CHECK_HEX + 1;
+}
+
+static bool parse_place(struct slice word, struct place *place) {
+    struct slice part;
+    return slice_part(&word, '.', &part) && parse_u32(part, UINT32_MAX, &place->segment) &&
+           parse_u32(word, UINT32_MAX, &place->offset);
+}
+
+/* Takes bytes for a header at `offset`. Returns its length, 0 if it is none. */
+static size_t header_read(const struct segment *g, uint64_t offset, const char *bytes, size_t have, struct entry *entry,
+                          struct place *durable) {
+    char check[CHECK_HEX];
+    struct words w;
+    const char *end = memchr(bytes, '\n', have < HEADER_MAX_BYTES ? have : HEADER_MAX_BYTES);
+    size_t length = end ? (size_t)(end - bytes) : 0;
+    if (length < CHECK_HEX + 2 || !words_split((struct slice){bytes, length}, &w) || w.count != 5) return 0;
+    if (w.word[4].length != CHECK_HEX || !parse_u32(w.word[1], PAYLOAD_MAX_BYTES, &entry->length) ||
+        !parse_hex(w.word[2], entry->hash, 32) || !parse_place(w.word[3], durable))
+        return 0;
+    entry->kind = ENTRY_KINDS;
+    for (int i = 0; i < ENTRY_KINDS; i++)
+        if (slice_is(w.word[0], entry_names[i])) entry->kind = (enum entry_kind)i;
+    header_check(g, offset, bytes, length - CHECK_HEX, check);
+    if (entry->kind == ENTRY_KINDS || memcmp(check, w.word[4].at, CHECK_HEX) != 0) return 0;
+    entry->offset = (uint32_t)(offset + length + 1);
+    entry->good = true;
+    return length + 1;
+}
+
+static enum status store_fail(struct store *s, const char *what) {
+    lock_check(&s->lock);
+    int error = errno;
+    if (!s->failed) {
+        s->failed = true;
+        snprintf(s->why, sizeof s->why, "%s: %s", what, strerror(error));
+        log_line("STORE FAILED: %s; this node acknowledges nothing more; mend the disk and start it again", s->why);
+    }
+    return fail(INTERNAL, "the store of this node failed: %s", s->why);
+}
+
+/* ---- The index ---- */
+
+static uint64_t slot_home(const struct store *s, const uint8_t hash[32]) {
+    uint64_t number;
+    memcpy(&number, hash, sizeof number);
+    return number & (s->slot_count - 1);
+}
+
+static struct slot *slot_find(const struct store *s, const uint8_t hash[32]) {
+    if (s->slot_count == 0) return NULL;
+    for (uint64_t i = slot_home(s, hash);; i = (i + 1) & (s->slot_count - 1)) {
+        if (s->slots[i].length == 0) return NULL;
+        if (memcmp(s->slots[i].hash, hash, 32) == 0) return &s->slots[i];
+    }
+}
+
+static void slot_insert(struct store *s, const struct slot *added) {
+    uint64_t i = slot_home(s, added->hash);
+    while (s->slots[i].length != 0) i = (i + 1) & (s->slot_count - 1);
+    s->slots[i] = *added;
+}
+
+/* Adds a chunk, or moves it to a newer place. */
+static void index_add(struct store *s, const uint8_t hash[32], struct place at, uint32_t length) {
+    struct slot *found = slot_find(s, hash), added = {.at = at, .length = length};
+    if (found) {
+        found->at = at;
+        return;
+    }
+    if ((s->chunk_count + 1) * 4 > s->slot_count * 3) {
+        struct slot *old = s->slots;
+        uint64_t old_count = s->slot_count;
+        s->slot_count = old_count ? old_count * 2 : 64;
+        s->slots = mem_alloc(s->slot_count * sizeof *s->slots);
+        for (uint64_t i = 0; i < old_count; i++)
+            if (old[i].length != 0) slot_insert(s, &old[i]);
+        free(old);
+    }
+    memcpy(added.hash, hash, 32);
+    slot_insert(s, &added);
+    s->chunk_count++;
+    s->chunk_bytes += length;
+}
+
+/* Removes a slot and closes the gap, so that no search ends too early (Knuth, volume 3, 6.4, algorithm R). */
+static void index_remove(struct store *s, struct slot *removed) {
+    uint64_t mask = s->slot_count - 1, gap = (uint64_t)(removed - s->slots);
+    s->chunk_count--;
+    s->chunk_bytes -= removed->length;
+    for (uint64_t i = (gap + 1) & mask; s->slots[i].length != 0; i = (i + 1) & mask) {
+        uint64_t home = slot_home(s, s->slots[i].hash);
+        if (((i - home) & mask) < ((i - gap) & mask)) continue; /* its home lies behind the gap: it stays */
+        s->slots[gap] = s->slots[i];
+        gap = i;
+    }
+    s->slots[gap].length = 0;
+}
+
+/* ---- Segments ---- */
+
+static struct segment *segment_new(struct store *s, uint32_t number) {
+    struct segment *g = mem_alloc(sizeof *g);
+    g->number = number;
+    g->fd = -1;
+    if (number >= s->segment_count) {
+        s->segments = mem_resize(s->segments, (number + 1) * sizeof *s->segments);
+        for (uint32_t i = s->segment_count; i <= number; i++) s->segments[i] = NULL;
+        s->segment_count = number + 1;
+    }
+    s->segments[number] = g;
+    return g;
+}
+
+/* Closes the file that was used longest ago among those that nobody needs open. */
+static void segment_evict(struct store *s) {
+    struct segment *oldest = NULL;
+    for (uint32_t i = 0; i < s->segment_count; i++) {
+        struct segment *g = s->segments[i];
+        if (!g || g->fd < 0 || g->users > 0 || !g->closed) continue;
+        if (!oldest || g->used_ms < oldest->used_ms) oldest = g;
+    }
+    if (!oldest) return;
+    close(oldest->fd);
+    oldest->fd = -1;
+    s->files_open--;
+}
+
+/* Makes sure that the file is open and stays so until segment_unuse. */
+static bool segment_use(struct store *s, struct segment *g) {
+    char path[PATH_MAX];
+    lock_check(&s->lock);
+    if (g->fd < 0) {
+        if (s->files_open >= SEGMENT_FILES_MAX) segment_evict(s);
+        segment_path(s, g->number, false, path, sizeof path);
+        g->fd = sys_open(path, O_RDWR, 0);
+        if (g->fd < 0) return false;
+        s->files_open++;
+    }
+    g->users++;
+    g->used_ms = clock_ms();
+    return true;
+}
+
+static void segment_unuse(struct store *s, struct segment *g) {
+    lock_check(&s->lock);
+    assert(g->users > 0);
+    g->users--;
+}
+
+static void segment_note(struct segment *g, const struct entry *entry) {
+    if (g->entry_count == g->entry_capacity) {
+        g->entry_capacity = g->entry_capacity ? g->entry_capacity * 2 : 16;
+        g->entries = mem_resize(g->entries, g->entry_capacity * sizeof *g->entries);
+    }
+    g->entries[g->entry_count++] = *entry;
+}
+
+/* segment FORMAT CLUSTER NODE NUMBER SALT CHECK\n : the first line of every segment. */
+static size_t segment_line(const struct store *s, struct segment *g, char to[SEGMENT_LINE_MAX_BYTES]) {
+    char salt[2 * SALT_BYTES + 1] = "";
+    hex_write(salt, g->salt, SALT_BYTES);
+    int used = snprintf(to, SEGMENT_LINE_MAX_BYTES, "segment %d %s %016" PRIx64 " %u %.*s ", FORMAT_VERSION, s->cluster,
+                        s->id, g->number, 2 * SALT_BYTES, salt);
+    header_check(g, 0, to, (size_t)used, to + used);
+    to[used + CHECK_HEX] = '\n';
+    return (size_t)used + CHECK_HEX + 1;
+}
+
+/* Begins a new segment; its name is durable before anything is appended. */
+static enum status segment_begin(struct store *s) {
+    char path[PATH_MAX], line[SEGMENT_LINE_MAX_BYTES];
+    if (s->segment_count >= SEGMENTS_MAX) return fail(NO_SPACE, "the log has all %u segments", SEGMENTS_MAX);
+    struct segment *g = segment_new(s, s->segment_count);
+    random_bytes(g->salt, SALT_BYTES);
+    size_t length = segment_line(s, g, line);
+    struct iovec piece = {line, length};
+    if (s->files_open >= SEGMENT_FILES_MAX) segment_evict(s);
+    if (!segment_path(s, g->number, true, path, sizeof path) ||
+        (g->fd = sys_open(path, O_RDWR | O_CREAT | O_EXCL, 0600)) < 0)
+        return store_fail(s, "making a segment");
+    s->files_open++;
+    if (!sys_pwritev(g->fd, &piece, 1, 0)) return store_fail(s, "writing a segment's first line");
+    *strrchr(path, '/') = 0;
+    if (!sys_sync_folder(path)) return store_fail(s, "syncing a folder of the log");
+    g->size = length;
+    g->writes = 1;
+    s->current = g;
+    return DONE;
+}
+
+/* Writes the table of contents behind the entries of a full segment and makes it durable. The lock is not held. */
+static bool segment_write_toc(const struct segment *g, struct place durable) {
+    struct text toc = {0};
+    uint8_t hash[32];
+    char header[HEADER_MAX_BYTES], end[END_LINE_BYTES + 1];
+    for (uint32_t i = 0; i < g->entry_count; i++) {
+        const struct entry *entry = &g->entries[i];
+        if (!entry->good) continue;
+        text_u64(&toc, entry->offset);
+        text_byte(&toc, ' ');
+        text_add(&toc, entry_names[entry->kind]);
+        text_byte(&toc, ' ');
+        text_u64(&toc, entry->length);
+        text_byte(&toc, ' ');
+        text_hex(&toc, entry->hash, 32);
+        text_byte(&toc, '\n');
+    }
+    sha256_digest(toc.data ? toc.data : "", toc.length, hash);
+    size_t used = header_write(g, g->size, ENTRY_TOC, hash, toc.length, durable, header);
+    uint64_t end_at = g->size + used + toc.length + 1;
+    snprintf(end, sizeof end, "end %010" PRIu64 " ", g->size);
+    header_check(g, end_at, end, 15, end + 15);
+    end[END_LINE_BYTES - 1] = '\n';
+    struct iovec piece[4] = {{header, used}, {toc.data, toc.length}, {(char[]){'\n'}, 1}, {end, END_LINE_BYTES}};
+    bool good = sys_pwritev(g->fd, piece, 4, g->size) && sys_fdatasync(g->fd) == 0;
+    text_free(&toc);
+    return good;
+}
+
+/* Closes a full segment that nobody writes into any more. */
+static enum status segment_close(struct store *s, struct segment *g) {
+    lock_check(&s->lock);
+    assert(g->full && g->writers == 0 && !g->closed);
+    if (!segment_use(s, g)) return store_fail(s, "opening a segment");
+    uint64_t writes = g->writes;
+    struct place durable = s->durable;
+    lock_drop(&s->lock);
+    bool good = sys_fdatasync(g->fd) == 0 && segment_write_toc(g, durable);
+    lock_take(&s->lock);
+    segment_unuse(s, g);
+    if (!good) return store_fail(s, "closing a segment");
+    g->synced = writes;
+    g->closed = true;
+    free(g->entries);
+    g->entries = NULL;
+    g->entry_count = g->entry_capacity = 0;
+    return DONE;
+}
+
+/* Closes segments as they get full. Runs as a thread for the life of the process. */
+static void *store_keeper(void *argument) {
+    struct store *s = argument;
+    lock_take(&s->lock);
+    for (;;) {
+        struct segment *ready = NULL;
+        for (uint32_t i = 0; i < s->segment_count && !ready && !s->failed; i++) {
+            struct segment *g = s->segments[i];
+            if (g && g->full && !g->closed && g->writers == 0) ready = g;
+        }
+        if (!ready) cond_wait(&s->rolled, &s->lock);
+        else if (segment_close(s, ready) != DONE) log_line("a segment stays without its table of contents: %s", detail);
+    }
+    return NULL;
+}
+
+/* ---- Appending ---- */
+
+/* Makes room in the current segment, going on to a new one if this entry would not fit. */
+static enum status append_begin(struct store *s, size_t length) {
+    if (s->failed) return fail(INTERNAL, "the store of this node failed: %s", s->why);
+    if (s->current && s->current->entry_count > 0 && s->current->size + length + HEADER_MAX_BYTES > s->segment_max) {
+        s->current->full = true;
+        s->current = NULL;
+        cond_broadcast(&s->rolled);
+    }
+    return s->current ? DONE : segment_begin(s);
+}
+
+/* Writes a large chunk's payload into its place, outside the lock. */
+static enum status append_outside(struct store *s, struct segment *g, struct place at, const void *payload, size_t length) {
+    struct iovec piece[2] = {{(void *)(uintptr_t)payload, length}, {(char[]){'\n'}, 1}};
+    int mine = 0;
+    while (s->inflight_count == INFLIGHT_MAX) cond_wait(&s->rolled, &s->lock);
+    s->inflight[s->inflight_count++] = at;
+    g->writers++;
+    g->users++;
+    lock_drop(&s->lock);
+    bool good = sys_pwritev(g->fd, piece, 2, at.offset);
+    int error = errno;
+    lock_take(&s->lock);
+    errno = error;
+    while (s->inflight[mine].segment != at.segment || s->inflight[mine].offset != at.offset) mine++;
+    s->inflight[mine] = s->inflight[--s->inflight_count];
+    g->writers--;
+    g->users--;
+    cond_broadcast(&s->rolled);
+    return good ? DONE : store_fail(s, "writing a chunk");
+}
+
+/* Appends one entry and returns its payload's place. Not durable before the next store_sync. */
+static enum status store_append(struct store *s, enum entry_kind kind, const uint8_t hash[32], const void *payload,
+                                size_t length, struct place *place) {
+    char header[HEADER_MAX_BYTES];
+    enum status status = append_begin(s, length);
+    if (status != DONE) return status;
+    struct segment *g = s->current;
+    uint64_t offset = g->size;
+    size_t used = header_write(g, offset, kind, hash, length, s->durable, header);
+    struct entry entry = {.offset = (uint32_t)(offset + used), .length = (uint32_t)length, .kind = kind, .good = true};
+    memcpy(entry.hash, hash, 32);
+    *place = (struct place){g->number, entry.offset};
+    bool outside = kind == ENTRY_CHUNK && length > SMALL_CHUNK_BYTES;
+    struct iovec piece[3] = {{header, used}, {(void *)(uintptr_t)payload, length}, {(char[]){'\n'}, 1}};
+    g->size += used + length + 1;
+    if (!sys_pwritev(g->fd, piece, outside ? 1 : 3, offset)) return store_fail(s, "writing to the log");
+    segment_note(g, &entry);
+    uint32_t number = g->entry_count - 1;
+    if (outside && (status = append_outside(s, g, *place, payload, length)) != DONE) {
+        g->entries[number].good = false;
+        return status;
+    }
+    g->writes++;
+    return DONE;
+}
+
+/* Whether a chunk is here, and how long it is. */
+static bool store_has(struct store *s, const uint8_t hash[32], uint32_t *length) {
+    lock_take(&s->lock);
+    struct slot *slot = slot_find(s, hash);
+    if (slot) *length = slot->length;
+    lock_drop(&s->lock);
+    return slot != NULL;
+}
+
+/* Stores a chunk that the caller has verified. `length` is 1 to CHUNK_MAX_BYTES. One that is here already is left. */
+static enum status store_put(struct store *s, const uint8_t hash[32], const void *bytes, size_t length) {
+    struct place place;
+    assert(length > 0 && length <= CHUNK_MAX_BYTES);
+    uint64_t total = atomic_load(&s->total_bytes), reserve = total / 20 < RESERVE_BYTES ? total / 20 : RESERVE_BYTES;
+    if (atomic_load(&s->free_bytes) < reserve + length)
+        return fail(NO_SPACE, "the disk of node %s is full; delete files or add a node", s->name);
+    lock_take(&s->lock);
+    enum status status = DONE;
+    if (!slot_find(s, hash)) {
+        status = store_append(s, ENTRY_CHUNK, hash, bytes, length, &place);
+        if (status == DONE) index_add(s, hash, place, (uint32_t)length);
+    }
+    lock_drop(&s->lock);
+    return status;
+}
+
+/* Appends one batch of records (or a part of a snapshot), already checked against `hash`. */
+static enum status store_record(struct store *s, enum entry_kind kind, const uint8_t hash[32], const void *records,
+                                size_t length) {
+    struct place place;
+    lock_take(&s->lock);
+    enum status status = store_append(s, kind, hash, records, length, &place);
+    lock_drop(&s->lock);
+    return status;
+}
+
+/* Writes what the segments did not sync yet; the caller runs a round. */
+static enum status sync_round(struct store *s) {
+    struct segment *dirty[SEGMENT_FILES_MAX];
+    uint64_t writes[SEGMENT_FILES_MAX];
+    int count = 0;
+    bool good = true;
+    struct place durable = s->current ? (struct place){s->current->number, (uint32_t)s->current->size} : s->durable;
+    for (int i = 0; i < s->inflight_count; i++)
+        if (s->inflight[i].segment < durable.segment ||
+            (s->inflight[i].segment == durable.segment && s->inflight[i].offset < durable.offset))
+            durable = s->inflight[i];
+    for (uint32_t i = s->segment_count; i-- > 0 && count < SEGMENT_FILES_MAX;) {
+        struct segment *g = s->segments[i];
+        if (!g || g->closed) continue;
+        if (g->writes == g->synced || g->fd < 0) continue;
+        g->users++;
+        writes[count] = g->writes;
+        dirty[count++] = g;
+    }
+    lock_drop(&s->lock);
+    for (int i = 0; i < count; i++) good = sys_fdatasync(dirty[i]->fd) == 0 && good;
+    int error = errno;
+    lock_take(&s->lock);
+    errno = error;
+    for (int i = 0; i < count; i++) {
+        dirty[i]->users--;
+        if (good && writes[i] > dirty[i]->synced) dirty[i]->synced = writes[i];
+    }
+    if (!good) return store_fail(s, "syncing the log");
+    if (durable.segment > s->durable.segment ||
+        (durable.segment == s->durable.segment && durable.offset > s->durable.offset))
+        s->durable = durable;
+    return DONE;
+}
+
+/* Returns when everything that was appended before this call is on disk. Whoever comes while a round runs shares the
+ * next one. */
+static enum status store_sync(struct store *s) {
+    enum status status = DONE;
+    lock_take(&s->lock);
+    uint64_t mine = s->round_begun + 1; /* the first round that begins after this moment */
+    while (s->round_done < mine && !s->failed) {
+        if (s->round_running) {
+            cond_wait(&s->synced, &s->lock);
+            continue;
+        }
+        s->round_running = true;
+        uint64_t round = ++s->round_begun;
+        status = sync_round(s);
+        s->round_running = false;
+        if (status == DONE) s->round_done = round;
+        cond_broadcast(&s->synced);
+    }
+    if (s->failed) status = fail(INTERNAL, "the store of this node failed: %s", s->why);
+    lock_drop(&s->lock);
+    return status;
+}
+
+/* Appends the promise of an epoch to a master. It binds once it is synced; the caller answers after store_sync. */
+static enum status store_promise(struct store *s, uint64_t epoch, uint64_t master) {
+    char line[80];
+    uint8_t hash[32];
+    int length = snprintf(line, sizeof line, "PROMISE %" PRIu64 " %016" PRIx64 "\n", epoch, master);
+    sha256_digest(line, (size_t)length, hash);
+    return store_record(s, ENTRY_PROMISE, hash, line, (size_t)length);
+}
+
+/* Whether the disk failed, and why, if `why` is not NULL (256 bytes). */
+static bool store_failed(struct store *s, char *why) {
+    lock_take(&s->lock);
+    bool failed = s->failed;
+    if (failed && why) memcpy(why, s->why, sizeof s->why);
+    lock_drop(&s->lock);
+    return failed;
+}
+
+/* ---- Reading ---- */
+
+/* A chunk found: its file stays open until store_release. */
+struct found {
+    struct segment *segment;
+    int fd;
+    uint64_t offset;
+    uint32_t length;
+};
+
+/* NOT_FOUND if the chunk is not here. */
+static enum status store_find(struct store *s, const uint8_t hash[32], struct found *found) {
+    lock_take(&s->lock);
+    struct slot *slot = slot_find(s, hash);
+    enum status status = DONE;
+    if (!slot) {
+        status = fail(NOT_FOUND, "this node does not hold that chunk");
+    } else {
+        struct segment *g = s->segments[slot->at.segment];
+        if (!segment_use(s, g)) status = fail(INTERNAL, "opening segment %u: %s", g->number, strerror(errno));
+        else *found = (struct found){g, g->fd, slot->at.offset, slot->length};
+    }
+    lock_drop(&s->lock);
+    return status;
+}
+
+static void store_release(struct store *s, struct found *found) {
+    lock_take(&s->lock);
+    segment_unuse(s, found->segment);
+    lock_drop(&s->lock);
+}
+
+/* Takes a damaged chunk out of service, for good: noted in the log, so that a restart does not bring it back. */
+static enum status store_set_aside(struct store *s, const uint8_t hash[32]) {
+    struct text line = {0};
+    uint8_t digest[32];
+    struct place place;
+    enum status status = DONE;
+    lock_take(&s->lock);
+    struct slot *slot = slot_find(s, hash);
+    if (slot) {
+        text_add(&line, "ASIDE ");
+        text_hex(&line, hash, 32);
+        text_format(&line, " %u.%u\n", slot->at.segment, slot->at.offset);
+        sha256_digest(line.data, line.length, digest);
+        index_remove(s, slot);
+        s->damaged++;
+        status = store_append(s, ENTRY_ASIDE, digest, line.data, line.length, &place);
+    }
+    lock_drop(&s->lock);
+    text_free(&line);
+    return status;
+}
+
+/* Reads a chunk again, past the page cache as far as the system allows, and compares it with its hash. DAMAGED if it
+ * is not what it was, and then it is set aside; NOT_FOUND if it is not here. */
+static enum status store_verify(struct store *s, const uint8_t hash[32]) {
+    struct found found;
+    uint8_t digest[32];
+    enum status status = store_find(s, hash, &found);
+    if (status != DONE) return status;
+    uint8_t *buffer = buffer_take(0);
+    if (!buffer) {
+        store_release(s, &found);
+        return NO_SPACE;
+    }
+    posix_fadvise(found.fd, (off_t)found.offset, found.length, POSIX_FADV_DONTNEED);
+    bool good = sys_pread(found.fd, buffer, found.length, found.offset);
+    if (good) sha256_digest(buffer, found.length, digest);
+    good = good && memcmp(digest, hash, 32) == 0;
+    buffer_give(buffer);
+    uint32_t segment = found.segment->number;
+    store_release(s, &found);
+    if (good) return DONE;
+    char hex[65] = "";
+    hex_write(hex, hash, 32);
+    log_line("DAMAGED chunk %.64s in segment %u at offset %" PRIu64 ": set aside, to be fetched from another node", hex,
+             segment, found.offset);
+    status = store_set_aside(s, hash);
+    return status == DONE ? fail(DAMAGED, "the chunk was damaged and is set aside") : status;
+}
+
+/* Calls `each` for all chunks, some at a time under the lock; `cursor` starts at 0. Chunks added meanwhile may or may
+ * not be among them. False at the end. */
+static bool store_list(struct store *s, uint64_t *cursor, struct text *to, size_t most) {
+    lock_take(&s->lock);
+    for (; *cursor < s->slot_count && to->length < most; ++*cursor) {
+        const struct slot *slot = &s->slots[*cursor];
+        if (slot->length == 0) continue;
+        text_hex(to, slot->hash, 32);
+        text_byte(to, ' ');
+        text_u64(to, slot->length);
+        text_byte(to, '\n');
+    }
+    bool more = *cursor < s->slot_count;
+    lock_drop(&s->lock);
+    return more;
+}
+
+static void store_space(struct store *s) {
+    struct statvfs about;
+    if (statvfs(s->folder, &about) != 0) return;
+    atomic_store(&s->free_bytes, (uint64_t)about.f_bavail * about.f_frsize);
+    atomic_store(&s->total_bytes, (uint64_t)about.f_blocks * about.f_frsize);
+}
+
+/* ---- Opening and recovery ---- */
+
+/* Reads DIR/node.json, if it is there. */
+static void store_identify(struct store *s) {
+    char path[PATH_MAX];
+    struct text file = {0};
+    struct json_token tokens[64];
+    uint32_t used;
+    uint64_t format;
+    size_t offset, length;
+    char id[17];
+    snprintf(path, sizeof path, "%s/node.json", s->folder);
+    enum status status = file_read(path, 64 * KIB, &file);
+    if (status == NOT_FOUND) return;
+    if (status != DONE) die(INTERNAL, "%s", detail);
+    enum json_error error = json_parse(file.data ? file.data : "", file.length, tokens, 64, &used, &offset);
+    if (error != JSON_OK || tokens[0].type != JSON_OBJECT)
+        die(DAMAGED, "%s is damaged (%s at byte %zu); put back a copy of it, or start with an empty directory", path,
+            json_error_text(error), offset);
+    const struct json_token *m = json_member(file.data, tokens, tokens, "format");
+    if (!m || !json_get_unsigned(file.data, m, &format)) die(DAMAGED, "%s is damaged: no format", path);
+    if (format > FORMAT_VERSION)
+        die(BAD_REQUEST, "%s has format %" PRIu64 ", this program knows up to %d; use a newer dfs", path, format,
+            FORMAT_VERSION);
+    bool good = (m = json_member(file.data, tokens, tokens, "cluster")) &&
+                json_get_string(file.data, m, s->cluster, sizeof s->cluster, &length) && length == 32;
+    good = good && (m = json_member(file.data, tokens, tokens, "node")) &&
+           json_get_string(file.data, m, id, sizeof id, &length) && parse_id(slice_of(id), &s->id);
+    good = good && (m = json_member(file.data, tokens, tokens, "name")) &&
+           json_get_string(file.data, m, s->name, sizeof s->name, &length);
+    if (!good) die(DAMAGED, "%s is damaged: it lacks cluster, node or name", path);
+    s->formatted = true;
+    text_free(&file);
+}
+
+/* Opens a directory, made if it is not there, and locks it. Dies with what to do if it can't. */
+static void store_open(struct store *s, const char *folder, uint64_t segment_max) {
+    char path[PATH_MAX];
+    *s = (struct store){.segment_max = segment_max};
+    lock_init(&s->lock, RANK_STORE);
+    cond_init(&s->synced);
+    cond_init(&s->rolled);
+    if (strlen(folder) >= sizeof s->folder) die(USAGE_ERROR, "the path of the directory is too long");
+    snprintf(s->folder, sizeof s->folder, "%s", folder);
+    if (mkdir(folder, 0700) != 0 && errno != EEXIST) die(INTERNAL, "making %s: %s", folder, strerror(errno));
+    snprintf(path, sizeof path, "%s/lock", folder);
+    s->lock_fd = sys_open(path, O_RDWR | O_CREAT, 0600);
+    if (s->lock_fd < 0) die(INTERNAL, "opening %s: %s", path, strerror(errno));
+    if (flock(s->lock_fd, LOCK_EX | LOCK_NB) != 0)
+        die(EXISTS, "another process serves %s; a directory has one node at a time", folder);
+    store_identify(s);
+    store_space(s);
+}
+
+/* Makes a blank directory a node of a cluster, for good. */
+static enum status store_format(struct store *s, const char *cluster, uint64_t id, const char *name) {
+    struct json_writer w;
+    char text_of_id[17];
+    snprintf(text_of_id, sizeof text_of_id, "%016" PRIx64, id);
+    json_start(&w);
+    w.json_pretty = true;
+    json_object(&w);
+    json_key_unsigned(&w, "format", FORMAT_VERSION);
+    json_key_string(&w, "cluster", cluster);
+    json_key_string(&w, "node", text_of_id);
+    json_key_string(&w, "name", name);
+    json_object_end(&w);
+    if (!json_done(&w)) die(INTERNAL, "out of memory");
+    enum status status = file_write(s->folder, "node.json", w.data, w.length, 0600);
+    json_free(&w);
+    return status;
+}
+
+/* Takes on the identity that store_format wrote. */
+static void store_adopt(struct store *s, const char *cluster, uint64_t id, const char *name) {
+    lock_take(&s->lock);
+    snprintf(s->cluster, sizeof s->cluster, "%s", cluster);
+    snprintf(s->name, sizeof s->name, "%s", name);
+    s->id = id;
+    s->formatted = true;
+    lock_drop(&s->lock);
+}
+
+/* What recovery knows while it goes through the log. */
+struct recovery {
+    struct store *s;
+    struct tree *tree;      /* what the records make */
+    struct tree loading;    /* a snapshot whose last part was not seen yet */
+    bool loading_used;
+    struct place durable;   /* the furthest mark in any header: damage before it is damage, after it a torn tail */
+    bool scan_only;         /* first pass: just find the furthest mark */
+    bool lost;              /* something before the mark is gone that may have been a record */
+    uint64_t torn, bad_chunks;
+};
+
+static bool recovery_is_durable(const struct recovery *r, const struct segment *g, uint64_t offset) {
+    if (g->closed) return true;
+    return g->number < r->durable.segment || (g->number == r->durable.segment && offset < r->durable.offset);
+}
+
+static void recovery_bad(struct recovery *r, const struct segment *g, uint64_t offset, const char *what) {
+    if (r->scan_only) return;
+    if (!recovery_is_durable(r, g, offset)) {
+        r->torn++;
+        return;
+    }
+    r->lost = true;
+    log_line("DAMAGED: %s in segment %u at offset %" PRIu64, what, g->number, offset);
+}
+
+/* SNAPSHOTPART NUMBER LAST\n, then lines of a snapshot. */
+static enum status recovery_snapshot(struct recovery *r, const char *payload, size_t length) {
+    struct slice rest = {payload, length}, line;
+    struct words w;
+    uint32_t number, last;
+    if (!slice_line(&rest, &line) || !words_split(line, &w) || w.count != 3 || !slice_is(w.word[0], "SNAPSHOTPART") ||
+        !parse_u32(w.word[1], UINT32_MAX, &number) || !parse_u32(w.word[2], 1, &last))
+        return fail(DAMAGED, "a snapshot part without its first line");
+    if (number == 0) {
+        if (r->loading_used) tree_free(&r->loading);
+        tree_init(&r->loading);
+        r->loading_used = true;
+    }
+    if (!r->loading_used) return DONE; /* the rest of one whose beginning was torn */
+    enum status status = snapshot_load(&r->loading, rest.at, rest.length);
+    if (status != DONE || !last) return status;
+    tree_free(r->tree);
+    *r->tree = r->loading;
+    r->loading_used = false;
+    r->lost = false;
+    return DONE;
+}
+
+static enum status recovery_payload(struct recovery *r, const struct entry *entry, const char *payload) {
+    struct position first, last;
+    struct slice line, rest = {payload, entry->length};
+    struct words w;
+    uint8_t hash[32];
+    struct place place;
+    struct slot *slot;
+    switch (entry->kind) {
+    case ENTRY_RECORD:
+        if (records_span(payload, entry->length, &first, &last) != DONE) return DAMAGED;
+        if (first.seq != r->tree->at.seq + 1) return fail(DAMAGED, "a gap before record %" PRIu64, first.seq);
+        if (tree_apply(r->tree, payload, entry->length) != DONE) die(DAMAGED, "the log contradicts itself: %s", detail);
+        if (last.epoch > r->s->promised) r->s->promised = last.epoch;
+        r->lost = false;
+        return DONE;
+    case ENTRY_SNAPSHOT: return recovery_snapshot(r, payload, entry->length);
+    case ENTRY_PROMISE:
+        if (!slice_line(&rest, &line) || !words_split(line, &w) || w.count != 3 ||
+            !parse_u64(w.word[1], UINT64_MAX, &first.epoch) || !parse_id(w.word[2], &first.seq))
+            return fail(DAMAGED, "a promise that is none");
+        if (first.epoch >= r->s->promised) r->s->promised = first.epoch, r->s->promised_to = first.seq;
+        return DONE;
+    case ENTRY_ASIDE:
+        if (!slice_line(&rest, &line) || !words_split(line, &w) || w.count != 3 || !parse_hex(w.word[1], hash, 32) ||
+            !parse_place(w.word[2], &place))
+            return fail(DAMAGED, "a note about a damaged chunk that is none");
+        slot = slot_find(r->s, hash);
+        if (slot && slot->at.segment == place.segment && slot->at.offset == place.offset) index_remove(r->s, slot);
+        return DONE;
+    default: return DONE;
+    }
+}
+
+/* Takes one entry in. In a segment with a table of contents chunks are not read. */
+static void recovery_entry(struct recovery *r, struct segment *g, struct entry *entry) {
+    uint8_t digest[32];
+    if (r->scan_only) return;
+    bool chunk = entry->kind == ENTRY_CHUNK;
+    if (chunk && g->closed) {
+        index_add(r->s, entry->hash, (struct place){g->number, entry->offset}, entry->length);
+        return;
+    }
+    char *payload = malloc((size_t)entry->length + 1);
+    if (!payload) die(INTERNAL, "out of memory");
+    entry->good = sys_pread(g->fd, payload, entry->length, entry->offset);
+    if (entry->good) {
+        payload[entry->length] = 0;
+        sha256_digest(payload, entry->length, digest);
+        entry->good = memcmp(digest, entry->hash, 32) == 0;
+    }
+    if (chunk && entry->good) {
+        index_add(r->s, entry->hash, (struct place){g->number, entry->offset}, entry->length);
+    } else if (chunk) {
+        /* Maybe the trace of an interrupted upload: only a chunk that a record names is missed, and it is fetched. */
+        r->bad_chunks++;
+        log_line("an incomplete or damaged chunk in segment %u at offset %u: set aside", g->number, entry->offset);
+    } else if (!entry->good) {
+        recovery_bad(r, g, entry->offset, "an entry of metadata");
+    } else if (recovery_payload(r, entry, payload) != DONE) {
+        entry->good = false;
+        recovery_bad(r, g, entry->offset, detail);
+    }
+    free(payload);
+}
+
+/* Looks for the next header after damage. Returns its offset, or the segment's size. */
+static uint64_t recovery_resync(const struct segment *g, uint64_t from) {
+    char window[8192];
+    struct entry entry;
+    struct place durable;
+    for (uint64_t at = from; at < g->size;) {
+        size_t have = g->size - at < sizeof window ? (size_t)(g->size - at) : sizeof window;
+        if (!sys_pread(g->fd, window, have, at)) return g->size;
+        for (size_t i = 0; i < have; i++) {
+            if (!strchr("crpsat", window[i]) || window[i] == 0) continue;
+            if (have - i < HEADER_MAX_BYTES && at + have < g->size) break; /* read on from here */
+            if (header_read(g, at + i, window + i, have - i, &entry, &durable) > 0) return at + i;
+        }
+        if (at + have >= g->size) break;
+        at += have - HEADER_MAX_BYTES;
+    }
+    return g->size;
+}
+
+/* Goes through a segment that has no table of contents, header by header. */
+static void recovery_scan(struct recovery *r, struct segment *g, uint64_t at) {
+    char bytes[HEADER_MAX_BYTES];
+    while (at < g->size) {
+        struct entry entry;
+        struct place durable = {0, 0};
+        size_t have = g->size - at < sizeof bytes ? (size_t)(g->size - at) : sizeof bytes;
+        size_t used = sys_pread(g->fd, bytes, have, at) ? header_read(g, at, bytes, have, &entry, &durable) : 0;
+        if (used == 0) {
+            uint64_t next = recovery_resync(g, at + 1);
+            recovery_bad(r, g, at, "something that is no entry");
+            at = next;
+            continue;
+        }
+        if (durable.segment > r->durable.segment ||
+            (durable.segment == r->durable.segment && durable.offset > r->durable.offset))
+            r->durable = durable;
+        uint64_t end = at + used + entry.length + 1;
+        if (entry.kind == ENTRY_TOC) return; /* a table whose end line is damaged: all before it was just read */
+        if (end > g->size) {
+            if (entry.kind != ENTRY_CHUNK) recovery_bad(r, g, at, "a cut entry of metadata");
+            else if (!r->scan_only) r->bad_chunks++;
+            end = recovery_resync(g, at + used);
+        } else if (!r->scan_only) {
+            recovery_entry(r, g, &entry);
+            if (entry.good) segment_note(g, &entry);
+        }
+        at = end;
+    }
+}
+
+/* Reads the table of contents, if the segment was closed. False if there is none that is whole. */
+static bool recovery_toc(struct recovery *r, struct segment *g) {
+    char end[END_LINE_BYTES], check[CHECK_HEX], header[HEADER_MAX_BYTES];
+    struct entry toc, entry = {.good = true};
+    struct place durable;
+    uint8_t digest[32];
+    uint64_t at;
+    struct words w;
+    if (g->size < END_LINE_BYTES + HEADER_MAX_BYTES || !sys_pread(g->fd, end, sizeof end, g->size - END_LINE_BYTES)) return false;
+    header_check(g, g->size - END_LINE_BYTES, end, 15, check);
+    if (memcmp(end, "end ", 4) != 0 || memcmp(check, end + 15, CHECK_HEX) != 0) return false;
+    struct slice digits = {end + 4, 10};
+    while (digits.length > 1 && *digits.at == '0') digits.at++, digits.length--;
+    if (!parse_u64(digits, g->size - END_LINE_BYTES, &at)) return false;
+    size_t have = g->size - at < sizeof header ? (size_t)(g->size - at) : sizeof header;
+    if (!sys_pread(g->fd, header, have, at) || header_read(g, at, header, have, &toc, &durable) == 0) return false;
+    char *lines = malloc((size_t)toc.length + 1);
+    if (!lines) die(INTERNAL, "out of memory");
+    bool good = sys_pread(g->fd, lines, toc.length, toc.offset);
+    if (good) sha256_digest(lines, toc.length, digest);
+    good = good && memcmp(digest, toc.hash, 32) == 0;
+    g->closed = g->full = good;
+    struct slice rest = {lines, toc.length}, line;
+    while (good && slice_line(&rest, &line)) {
+        if (!words_split(line, &w) || w.count != 4 || !parse_u32(w.word[0], UINT32_MAX, &entry.offset) ||
+            !parse_u32(w.word[2], UINT32_MAX, &entry.length) || !parse_hex(w.word[3], entry.hash, 32))
+            continue; /* can't be: its hash is right */
+        for (int i = 0; i < ENTRY_KINDS; i++)
+            if (slice_is(w.word[1], entry_names[i])) entry.kind = (enum entry_kind)i;
+        recovery_entry(r, g, &entry);
+    }
+    free(lines);
+    return good;
+}
+
+/* Opens a segment's file and checks its first line. Returns that line's length, 0 if this is not our segment. */
+static size_t recovery_open(struct recovery *r, struct segment *g) {
+    char line[SEGMENT_LINE_MAX_BYTES], expected[SEGMENT_LINE_MAX_BYTES];
+    struct words w;
+    struct stat about;
+    if (!segment_use(r->s, g) || fstat(g->fd, &about) != 0) return 0;
+    g->size = (uint64_t)about.st_size;
+    size_t have = g->size < sizeof line ? (size_t)g->size : sizeof line;
+    if (!sys_pread(g->fd, line, have, 0)) return 0;
+    const char *end = memchr(line, '\n', have);
+    if (!end || !words_split((struct slice){line, (size_t)(end - line)}, &w) || w.count != 7 ||
+        !parse_hex(w.word[5], g->salt, SALT_BYTES))
+        return 0;
+    size_t length = segment_line(r->s, g, expected);
+    return length == (size_t)(end - line) + 1 && memcmp(line, expected, length) == 0 ? length : 0;
+}
+
+/* One segment of the second pass. A segment that was not closed is closed now, so that it is scanned only once. */
+static void recovery_segment(struct recovery *r, struct segment *g) {
+    size_t first = recovery_open(r, g);
+    if (first == 0) {
+        bool tail = g->number + 1 == r->s->segment_count; /* a crash while it was being made */
+        if (!tail || g->size > SEGMENT_LINE_MAX_BYTES) recovery_bad(r, &(struct segment){.number = g->number, .closed = true}, 0, "the first line is not this node's");
+        g->full = g->closed = true;
+    } else if (!recovery_toc(r, g)) {
+        recovery_scan(r, g, first);
+        g->full = true;
+        g->writes = 1;
+        if (segment_close(r->s, g) != DONE) log_line("segment %u stays without its table of contents: %s", g->number, detail);
+    }
+    if (g->users > 0) segment_unuse(r->s, g);
+}
+
+/* Finds the files of the log: four levels of folders named by base 36 digits. */
+static void recovery_list(struct store *s, const char *folder, int level, uint32_t prefix) {
+    static const char digit[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+    char path[PATH_MAX];
+    DIR *d = opendir(folder);
+    struct dirent *e;
+    if (!d) return;
+    while ((e = readdir(d))) {
+        const char *at = e->d_name[0] && !e->d_name[1] ? strchr(digit, e->d_name[0]) : NULL;
+        if (!at) continue;
+        uint32_t number = prefix * 36 + (uint32_t)(at - digit);
+        if (level == 3) {
+            segment_new(s, number);
+            continue;
+        }
+        snprintf(path, sizeof path, "%s/%c", folder, *at);
+        recovery_list(s, path, level + 1, number);
+    }
+    closedir(d);
+}
+
+/* Reads the whole log: builds the index, applies every record to `tree` (which must be new). A node whose records are
+ * damaged gets an empty tree and s->metadata_damaged: it counts for nothing until it has been given a snapshot. */
+static void store_recover(struct store *s, struct tree *tree) {
+    char path[PATH_MAX];
+    struct recovery r = {.s = s, .tree = tree, .scan_only = true};
+    int64_t begun_ms = clock_ms();
+    lock_take(&s->lock);
+    snprintf(path, sizeof path, "%s/log", s->folder);
+    recovery_list(s, path, 0, 0);
+    for (uint32_t i = 0; i < s->segment_count; i++) {
+        struct segment *g = s->segments[i];
+        if (!g) continue;
+        size_t first = recovery_open(&r, g);
+        if (first > 0 && !recovery_toc(&r, g)) recovery_scan(&r, g, first);
+        g->closed = g->full = false;
+        if (g->users > 0) segment_unuse(s, g);
+        if (s->files_open >= SEGMENT_FILES_MAX) close(g->fd), g->fd = -1, s->files_open--;
+    }
+    r.scan_only = false;
+    for (uint32_t i = 0; i < s->segment_count; i++) {
+        if (s->segments[i]) recovery_segment(&r, s->segments[i]);
+        else recovery_bad(&r, &(struct segment){.number = i, .closed = true}, 0, "nothing at all: a segment is missing");
+    }
+    if (r.loading_used) tree_free(&r.loading); /* a snapshot that did not arrive whole: as if it had not begun */
+    if (r.lost) {
+        log_line("records are damaged or missing; this node starts as a learner and gets them from the others");
+        tree_free(tree);
+        tree_init(tree);
+        s->metadata_damaged = true;
+    }
+    lock_drop(&s->lock);
+    log_line("%s: %" PRIu64 " chunks, %" PRIu64 " files, last record %" PRIu64 ".%" PRIu64 ", promised %" PRIu64
+             ", read in %" PRId64 " ms%s", s->folder, s->chunk_count, tree->files, tree->at.epoch, tree->at.seq,
+             s->promised, clock_ms() - begun_ms, r.torn + r.bad_chunks ? "; traces of an interrupted write" : "");
+}
+/* ======== 10. Placement ======== */
+/* Who gets a chunk, who copies to whom, and the arithmetic of rosters. Pure functions over plain numbers: no locks, no
+ * clocks, no sockets. Entry points: roster_may_*, place_targets, place_copy. */
+
+/* A master may go on with `staying` of `all` members if at least half of the roster takes the smaller roster. */
+static bool roster_may_shrink(int staying, int all) {
+    return staying > 0 && 2 * staying >= all;
+}
+
+/* A new master needs promises from more than half of the newest roster it hears of. */
+static bool roster_may_take_over(int promised, int all) {
+    return all > 0 && 2 * promised > all;
+}
+
+/* A master's reads are current while at least half of the roster has acknowledged a recent pong. */
+static bool roster_has_lease(int acknowledged, int all) {
+    return acknowledged > 0 && 2 * acknowledged >= all;
+}
+
+/* One node, as placement sees it. */
+struct candidate {
+    uint64_t used_bytes; /* of chunks */
+    int busy;            /* transfers under way */
+    bool usable;         /* up, not failed, not full */
+};
+
+/* Sorts the usable nodes' indexes into `order`: least used first (in steps of 64 MiB, so that nodes that are about
+ * equally full take turns), then least busy. Returns how many there are. */
+static int place_targets(const struct candidate *nodes, int count, int *order) {
+    int used = 0;
+    for (int i = 0; i < count; i++) {
+        if (!nodes[i].usable) continue;
+        int at = used++;
+        uint64_t step = nodes[i].used_bytes / (64 * MIB);
+        for (; at > 0; at--) {
+            const struct candidate *before = &nodes[order[at - 1]];
+            uint64_t before_step = before->used_bytes / (64 * MIB);
+            if (before_step < step || (before_step == step && before->busy <= nodes[i].busy)) break;
+            order[at] = order[at - 1];
+        }
+        order[at] = i;
+    }
+    return used;
+}
+
+/* Chooses the next copy of a chunk: from the least busy of its live holders that has a free place as a source, to the
+ * least used node that lacks it and has a free place as a target. False if there is no such pair now. */
+static bool place_copy(const struct candidate *nodes, const int *sending, const int *receiving, int count,
+                       const struct node_set *holders, int *source, int *target) {
+    *source = *target = -1;
+    for (int i = 0; i < count; i++) {
+        if (!nodes[i].usable) continue;
+        if (node_set_has(holders, i)) {
+            if (sending[i] < COPY_SOURCE_MAX && (*source < 0 || sending[i] < sending[*source])) *source = i;
+        } else if (receiving[i] < COPY_WORKERS) {
+            if (*target < 0 || receiving[i] < receiving[*target] ||
+                (receiving[i] == receiving[*target] && nodes[i].used_bytes < nodes[*target].used_bytes))
+                *target = i;
+        }
+    }
+    return *source >= 0 && *target >= 0;
+}
+/* ======== 11. Client ======== */
+/* Calls to masters and nodes with retry, a pool of open connections, upload, download. Nodes and masters use the same
+ * code to talk to each other. Locks: pool.lock (RANK_POOL) for the idle connections, never held across the network;
+ * transfer.lock (RANK_TRANSFER) for one upload or download and its threads.
+ * Entry points: pool_*, client_ask, client_upload, client_download. */
+
+enum { POOL_MAX = 128, DATA_TIMEOUT_MS = 8000, TARGETS_AGE_MS = 500, WINDOW_CHUNKS = 8 };
+
+/* Connections that nobody uses now, by address. One process has one pool. */
+static struct {
+    struct lock lock;
+    struct {
+        struct conn *c;
+        char address[ADDRESS_MAX_BYTES + 1];
+    } idle[POOL_MAX];
+    int count;
+} pool;
+
+static void pool_init(void) {
+    lock_init(&pool.lock, RANK_POOL);
+}
+
+/* A connection to `address`: an idle one that is still open, or a new one. The caller gives it back or closes it. */
+static enum status pool_take(const char *address, uint16_t default_port, int timeout_ms, struct conn **out) {
+    for (;;) {
+        struct conn *c = NULL;
+        lock_take(&pool.lock);
+        for (int i = pool.count - 1; i >= 0 && !c; i--)
+            if (strcmp(pool.idle[i].address, address) == 0) {
+                c = pool.idle[i].c;
+                pool.idle[i] = pool.idle[--pool.count];
+            }
+        lock_drop(&pool.lock);
+        if (!c) break;
+        struct pollfd ready = {.fd = c->fd, .events = POLLIN};
+        if (poll(&ready, 1, 0) == 0) {
+            conn_timeout(c, timeout_ms);
+            *out = c;
+            return DONE;
+        }
+        conn_close(c); /* the other side closed it while it was idle */
+    }
+    enum status status = call_open(address, default_port, out);
+    if (status == DONE) conn_timeout(*out, timeout_ms);
+    return status;
+}
+
+/* Gives a connection back on which no request is open. */
+static void pool_give(const char *address, struct conn *c) {
+    lock_take(&pool.lock);
+    if (pool.count < POOL_MAX) {
+        pool.idle[pool.count].c = c;
+        snprintf(pool.idle[pool.count++].address, sizeof pool.idle[0].address, "%s", address);
+        c = NULL;
+    }
+    lock_drop(&pool.lock);
+    conn_close(c);
+}
+
+/* Whether the connection is still in step after a call that ended so: the server answered, if only with an error. */
+static bool status_keeps_conn(enum status status) {
+    return status != NO_SERVER && status != DENIED;
+}
+
+/* A node as a client knows it. */
+struct node_address {
+    uint64_t id;
+    char address[ADDRESS_MAX_BYTES + 1];
+};
+
+struct client {
+    char masters[1024];          /* HOST:PORT[,...] */
+    atomic_bool met;             /* some call was answered: from now on a silent master is waited for */
+    struct lock lock;            /* RANK_TRANSFER; guards the rest, which is what TARGETS said last */
+    struct node_address target[NODES_MAX];
+    int target_count, copies;
+    int64_t targets_ms;          /* when; 0: never */
+    unsigned turn;
+};
+
+/* An answer: the words of its line, which point into `line`, and its body. Freed by answer_free. */
+struct answer {
+    struct words w;
+    struct text line, body;
+};
+
+static void answer_free(struct answer *a) {
+    text_free(&a->line);
+    text_free(&a->body);
+}
+
+static void client_init(struct client *cl, const char *masters) {
+    *cl = (struct client){.copies = 1};
+    snprintf(cl->masters, sizeof cl->masters, "%s", masters);
+    lock_init(&cl->lock, RANK_TRANSFER);
+}
+
+/* Copies the reply's words out of the connection, which will be used by others, and reads its body if it has one. */
+static enum status answer_take(struct conn *c, const struct words *w, bool has_body, struct answer *a) {
+    text_clear(&a->line);
+    for (int i = 0; i < w->count; i++) {
+        if (i > 0) text_byte(&a->line, ' ');
+        text_bytes(&a->line, w->word[i].at, w->word[i].length);
+    }
+    if (!words_split((struct slice){a->line.data, a->line.length}, &a->w)) return fail(INTERNAL, "an empty reply");
+    return has_body ? call_body(c, &a->w, &a->body) : DONE;
+}
+
+/* Asks one server once. */
+static enum status ask_once(const char *address, const struct text *line, const struct slice *body, bool has_body,
+                            struct answer *a, bool *sent) {
+    struct conn *c;
+    struct words w;
+    enum status status = pool_take(address, MASTER_PORT, CALL_TIMEOUT_MS, &c);
+    if (status != DONE) return status;
+    *sent = true;
+    text_bytes(conn_line(c), line->data, line->length);
+    if (body) {
+        status = call_send(c, body->at, body->length);
+    } else {
+        conn_line_end(c);
+        status = conn_flush(c);
+    }
+    if (status == DONE) status = call_reply(c, &w);
+    if (status == DONE) status = answer_take(c, &w, has_body, a);
+    if (status_keeps_conn(status)) pool_give(address, c);
+    else conn_close(c);
+    return status;
+}
+
+static bool status_may_pass(enum status status) {
+    return status == NO_SERVER || status == READ_ONLY || status == FENCED || status == UNKNOWN;
+}
+
+/* Asks the masters of the list until one answers. A request that changes something must carry a request id; if its
+ * outcome is not known after all tries, the status is UNKNOWN. Fails at once if no master ever answered and none is
+ * reachable; a master that is waiting for nodes, or was there before, is asked again for RETRY_TOTAL_MS. */
+static enum status client_ask(struct client *cl, const struct text *line, const struct slice *body, bool changes,
+                              bool has_body, struct answer *a) {
+    int64_t until_ms = clock_ms() + RETRY_TOTAL_MS;
+    bool sent_ever = false;
+    char address[ADDRESS_MAX_BYTES + 1], why[DETAIL_BYTES];
+    enum status status = NO_SERVER;
+    for (;;) {
+        struct slice rest = slice_of(cl->masters), part;
+        bool reached = false;
+        enum status best = NO_SERVER;
+        snprintf(why, sizeof why, "no master is given");
+        while (slice_part(&rest, ',', &part)) {
+            bool sent = false;
+            if (!slice_copy(part, address, sizeof address)) continue;
+            status = ask_once(address, line, body, has_body, a, &sent);
+            sent_ever = sent_ever || (sent && status != READ_ONLY && status != FENCED);
+            reached = reached || sent;
+            if (!status_may_pass(status)) {
+                if (status == DONE) atomic_store(&cl->met, true);
+                return status;
+            }
+            if (status != NO_SERVER || best == NO_SERVER) {
+                best = status;
+                snprintf(why, sizeof why, "%s", detail);
+            }
+        }
+        status = best;
+        if (clock_ms() > until_ms || (!reached && !atomic_load(&cl->met) && !sent_ever)) break;
+        sleep_ms(RETRY_PAUSE_MS);
+    }
+    if (changes && sent_ever && status == NO_SERVER)
+        return fail(UNKNOWN, "%s; whether the change was made is not known: look, and repeat it if it was not", why);
+    if (status == NO_SERVER) return fail(NO_SERVER, "%s; is a master running there? start one with: dfs master", why);
+    return fail(status == FENCED ? READ_ONLY : status, "%s", why);
+}
+
+/* A request id: random, so that a repeated request is known for what it is. */
+static void text_request_id(struct text *t) {
+    uint8_t id[16];
+    random_bytes(id, sizeof id);
+    text_hex(t, id, sizeof id);
+}
+
+/* ---- Sending chunks ---- */
+
+/* Asks for targets if the last answer is old. */
+static enum status client_targets(struct client *cl, bool fresh) {
+    struct text line = {0};
+    struct answer a = {0};
+    struct slice rest, row;
+    struct words w;
+    lock_take(&cl->lock);
+    bool known = !fresh && cl->targets_ms != 0 && clock_ms() - cl->targets_ms < TARGETS_AGE_MS;
+    lock_drop(&cl->lock);
+    if (known) return DONE;
+    text_add(&line, "TARGETS");
+    enum status status = client_ask(cl, &line, NULL, false, true, &a);
+    uint32_t copies = 1;
+    if (status == DONE && (a.w.count != 4 || !parse_u32(a.w.word[1], NODES_MAX, &copies)))
+        status = fail(INTERNAL, "the master's answer to TARGETS is none");
+    if (status == DONE) {
+        lock_take(&cl->lock);
+        cl->target_count = 0;
+        cl->copies = (int)copies;
+        cl->targets_ms = clock_ms();
+        rest = (struct slice){a.body.data, a.body.length};
+        while (slice_line(&rest, &row) && cl->target_count < NODES_MAX) {
+            struct node_address *to = &cl->target[cl->target_count];
+            if (words_split(row, &w) && w.count == 2 && parse_id(w.word[0], &to->id) &&
+                slice_copy(w.word[1], to->address, sizeof to->address))
+                cl->target_count++;
+        }
+        lock_drop(&cl->lock);
+    }
+    text_free(&line);
+    answer_free(&a);
+    return status;
+}
+
+/* Nodes that hold a chunk that is being uploaded. */
+struct stored {
+    uint64_t id[NODES_MAX];
+    int count;
+};
+
+static bool stored_has(const struct stored *s, uint64_t id) {
+    for (int i = 0; i < s->count; i++)
+        if (s->id[i] == id) return true;
+    return false;
+}
+
+/* Picks the next chain: nodes that lack the chunk, beginning with another one each time. Returns its length; `first`
+ * gets the first node's address, `chain` the rest as ID@ADDRESS,... or "-". `wanted` gets how many copies there should
+ * be in all. */
+static int chain_pick(struct client *cl, const struct stored *stored, char *first, struct text *chain, int *wanted) {
+    int count = 0;
+    text_clear(chain);
+    lock_take(&cl->lock);
+    *wanted = cl->target_count < cl->copies ? cl->target_count : cl->copies;
+    unsigned turn = cl->turn++;
+    for (int i = 0; i < cl->target_count && stored->count + count < *wanted; i++) {
+        const struct node_address *node = &cl->target[(turn + (unsigned)i) % (unsigned)cl->target_count];
+        if (stored_has(stored, node->id)) continue;
+        if (count == 0) {
+            snprintf(first, ADDRESS_MAX_BYTES + 1, "%s", node->address);
+        } else {
+            if (count > 1) text_byte(chain, ',');
+            text_id(chain, node->id);
+            text_byte(chain, '@');
+            text_add(chain, node->address);
+        }
+        count++;
+    }
+    lock_drop(&cl->lock);
+    if (count < 2) text_add(chain, "-");
+    return count;
+}
+
+/* Sends one chunk down a chain and notes who stored it. */
+static enum status put_once(const char *first, const struct text *chain, const uint8_t hash[32], const void *bytes,
+                            size_t length, struct stored *stored) {
+    struct conn *c;
+    struct words w;
+    struct slice part;
+    enum status status = pool_take(first, NODE_PORT, DATA_TIMEOUT_MS, &c);
+    if (status != DONE) return status;
+    struct text *line = conn_line(c);
+    text_add(line, "PUT ");
+    text_bytes(line, chain->data, chain->length);
+    text_byte(line, ' ');
+    text_u64(line, length);
+    text_byte(line, ' ');
+    text_hex(line, hash, 32);
+    conn_line_end(c);
+    status = conn_send(c, bytes, length);
+    if (status == DONE) status = call_reply(c, &w);
+    if (status == DONE && w.count == 2)
+        while (slice_part(&w.word[1], ',', &part) && stored->count < NODES_MAX)
+            if (parse_id(part, &stored->id[stored->count]) && !stored_has(stored, stored->id[stored->count])) stored->count++;
+    if (status_keeps_conn(status)) pool_give(first, c);
+    else conn_close(c);
+    return status;
+}
+
+/* Stores a chunk on as many nodes as the cluster wants before it acknowledges. Goes on to other nodes for
+ * RETRY_TOTAL_MS; if by then there are fewer copies but at least one, the commit decides whether that is enough. */
+static enum status client_put(struct client *cl, const uint8_t hash[32], const void *bytes, size_t length) {
+    int64_t until_ms = clock_ms() + RETRY_TOTAL_MS;
+    struct stored *stored = mem_alloc(sizeof *stored);
+    struct text chain = {0};
+    char first[ADDRESS_MAX_BYTES + 1];
+    enum status status = client_targets(cl, false);
+    while (status == DONE) {
+        int wanted, count = chain_pick(cl, stored, first, &chain, &wanted);
+        if (count == 0 && stored->count > 0) break;
+        if (count > 0) status = put_once(first, &chain, hash, bytes, length, stored);
+        else status = fail(NO_SERVER, "no node takes data now; dfs --nodes shows why");
+        if (status == DONE && stored->count >= wanted) break;
+        if (status == DENIED || status == BAD_REQUEST || clock_ms() > until_ms) break;
+        if (status != DONE) sleep_ms(RETRY_PAUSE_MS);
+        status = client_targets(cl, true);
+    }
+    if (stored->count > 0) status = DONE;
+    text_free(&chain);
+    free(stored);
+    return status;
+}
+
+/* ---- Progress ---- */
+
+/* A bar on standard error, if that is a terminal; nothing else otherwise. */
+struct progress {
+    const char *verb;
+    uint64_t done, total; /* bytes; total 0: not known */
+    int64_t begun_ms, shown_ms;
+    bool on, drawn;
+};
+
+static bool option_quiet;
+
+static void progress_begin(struct progress *p, const char *verb, uint64_t total) {
+    *p = (struct progress){.verb = verb, .total = total, .begun_ms = clock_ms()};
+    p->on = !option_quiet && isatty(STDERR_FILENO);
+}
+
+static void progress_add(struct progress *p, uint64_t bytes) {
+    int64_t now_ms = clock_ms();
+    p->done += bytes;
+    if (!p->on || now_ms - p->begun_ms < 500 || now_ms - p->shown_ms < 100) return;
+    p->shown_ms = now_ms;
+    p->drawn = true;
+    struct text t = {0};
+    uint64_t rate = p->done * 1000 / (uint64_t)(now_ms - p->begun_ms);
+    text_format(&t, "\r%s ", p->verb);
+    if (p->total > 0) {
+        int filled = (int)(p->done * 30 / p->total);
+        text_byte(&t, '[');
+        for (int i = 0; i < 30; i++) text_byte(&t, i < filled ? '#' : '.');
+        text_format(&t, "] %3d%% ", (int)(p->done * 100 / p->total));
+    }
+    text_size(&t, p->done);
+    text_add(&t, "  ");
+    text_size(&t, rate);
+    text_add(&t, "/s");
+    if (p->total > p->done && rate > 0) text_format(&t, "  %" PRIu64 " s left", (p->total - p->done) / rate + 1);
+    text_add(&t, "\033[K");
+    if (!sys_write(STDERR_FILENO, t.data, t.length)) p->on = false;
+    text_free(&t);
+}
+
+static void progress_end(struct progress *p) {
+    if (p->drawn && write(STDERR_FILENO, "\r\033[K", 4) < 0) p->on = false;
+}
+
+/* ---- Upload ---- */
+
+struct piece {
+    uint8_t *buffer;
+    uint8_t hash[32];
+    uint32_t length;
+};
+
+/* One upload. The caller's thread reads and hashes; workers send. */
+struct upload {
+    struct client *cl;
+    struct lock lock;
+    struct cond changed;
+    struct piece queue[WINDOW_CHUNKS]; /* waiting to be sent */
+    int queued, sending;
+    bool over;                         /* nothing more comes */
+    enum status status;                /* the first error */
+    char why[DETAIL_BYTES];
+    struct text list;                  /* SHA256 LENGTH\n for each chunk */
+    uint32_t chunk_count;
+    uint32_t *seen;                    /* set of chunk numbers by hash, so that equal chunks are sent once */
+    uint32_t seen_size;
+};
+
+static void upload_failed(struct upload *u, enum status status) {
+    if (u->status != DONE) return;
+    u->status = status;
+    memcpy(u->why, detail, sizeof u->why);
+}
+
+static void *upload_worker(void *argument) {
+    struct upload *u = argument;
+    lock_take(&u->lock);
+    for (;;) {
+        while (u->queued == 0 && !u->over && u->status == DONE) cond_wait(&u->changed, &u->lock);
+        if (u->queued == 0 || u->status != DONE) break;
+        struct piece piece = u->queue[0];
+        u->queued--;
+        memmove(u->queue, u->queue + 1, (size_t)u->queued * sizeof *u->queue);
+        cond_broadcast(&u->changed);
+        lock_drop(&u->lock);
+        enum status status = client_put(u->cl, piece.hash, piece.buffer, piece.length);
+        buffer_give(piece.buffer);
+        lock_take(&u->lock);
+        if (status != DONE) upload_failed(u, status);
+        cond_broadcast(&u->changed);
+    }
+    lock_drop(&u->lock);
+    return NULL;
+}
+
+/* Notes a chunk in the list; true if this upload did not have it before. */
+static bool upload_note(struct upload *u, const uint8_t hash[32], size_t length) {
+    enum { ROW_HEX = 64 };
+    char hex[ROW_HEX];
+    hex_write(hex, hash, 32);
+    if ((u->chunk_count + 1) * 2 > u->seen_size) { /* grow, by noting all again */
+        uint32_t size = u->seen_size ? u->seen_size * 2 : 16;
+        free(u->seen);
+        u->seen = mem_alloc(size * sizeof *u->seen);
+        u->seen_size = size;
+        struct slice rest = {u->list.data, u->list.length}, line;
+        while (slice_line(&rest, &line)) {
+            uint32_t at, offset = (uint32_t)(line.at - u->list.data);
+            uint8_t other[4];
+            parse_hex((struct slice){line.at, 8}, other, 4);
+            memcpy(&at, other, 4);
+            for (at &= size - 1; u->seen[at] != 0; at = (at + 1) & (size - 1)) continue;
+            u->seen[at] = offset + 1;
+        }
+    }
+    uint32_t at;
+    memcpy(&at, hash, 4);
+    at &= u->seen_size - 1;
+    bool fresh = true;
+    for (; u->seen[at] != 0 && fresh; at = (at + 1) & (u->seen_size - 1))
+        if (memcmp(u->list.data + u->seen[at] - 1, hex, ROW_HEX) == 0) fresh = false;
+    if (fresh) u->seen[at] = (uint32_t)u->list.length + 1;
+    text_bytes(&u->list, hex, ROW_HEX);
+    text_byte(&u->list, ' ');
+    text_u64(&u->list, length);
+    text_byte(&u->list, '\n');
+    u->chunk_count++;
+    return fresh;
+}
+
+/* Reads the source to its end, hashing each chunk and the whole in one pass, and hands new chunks to the workers. */
+static enum status upload_read(struct upload *u, int fd, size_t chunk_size, struct sha256 *whole, uint64_t *size,
+                               struct progress *p) {
+    for (;;) {
+        struct sha256 state;
+        struct piece piece = {.buffer = buffer_take(0)};
+        if (!piece.buffer) return NO_SPACE;
+        ssize_t got = sys_read(fd, piece.buffer, chunk_size);
+        if (got <= 0) {
+            buffer_give(piece.buffer);
+            return got == 0 ? DONE : fail(INTERNAL, "reading the file: %s", strerror(errno));
+        }
+        sha256_init(&state);
+        sha256_update2(&state, whole, piece.buffer, (size_t)got);
+        sha256_final(&state, piece.hash);
+        piece.length = (uint32_t)got;
+        *size += (uint64_t)got;
+        if (u->chunk_count == FILE_MAX_CHUNKS) {
+            buffer_give(piece.buffer);
+            return fail(BAD_REQUEST, "the file has more than %u chunks; use a larger --chunk-size", FILE_MAX_CHUNKS);
+        }
+        bool fresh = upload_note(u, piece.hash, piece.length);
+        lock_take(&u->lock);
+        while (u->queued == WINDOW_CHUNKS && u->status == DONE) cond_wait(&u->changed, &u->lock);
+        bool going = u->status == DONE;
+        if (going && fresh) u->queue[u->queued++] = piece;
+        cond_broadcast(&u->changed);
+        lock_drop(&u->lock);
+        if (!going || !fresh) buffer_give(piece.buffer);
+        if (!going) return DONE; /* the worker's error counts */
+        progress_add(p, (uint64_t)got);
+        if ((size_t)got < chunk_size) return DONE;
+    }
+}
+
+/* Commits the file at the master: it compares what this client says with what the nodes said. */
+static enum status upload_commit(struct upload *u, const char *path, uint64_t size, int64_t mtime_ns, const uint8_t sha[32],
+                                 struct answer *a) {
+    struct text line = {0};
+    struct slice body = {u->list.data ? u->list.data : "", u->list.length};
+    text_add(&line, "COMMIT ");
+    text_request_id(&line);
+    text_byte(&line, ' ');
+    text_escaped(&line, path, strlen(path));
+    text_byte(&line, ' ');
+    text_u64(&line, size);
+    text_byte(&line, ' ');
+    text_i64(&line, mtime_ns);
+    text_byte(&line, ' ');
+    text_hex(&line, sha, 32);
+    enum status status = client_ask(u->cl, &line, &body, true, false, a);
+    text_free(&line);
+    return status;
+}
+
+/* Uploads what `fd` gives until its end as the file `path`. `size_hint` is for the bar only. */
+static enum status client_upload(struct client *cl, const char *path, int fd, uint64_t size_hint, int64_t mtime_ns,
+                                 size_t chunk_size, uint8_t sha[32], uint64_t *size_out) {
+    struct upload u = {.cl = cl};
+    struct sha256 whole;
+    struct progress p;
+    struct answer a = {0};
+    pthread_t worker[UPLOAD_WORKERS];
+    uint64_t size = 0;
+    int workers = size_hint != 0 && size_hint <= chunk_size ? 1 : UPLOAD_WORKERS;
+    lock_init(&u.lock, RANK_TRANSFER);
+    cond_init(&u.changed);
+    sha256_init(&whole);
+    progress_begin(&p, "up", size_hint);
+    for (int i = 0; i < workers; i++) worker[i] = thread_spawn(upload_worker, &u);
+    enum status status = upload_read(&u, fd, chunk_size, &whole, &size, &p);
+    lock_take(&u.lock);
+    if (status != DONE) upload_failed(&u, status);
+    u.over = true;
+    cond_broadcast(&u.changed);
+    lock_drop(&u.lock);
+    for (int i = 0; i < workers; i++) pthread_join(worker[i], NULL);
+    for (int i = 0; i < u.queued; i++) buffer_give(u.queue[i].buffer);
+    progress_end(&p);
+    sha256_final(&whole, sha);
+    *size_out = size;
+    status = u.status == DONE ? upload_commit(&u, path, size, mtime_ns, sha, &a) : fail(u.status, "%s", u.why);
+    answer_free(&a);
+    text_free(&u.list);
+    free(u.seen);
+    cond_free(&u.changed);
+    return status;
+}
+
+/* ---- Download ---- */
+
+struct chunk_info {
+    uint8_t hash[32];
+    uint32_t length;
+    struct node_set holders; /* indexes into file_info.node */
+};
+
+/* What STAT says of a file or directory; freed by file_info_free. */
+struct file_info {
+    bool directory, old; /* old: the master could not be sure that this is current */
+    uint64_t id, size;
+    int64_t mtime_ns;
+    uint8_t sha256[32];
+    struct node_address node[NODES_MAX];
+    int node_count;
+    struct chunk_info *chunk;
+    uint32_t chunk_count;
+};
+
+static void file_info_free(struct file_info *f) {
+    free(f->chunk);
+    free(f);
+}
+
+static bool file_info_row(struct file_info *f, struct slice row, uint32_t *chunks) {
+    struct words w;
+    struct slice part;
+    uint32_t index;
+    if (!words_split(row, &w)) return false;
+    if (w.count == 3 && slice_is(w.word[0], "node") && f->node_count < NODES_MAX) {
+        struct node_address *node = &f->node[f->node_count++];
+        return parse_id(w.word[1], &node->id) && slice_copy(w.word[2], node->address, sizeof node->address);
+    }
+    if (w.count != 4 || !slice_is(w.word[0], "chunk") || *chunks >= f->chunk_count) return false;
+    struct chunk_info *chunk = &f->chunk[(*chunks)++];
+    if (!parse_hex(w.word[1], chunk->hash, 32) || !parse_u32(w.word[2], CHUNK_MAX_BYTES, &chunk->length)) return false;
+    if (slice_is(w.word[3], "-")) return true;
+    while (slice_part(&w.word[3], ',', &part)) {
+        if (!parse_u32(part, (uint32_t)f->node_count - 1, &index)) return false;
+        node_set_add(&chunk->holders, (int)index);
+    }
+    return true;
+}
+
+/* OK current|old file|dir ID SIZE MTIME SHA256 CHUNKS LENGTH SHA256, then the rows. */
+static enum status file_info_parse(const struct answer *a, struct file_info *f) {
+    struct slice rest = {a->body.data, a->body.length}, row;
+    uint32_t chunks = 0;
+    uint64_t sum = 0;
+    bool good = a->w.count == 10 && parse_u64(a->w.word[3], UINT64_MAX, &f->id) &&
+                parse_u64(a->w.word[4], UINT64_MAX, &f->size) && parse_i64(a->w.word[5], &f->mtime_ns) &&
+                parse_hex(a->w.word[6], f->sha256, 32) && parse_u32(a->w.word[7], FILE_MAX_CHUNKS, &f->chunk_count);
+    if (!good) return fail(INTERNAL, "the master's answer to STAT is none");
+    f->old = slice_is(a->w.word[1], "old");
+    f->directory = slice_is(a->w.word[2], "dir");
+    f->chunk = mem_alloc(f->chunk_count * sizeof *f->chunk);
+    while (slice_line(&rest, &row))
+        if (!file_info_row(f, row, &chunks)) return fail(INTERNAL, "a bad row in the answer to STAT");
+    for (uint32_t i = 0; i < chunks; i++) sum += f->chunk[i].length;
+    if (chunks != f->chunk_count || (!f->directory && sum != f->size))
+        return fail(INTERNAL, "the answer to STAT lacks chunks");
+    return DONE;
+}
+
+/* Asks what is known of a path. The caller frees `*out` with file_info_free when the status is DONE. */
+static enum status client_stat(struct client *cl, const char *path, struct file_info **out) {
+    struct text line = {0};
+    struct answer a = {0};
+    text_add(&line, "STAT ");
+    text_escaped(&line, path, strlen(path));
+    enum status status = client_ask(cl, &line, NULL, false, true, &a);
+    if (status == DONE) {
+        *out = mem_alloc(sizeof **out);
+        status = file_info_parse(&a, *out);
+        if (status != DONE) file_info_free(*out);
+    }
+    text_free(&line);
+    answer_free(&a);
+    return status;
+}
+
+/* Reads one chunk from one node into `to`, which has room for it. Not verified. */
+static enum status get_once(const char *address, const struct chunk_info *chunk, void *to) {
+    struct conn *c;
+    struct words w;
+    uint64_t length;
+    enum status status = pool_take(address, NODE_PORT, DATA_TIMEOUT_MS, &c);
+    if (status != DONE) return status;
+    text_add(conn_line(c), "GET ");
+    text_hex(&c->out, chunk->hash, 32);
+    conn_line_end(c);
+    status = conn_flush(c);
+    if (status == DONE) status = call_reply(c, &w);
+    if (status == DONE) {
+        if (w.count != 3 || !parse_u64(w.word[1], CHUNK_MAX_BYTES, &length) || length != chunk->length)
+            status = fail(NO_SERVER, "%s sent a chunk of another length", c->peer);
+        else status = conn_read_body(c, to, chunk->length);
+    }
+    if (status_keeps_conn(status)) pool_give(address, c);
+    else conn_close(c);
+    return status;
+}
+
+static enum status chunk_check(const struct chunk_info *chunk, const void *bytes) {
+    uint8_t digest[32];
+    sha256_digest(bytes, chunk->length, digest);
+    return memcmp(digest, chunk->hash, 32) == 0 ? DONE : fail(DAMAGED, "a chunk arrived damaged");
+}
+
+/* Tells a node that what it sent was damaged, so that it looks at its disk. */
+static void report_damage(const char *address, const struct chunk_info *chunk) {
+    struct conn *c;
+    struct words w;
+    char hex[65];
+    hex_write(hex, chunk->hash, 32);
+    hex[64] = 0;
+    if (pool_take(address, NODE_PORT, DATA_TIMEOUT_MS, &c) != DONE) return;
+    enum status status = call(c, &w, "VERIFY %s", hex);
+    if (status_keeps_conn(status)) pool_give(address, c);
+    else conn_close(c);
+}
+
+/* Reads a chunk from any holder but those in `*tried`, beginning with another one for each `turn`; with `verify` it is
+ * checked here. Holders that were tried are added. */
+static enum status get_any(const struct file_info *f, uint32_t number, unsigned turn, struct node_set *tried, bool verify,
+                           void *to, int *from) {
+    const struct chunk_info *chunk = &f->chunk[number];
+    enum status status = fail(UNAVAILABLE, "no live node holds chunk %u of %u", number + 1, f->chunk_count);
+    for (unsigned i = 0; i < (unsigned)f->node_count; i++) {
+        int n = (int)((turn + i) % (unsigned)f->node_count);
+        if (!node_set_has(&chunk->holders, n) || node_set_has(tried, n)) continue;
+        node_set_add(tried, n);
+        enum status got = get_once(f->node[n].address, chunk, to);
+        if (got == DONE && verify && (got = chunk_check(chunk, to)) == DAMAGED) report_damage(f->node[n].address, chunk);
+        *from = n;
+        if (got == DONE) return DONE;
+        if (status != DAMAGED) status = fail(got == DAMAGED ? DAMAGED : UNAVAILABLE, "%s", detail);
+    }
+    return status;
+}
+
+/* One download. Workers fetch a window of chunks; the caller's thread verifies and writes them in order. */
+struct download {
+    struct client *cl;
+    const char *path;
+    struct file_info *f;
+    struct lock lock;
+    struct cond changed;
+    uint32_t next_fetch, next_write;
+    struct { uint8_t *buffer; int from; enum status status; bool ready; } slot[WINDOW_CHUNKS];
+    bool over;
+};
+
+static void *download_worker(void *argument) {
+    struct download *d = argument;
+    lock_take(&d->lock);
+    for (;;) {
+        while (!d->over && d->next_fetch < d->f->chunk_count && d->next_fetch >= d->next_write + WINDOW_CHUNKS)
+            cond_wait(&d->changed, &d->lock);
+        if (d->over || d->next_fetch == d->f->chunk_count) break;
+        uint32_t number = d->next_fetch++;
+        lock_drop(&d->lock);
+        struct node_set tried = {{0}};
+        uint8_t *buffer = buffer_take(0);
+        int from = -1;
+        enum status status = buffer ? get_any(d->f, number, number, &tried, false, buffer, &from) : NO_SPACE;
+        lock_take(&d->lock);
+        d->slot[number % WINDOW_CHUNKS].buffer = buffer;
+        d->slot[number % WINDOW_CHUNKS].from = from;
+        d->slot[number % WINDOW_CHUNKS].status = status;
+        d->slot[number % WINDOW_CHUNKS].ready = true;
+        cond_broadcast(&d->changed);
+    }
+    lock_drop(&d->lock);
+    return NULL;
+}
+
+/* The slow way to one chunk: every other holder, then the master is asked again who holds it, until RETRY_TOTAL_MS. */
+static enum status download_again(struct download *d, uint32_t number, int bad, void *to) {
+    int64_t until_ms = clock_ms() + RETRY_TOTAL_MS;
+    struct node_set tried = {{0}};
+    int from;
+    if (bad >= 0) node_set_add(&tried, bad);
+    enum status status = get_any(d->f, number, number, &tried, true, to, &from);
+    while (status != DONE && clock_ms() < until_ms) {
+        struct file_info *fresh = NULL;
+        enum status asked = client_stat(d->cl, d->path, &fresh);
+        if (asked == DONE && !fresh->directory && number < fresh->chunk_count &&
+            memcmp(fresh->chunk[number].hash, d->f->chunk[number].hash, 32) == 0) {
+            tried = (struct node_set){{0}};
+            if (node_set_empty(&fresh->chunk[number].holders)) until_ms = 0; /* the master knows of none: say so now */
+            enum status got = get_any(fresh, number, number, &tried, true, to, &from);
+            if (got == DONE || status != DAMAGED) status = got;
+        } else if (asked == DONE || asked == NOT_FOUND) {
+            until_ms = 0; /* replaced or deleted, and its old bytes are gone */
+        }
+        if (asked == DONE) file_info_free(fresh);
+        if (status != DONE && until_ms != 0) sleep_ms(RETRY_PAUSE_MS * 3);
+    }
+    return status;
+}
+
+/* Checks a chunk and adds it to the whole's hash in one pass; the whole's state is only kept if the chunk is right. */
+static bool download_check(const struct chunk_info *chunk, const void *bytes, struct sha256 *whole) {
+    struct sha256 state, next = *whole;
+    uint8_t digest[32];
+    sha256_init(&state);
+    sha256_update2(&state, &next, bytes, chunk->length);
+    sha256_final(&state, digest);
+    if (memcmp(digest, chunk->hash, 32) != 0) return false;
+    *whole = next;
+    return true;
+}
+
+/* Verifies and writes chunk `number`, which came with `status` from node `from`. */
+static enum status download_take(struct download *d, uint32_t number, uint8_t *buffer, enum status status, int from,
+                                 struct sha256 *whole, int fd) {
+    const struct chunk_info *chunk = &d->f->chunk[number];
+    if (!buffer) return fail(NO_SPACE, "no memory for a chunk");
+    if (status == DONE && !download_check(chunk, buffer, whole)) {
+        report_damage(d->f->node[from].address, chunk);
+        status = DAMAGED;
+    } else if (status == DONE) {
+        return sys_write(fd, buffer, chunk->length) ? DONE : fail(errno == ENOSPC ? NO_SPACE : INTERNAL, "writing: %s", strerror(errno));
+    }
+    status = download_again(d, number, status == DAMAGED ? from : -1, buffer);
+    if (status != DONE) return status;
+    if (!download_check(chunk, buffer, whole)) return fail(DAMAGED, "a chunk changed in memory");
+    return sys_write(fd, buffer, chunk->length) ? DONE : fail(errno == ENOSPC ? NO_SPACE : INTERNAL, "writing: %s", strerror(errno));
+}
+
+/* Downloads a file that was looked up into `fd`. Only verified bytes are written, in order. */
+static enum status client_download(struct client *cl, const char *path, struct file_info *f, int fd) {
+    struct download d = {.cl = cl, .path = path, .f = f};
+    struct sha256 whole;
+    struct progress p;
+    pthread_t worker[DOWNLOAD_WORKERS];
+    uint8_t digest[32];
+    enum status status = DONE;
+    int workers = f->chunk_count < DOWNLOAD_WORKERS ? (int)f->chunk_count : DOWNLOAD_WORKERS;
+    lock_init(&d.lock, RANK_TRANSFER);
+    cond_init(&d.changed);
+    sha256_init(&whole);
+    progress_begin(&p, "down", f->size);
+    for (int i = 0; i < workers; i++) worker[i] = thread_spawn(download_worker, &d);
+    for (uint32_t n = 0; n < f->chunk_count && status == DONE; n++) {
+        uint32_t at = n % WINDOW_CHUNKS;
+        lock_take(&d.lock);
+        while (!d.slot[at].ready) cond_wait(&d.changed, &d.lock);
+        uint8_t *buffer = d.slot[at].buffer;
+        lock_drop(&d.lock);
+        status = download_take(&d, n, buffer, d.slot[at].status, d.slot[at].from, &whole, fd);
+        buffer_give(buffer);
+        progress_add(&p, f->chunk[n].length);
+        lock_take(&d.lock);
+        d.slot[at].ready = false;
+        d.slot[at].buffer = NULL;
+        d.next_write++;
+        cond_broadcast(&d.changed);
+        lock_drop(&d.lock);
+    }
+    char why[DETAIL_BYTES];
+    memcpy(why, detail, sizeof why);
+    lock_take(&d.lock);
+    d.over = true;
+    cond_broadcast(&d.changed);
+    lock_drop(&d.lock);
+    for (int i = 0; i < workers; i++) pthread_join(worker[i], NULL);
+    for (int i = 0; i < WINDOW_CHUNKS; i++) buffer_give(d.slot[i].buffer);
+    progress_end(&p);
+    cond_free(&d.changed);
+    sha256_final(&whole, digest);
+    if (status != DONE) return fail(status, "'%s': %s", shown(path), why);
+    if (memcmp(digest, f->sha256, 32) != 0) return fail(DAMAGED, "'%s': the chunks are right but the whole is not", shown(path));
+    return DONE;
+}
+/* ======== 12. Node ======== */
+/* A node's handlers and its threads: the link that joins a master and pings it, the reporter that tells the master what
+ * is on this disk. Lock: node.lock (RANK_CLUSTER) guards the tree, the promise and the link's state; it is held while a
+ * record is appended and applied, so that their orders are the same, and never across a sync or the network.
+ * Entry points: node_main. */
+
+struct node {
+    struct lock lock;
+    struct store store;      /* has its own lock, below this one */
+    struct tree tree;
+    struct tree loading;     /* a snapshot that is being installed */
+    bool loading_used;
+    uint32_t loading_next;   /* number of its next part */
+    uint64_t id, instance;   /* instance: of this process, to tell a restart from a second process */
+    char name[LABEL_MAX_BYTES + 1], masters[1024], listen[64];
+    int64_t ping_ms, dead_after_ms;
+    bool linked;             /* the link to a master is up */
+    uint64_t master, session, epoch; /* of the link; epoch: of the reign that the master told, 0 if it has none */
+    char master_address[ADDRESS_MAX_BYTES + 1];
+    int64_t pong_ms;         /* when its last pong came */
+    atomic_int transfers;
+
+    struct lock reports_lock; /* RANK_REPORTS */
+    struct cond report;
+    struct text reports;     /* lines of REPORT not sent yet */
+    bool inventory_due;      /* everything is to be reported from the start */
+};
+
+static struct node node;
+
+/* ---- Reports ---- */
+
+static void report_add(const char *what, const uint8_t hash[32], uint64_t length) {
+    lock_take(&node.reports_lock);
+    if (!node.inventory_due) { /* else the inventory will tell it */
+        text_add(&node.reports, what);
+        text_byte(&node.reports, ' ');
+        text_hex(&node.reports, hash, 32);
+        text_byte(&node.reports, ' ');
+        text_u64(&node.reports, length);
+        text_byte(&node.reports, '\n');
+        cond_signal(&node.report);
+    }
+    lock_drop(&node.reports_lock);
+}
+
+static void report_restart(void) {
+    lock_take(&node.reports_lock);
+    node.inventory_due = true;
+    text_clear(&node.reports);
+    cond_signal(&node.report);
+    lock_drop(&node.reports_lock);
+}
+
+static enum status report_send(const char *address, uint64_t session, uint64_t epoch, const struct text *lines) {
+    struct conn *c;
+    struct words w;
+    enum status status = pool_take(address, MASTER_PORT, CALL_TIMEOUT_MS, &c);
+    if (status != DONE) return status;
+    text_format(conn_line(c), "REPORT %" PRIu64 " %" PRIu64, session, epoch);
+    status = call_send(c, lines->data, lines->length);
+    if (status == DONE) status = call_reply(c, &w);
+    if (status_keeps_conn(status)) pool_give(address, c);
+    else conn_close(c);
+    return status;
+}
+
+/* Tells the master of everything on this disk, then that this was all. */
+static enum status report_inventory(const char *address, uint64_t session, uint64_t epoch) {
+    struct text lines = {0};
+    uint64_t cursor = 0;
+    enum status status = DONE;
+    bool more = true;
+    while (more && status == DONE) {
+        text_clear(&lines);
+        more = store_list(&node.store, &cursor, &lines, REPORT_BATCH * 80);
+        if (!more) text_add(&lines, "all\n");
+        status = report_send(address, session, epoch, &lines);
+    }
+    text_free(&lines);
+    return status;
+}
+
+/* Thread: sends reports while there is a master with a reign. After any failure it begins with a whole inventory. */
+static void *node_reporter(void *unused) {
+    struct text lines = {0};
+    char address[ADDRESS_MAX_BYTES + 1];
+    (void)unused;
+    for (;;) {
+        lock_take(&node.lock);
+        bool ready = node.linked && node.epoch != 0;
+        uint64_t session = node.session, epoch = node.epoch;
+        memcpy(address, node.master_address, sizeof address);
+        lock_drop(&node.lock);
+        lock_take(&node.reports_lock);
+        if (!ready || (!node.inventory_due && node.reports.length == 0)) {
+            cond_wait_until(&node.report, &node.reports_lock, clock_ms() + (ready ? 1000 : 50));
+            lock_drop(&node.reports_lock);
+            continue;
+        }
+        bool inventory = node.inventory_due;
+        node.inventory_due = false;
+        text_recycle(&lines, 256 * KIB);
+        struct text swap = lines;
+        lines = node.reports;
+        node.reports = swap;
+        lock_drop(&node.reports_lock);
+        enum status status = inventory ? report_inventory(address, session, epoch) : DONE;
+        if (status == DONE && lines.length > 0) status = report_send(address, session, epoch, &lines);
+        if (status == DONE) continue;
+        report_restart();
+        sleep_ms(RETRY_PAUSE_MS / 2);
+    }
+    return NULL;
+}
+
+/* ---- Chunks ---- */
+
+/* Takes the first ID@ADDRESS off a chain. */
+static bool chain_next(struct slice *chain, char *address) {
+    struct slice part, id;
+    uint64_t number;
+    if (slice_is(*chain, "-") || !slice_part(chain, ',', &part)) return false;
+    return slice_part(&part, '@', &id) && parse_id(id, &number) && slice_copy(part, address, ADDRESS_MAX_BYTES + 1);
+}
+
+static int chain_length(struct slice chain) {
+    struct slice part;
+    int count = 0;
+    if (slice_is(chain, "-")) return 0;
+    while (slice_part(&chain, ',', &part)) count++;
+    return count;
+}
+
+/* The next node of the chain: its connection, or NULL if there is none or it can't be reached. */
+static struct conn *put_forward(struct slice chain, uint64_t length, const uint8_t hash[32], char *address) {
+    struct conn *next;
+    if (!chain_next(&chain, address)) return NULL;
+    if (pool_take(address, NODE_PORT, DATA_TIMEOUT_MS, &next) != DONE) return NULL;
+    struct text *line = conn_line(next);
+    text_add(line, "PUT ");
+    if (chain.length > 0) text_bytes(line, chain.at, chain.length);
+    else text_byte(line, '-');
+    text_byte(line, ' ');
+    text_u64(line, length);
+    text_byte(line, ' ');
+    text_hex(line, hash, 32);
+    conn_line_end(next);
+    return next;
+}
+
+/* Receives the body, hashes it and passes it on while it arrives. A next node that fails is given up: *next becomes
+ * NULL. */
+static enum status put_receive(struct request *r, uint8_t *buffer, struct conn **next) {
+    struct sha256 state;
+    uint8_t digest[32];
+    uint64_t have = 0;
+    sha256_init(&state);
+    while (have < r->body_length) {
+        size_t got, part = r->body_length - have < 256 * KIB ? (size_t)(r->body_length - have) : (size_t)(256 * KIB);
+        enum status status = conn_read_some(r->c, buffer + have, part, &got);
+        if (status != DONE) return status;
+        r->body_left -= got;
+        sha256_update(&state, buffer + have, got);
+        if (*next && conn_send(*next, buffer + have, got) != DONE) {
+            conn_close(*next);
+            *next = NULL;
+        }
+        have += got;
+    }
+    sha256_final(&state, digest);
+    if (memcmp(digest, r->body_hash, 32) != 0) return fail(DAMAGED, "the chunk is not what its hash says; send it again");
+    return DONE;
+}
+
+/* PUT CHAIN LENGTH SHA256 and the bytes: store a chunk here and on the nodes of the chain. */
+static enum status node_put(struct request *r) {
+    char address[ADDRESS_MAX_BYTES + 1];
+    struct words w;
+    struct slice chain = r->w.word[1];
+    int hops = chain_length(chain);
+    if (r->body_length == 0) return fail(BAD_REQUEST, "a chunk has at least one byte");
+    if (hops > 8) return fail(BAD_REQUEST, "a chain of more than 8 nodes");
+    bool small = r->body_length <= SMALL_CHUNK_BYTES;
+    if (small) text_reserve(&r->body, r->body_length);
+    uint8_t *buffer = small ? (uint8_t *)r->body.data : buffer_take(hops);
+    if (!buffer) return NO_SPACE;
+    atomic_fetch_add(&node.transfers, 1);
+    struct conn *next = put_forward(chain, r->body_length, r->body_hash, address);
+    enum status status = put_receive(r, buffer, &next);
+    if (status == DONE) status = store_put(&node.store, r->body_hash, buffer, r->body_length);
+    if (status == DONE) {
+        report_add("new", r->body_hash, r->body_length);
+        text_byte(r->line, ' ');
+        text_add(r->line, self_id);
+    }
+    char why[DETAIL_BYTES];
+    memcpy(why, detail, sizeof why);
+    if (next) { /* its answer is read in any case, so that the connection stays in step */
+        enum status passed = call_reply(next, &w);
+        if (passed == DONE && status == DONE && w.count == 2) {
+            text_byte(r->line, ',');
+            text_bytes(r->line, w.word[1].at, w.word[1].length);
+        }
+        if (r->body_left == 0 && status_keeps_conn(passed)) pool_give(address, next);
+        else conn_close(next);
+    }
+    memcpy(detail, why, sizeof why);
+    if (!small) buffer_give(buffer);
+    atomic_fetch_sub(&node.transfers, 1);
+    return status;
+}
+
+static void node_get_done(struct request *r) {
+    struct found *found = r->file_owner;
+    store_release(&node.store, found);
+    free(found);
+    atomic_fetch_sub(&node.transfers, 1);
+}
+
+/* GET SHA256: the bytes of a chunk, as they are on disk. */
+static enum status node_get(struct request *r) {
+    struct found found;
+    if (!parse_hex(r->w.word[1], r->reply_hash, 32)) return fail(BAD_REQUEST, "a chunk is named by 64 hexadecimal digits");
+    enum status status = store_find(&node.store, r->reply_hash, &found);
+    if (status != DONE) return status;
+    if (found.length <= SMALL_CHUNK_BYTES) {
+        text_reserve(&r->reply, found.length);
+        bool good = sys_pread(found.fd, r->reply.data, found.length, found.offset);
+        r->reply.length = found.length;
+        r->has_reply = r->hash_known = true;
+        store_release(&node.store, &found);
+        return good ? DONE : fail(DAMAGED, "reading the chunk: %s", strerror(errno));
+    }
+    struct found *kept = mem_alloc(sizeof *kept);
+    *kept = found;
+    r->file_fd = found.fd;
+    r->file_offset = found.offset;
+    r->file_length = found.length;
+    r->file_done = node_get_done;
+    r->file_owner = kept;
+    atomic_fetch_add(&node.transfers, 1);
+    return DONE;
+}
+
+/* VERIFY SHA256: read a chunk again and say whether it is good; a damaged one is set aside and fetched anew. */
+static enum status node_verify(struct request *r) {
+    uint8_t hash[32];
+    if (!parse_hex(r->w.word[1], hash, 32)) return fail(BAD_REQUEST, "a chunk is named by 64 hexadecimal digits");
+    enum status status = store_verify(&node.store, hash);
+    if (status != DONE && status != DAMAGED && status != NOT_FOUND) return status;
+    if (status == DAMAGED) report_add("lost", hash, 0);
+    text_add(r->line, status == DONE ? " good" : status == DAMAGED ? " damaged" : " absent");
+    return DONE;
+}
+
+/* One chunk of an order to fetch: the reply to a GET that was sent before. */
+static enum status fetch_one(struct conn *c, const struct chunk_info *chunk, uint8_t *buffer) {
+    struct words w;
+    uint64_t length;
+    enum status status = call_reply(c, &w);
+    if (status != DONE) return status;
+    if (w.count != 3 || !parse_u64(w.word[1], CHUNK_MAX_BYTES, &length)) return fail(NO_SERVER, "an answer to GET that is none");
+    status = conn_read_body(c, buffer, length);
+    if (status != DONE) return status;
+    if (length != chunk->length) return fail(DAMAGED, "a chunk of another length");
+    status = chunk_check(chunk, buffer);
+    if (status != DONE) return status;
+    return store_put(&node.store, chunk->hash, buffer, length);
+}
+
+/* Fetches `count` chunks from one node, asking for the next ones before the last has come. Notes which failed. */
+static enum status fetch_all(const char *address, const struct chunk_info *list, int count, struct text *failed) {
+    enum { AHEAD = 32 };
+    struct conn *c = NULL;
+    int asked = 0;
+    uint8_t *buffer = buffer_take(0);
+    enum status status = buffer ? pool_take(address, NODE_PORT, DATA_TIMEOUT_MS, &c) : NO_SPACE;
+    for (int i = 0; i < count && status == DONE; i++) {
+        for (; asked < count && asked < i + AHEAD && (asked == i || asked % AHEAD != 0); asked++) {
+            text_add(conn_line(c), "GET ");
+            text_hex(&c->out, list[asked].hash, 32);
+            conn_line_end(c);
+        }
+        if (conn_flush(c) != DONE) {
+            status = NO_SERVER;
+            break;
+        }
+        enum status got = fetch_one(c, &list[i], buffer);
+        if (got == DAMAGED) report_damage(address, &list[i]);
+        if (got == NO_SERVER || got == DENIED) status = got;
+        if (got == DONE) continue;
+        text_hex(failed, list[i].hash, 32);
+        text_byte(failed, '\n');
+        if (got == NO_SPACE || got == INTERNAL) status = got;
+    }
+    buffer_give(buffer);
+    if (c && status == DONE) pool_give(address, c);
+    else conn_close(c);
+    return status;
+}
+
+/* FETCH ADDRESS, with rows SHA256 LENGTH: get these chunks from that node, make them durable, answer which failed. */
+static enum status node_fetch(struct request *r) {
+    char address[ADDRESS_MAX_BYTES + 1];
+    struct slice rest = {r->body.data, r->body.length}, row;
+    struct words w;
+    uint32_t length;
+    int count = 0;
+    if (!slice_copy(r->w.word[1], address, sizeof address)) return fail(BAD_REQUEST, "an address of at most 300 bytes");
+    struct chunk_info *list = mem_alloc(COPY_BATCH_CHUNKS * sizeof *list);
+    enum status status = DONE;
+    while (status == DONE && slice_line(&rest, &row)) {
+        struct chunk_info *chunk = &list[count];
+        if (count == COPY_BATCH_CHUNKS || !words_split(row, &w) || w.count != 2 || !parse_hex(w.word[0], chunk->hash, 32) ||
+            !parse_u32(w.word[1], CHUNK_MAX_BYTES, &chunk->length))
+            status = fail(BAD_REQUEST, "a row is SHA256 LENGTH, at most %d of them", COPY_BATCH_CHUNKS);
+        else if (!store_has(&node.store, chunk->hash, &length)) count++;
+    }
+    atomic_fetch_add(&node.transfers, 1);
+    r->has_reply = true;
+    if (status == DONE && count > 0) status = fetch_all(address, list, count, &r->reply);
+    if (status == DONE && count > 0) status = store_sync(&node.store);
+    atomic_fetch_sub(&node.transfers, 1);
+    free(list);
+    return status;
+}
+
+/* ---- Records ---- */
+
+/* Checks that a request comes from the master that this node promised its epoch to. */
+static enum status node_check_epoch(const struct request *r, uint64_t epoch) {
+    uint64_t master = 0;
+    if (!parse_id(slice_of(r->c->id), &master)) return fail(BAD_REQUEST, "a master says its id in HELLO");
+    if (epoch == node.store.promised && master == node.store.promised_to) return DONE;
+    return fail(FENCED, "promised epoch %" PRIu64, node.store.promised);
+}
+
+/* PROMISE EPOCH: take no record of a lower epoch from now on. Answers this node's state. */
+static enum status node_promise(struct request *r) {
+    uint64_t epoch, master = 0;
+    if (!parse_u64(r->w.word[1], UINT64_MAX - 1, &epoch) || epoch == 0 || !parse_id(slice_of(r->c->id), &master))
+        return fail(BAD_REQUEST, "an epoch is a number from 1");
+    lock_take(&node.lock);
+    enum status status = DONE;
+    uint64_t promised = node.store.promised;
+    bool alive = node.linked && clock_ms() - node.pong_ms < node.dead_after_ms;
+    if (!node.store.formatted) status = fail(READ_ONLY, "this node is blank: it has not joined a cluster yet");
+    else if (epoch < promised || (epoch == promised && master != node.store.promised_to))
+        status = fail(FENCED, "promised epoch %" PRIu64, promised);
+    else if (epoch > promised && alive && node.master != master)
+        status = fail(READ_ONLY, "promised epoch %" PRIu64 ", and that master is alive", promised);
+    if (status == DONE && epoch > promised) { /* refuse others at once, answer when it is on disk */
+        node.store.promised = epoch;
+        node.store.promised_to = master;
+        status = store_promise(&node.store, epoch, master);
+    }
+    lock_drop(&node.lock);
+    if (status == DONE) status = store_sync(&node.store); /* a promise is given here, for good */
+    if (status != DONE) return status;
+    lock_take(&node.lock);
+    if (node.store.promised != epoch || node.store.promised_to != master)
+        status = fail(FENCED, "promised epoch %" PRIu64, node.store.promised);
+    const struct tree *t = &node.tree;
+    text_format(r->line, " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %d ", t->at.epoch, t->at.seq, t->roster.at.epoch,
+                t->roster.at.seq, (int)node.store.metadata_damaged);
+    for (int i = 0; i < t->roster.count; i++) {
+        if (i > 0) text_byte(r->line, ',');
+        text_id(r->line, t->roster.id[i]);
+    }
+    if (t->roster.count == 0) text_byte(r->line, '-');
+    lock_drop(&node.lock);
+    return status;
+}
+
+/* RECORDS EPOCH with the records: append, apply, sync, and only then answer. */
+static enum status node_records(struct request *r) {
+    uint64_t epoch;
+    struct position first, last;
+    if (!parse_u64(r->w.word[1], UINT64_MAX, &epoch)) return fail(BAD_REQUEST, "an epoch is a number");
+    enum status status = records_span(r->body.data ? r->body.data : "", r->body.length, &first, &last);
+    if (status != DONE) return status;
+    lock_take(&node.lock);
+    status = node_check_epoch(r, epoch);
+    if (status == DONE && node.store.metadata_damaged) status = fail(BAD_REQUEST, "this node needs a snapshot first");
+    if (status == DONE && (first.seq != node.tree.at.seq + 1 || last.epoch > epoch))
+        status = fail(BAD_REQUEST, "the next record is %" PRIu64, node.tree.at.seq + 1);
+    if (status == DONE) status = store_record(&node.store, ENTRY_RECORD, r->body_hash, r->body.data, r->body.length);
+    if (status == DONE && tree_apply(&node.tree, r->body.data, r->body.length) != DONE) {
+        log_line("a record contradicts this node's tree: %s; this node takes no more", detail);
+        node.store.metadata_damaged = true;
+        status = INTERNAL;
+    }
+    bool new_reign = status == DONE && node.epoch != epoch;
+    if (new_reign) node.epoch = epoch;
+    lock_drop(&node.lock);
+    if (status == DONE) status = store_sync(&node.store);
+    if (status != DONE) return status;
+    if (new_reign) report_restart();
+    text_byte(r->line, ' '); /* from here on this node holds the records, whatever happens to it */
+    text_u64(r->line, last.seq);
+    return DONE;
+}
+
+/* INSTALL EPOCH with one part of a snapshot: the last one replaces this node's tree. */
+static enum status node_install(struct request *r) {
+    uint64_t epoch;
+    uint32_t number, last;
+    struct slice rest = {r->body.data, r->body.length}, line;
+    struct words w;
+    if (!parse_u64(r->w.word[1], UINT64_MAX, &epoch) || !slice_line(&rest, &line) || !words_split(line, &w) ||
+        w.count != 3 || !slice_is(w.word[0], "SNAPSHOTPART") || !parse_u32(w.word[1], UINT32_MAX, &number) ||
+        !parse_u32(w.word[2], 1, &last))
+        return fail(BAD_REQUEST, "a part begins with SNAPSHOTPART NUMBER LAST");
+    lock_take(&node.lock);
+    enum status status = node_check_epoch(r, epoch);
+    if (status == DONE && number == 0) {
+        if (node.loading_used) tree_free(&node.loading);
+        tree_init(&node.loading);
+        node.loading_used = true;
+        node.loading_next = 0;
+    }
+    if (status == DONE && (!node.loading_used || number != node.loading_next++))
+        status = fail(BAD_REQUEST, "parts of a snapshot come in their order");
+    if (status == DONE) status = store_record(&node.store, ENTRY_SNAPSHOT, r->body_hash, r->body.data, r->body.length);
+    if (status == DONE) status = snapshot_load(&node.loading, rest.at, rest.length);
+    lock_drop(&node.lock);
+    if (status == DONE && last) status = store_sync(&node.store);
+    if (status != DONE || !last) return status;
+    lock_take(&node.lock);
+    status = node_check_epoch(r, epoch);
+    if (status == DONE && node.loading_used) {
+        tree_free(&node.tree);
+        node.tree = node.loading;
+        node.loading_used = false;
+        node.store.metadata_damaged = false;
+        log_line("took a snapshot: last record %" PRIu64 ".%" PRIu64 ", %" PRIu64 " files", node.tree.at.epoch,
+                 node.tree.at.seq, node.tree.files);
+    }
+    lock_drop(&node.lock);
+    return status;
+}
+
+/* SNAPSHOT AFTER: the next part of this node's tree; AFTER is the last inode of the part before, 0 at first. */
+static enum status node_snapshot(struct request *r) {
+    uint64_t after;
+    const struct inode *last = NULL;
+    if (!parse_u64(r->w.word[1], UINT64_MAX, &after)) return fail(BAD_REQUEST, "an inode is a number");
+    lock_take(&node.lock);
+    if (after != 0) last = tree_by_id(&node.tree, after);
+    enum status status = after != 0 && !last ? fail(NOT_FOUND, "no such inode") : DONE;
+    if (status == DONE) {
+        if (after == 0) snapshot_head(&r->reply, &node.tree);
+        const struct inode *from = last;
+        bool more = snapshot_walk(&r->reply, &node.tree, node.tree.root, from ? from->parent : 0, from ? from->name : "",
+                                  from ? from->name_length : 0, SNAPSHOT_PART_BYTES, &last);
+        r->has_reply = true;
+        text_format(r->line, " %" PRIu64 " %" PRIu64 " %" PRIu64, node.tree.at.epoch, node.tree.at.seq,
+                    more && last ? last->id : 0);
+    }
+    lock_drop(&node.lock);
+    return status;
+}
+
+/* DIGEST: position and SHA-256 of the namespace, to compare nodes. */
+static enum status node_digest(struct request *r) {
+    uint8_t digest[32];
+    lock_take(&node.lock);
+    tree_digest(&node.tree, digest);
+    text_format(r->line, " %" PRIu64 " %" PRIu64 " ", node.tree.at.epoch, node.tree.at.seq);
+    text_hex(r->line, digest, 32);
+    lock_drop(&node.lock);
+    return DONE;
+}
+
+/* STATE: what this node knows of itself, one word and its value to a line. */
+static enum status node_state(struct request *r) {
+    struct text *t = &r->reply;
+    r->has_reply = true;
+    bool failed = store_failed(&node.store, NULL);
+    lock_take(&node.lock);
+    text_format(t, "node %016" PRIx64 "\nname %s\ncluster %s\n", node.id, node.name,
+                node.store.formatted ? node.store.cluster : "-");
+    text_format(t, "epoch %" PRIu64 "\nseq %" PRIu64 "\npromised %" PRIu64 "\n", node.tree.at.epoch, node.tree.at.seq,
+                node.store.promised);
+    lock_take(&node.store.lock);
+    text_format(t, "files %" PRIu64 "\nchunks %" PRIu64 "\nbytes %" PRIu64 "\n", node.tree.files, node.store.chunk_count,
+                node.store.chunk_bytes);
+    lock_drop(&node.store.lock);
+    text_format(t, "master %s\n", node.linked ? node.master_address : "-");
+    text_format(t, "state %s\n", failed ? "failed" : node.store.metadata_damaged ? "learner" : "ok");
+    lock_drop(&node.lock);
+    return DONE;
+}
+
+static const struct command node_table[] = {
+    {"PUT", node_put, 1, STREAM_BODY, FROM_ALL, "CHAIN", "store a chunk here and on the nodes of the chain"},
+    {"GET", node_get, 1, NO_BODY, FROM_ALL, "SHA256", "the bytes of a chunk"},
+    {"VERIFY", node_verify, 1, NO_BODY, FROM_ALL, "SHA256", "read a chunk again: good, damaged or absent"},
+    {"STATE", node_state, 0, NO_BODY, FROM_ALL, "", "what this node knows of itself"},
+    {"DIGEST", node_digest, 0, NO_BODY, FROM_ALL, "", "epoch, seq and SHA-256 of the namespace"},
+    {"FETCH", node_fetch, 1, LINES_BODY, FROM_MASTER, "ADDRESS", "get chunks from another node"},
+    {"PROMISE", node_promise, 1, NO_BODY, FROM_MASTER, "EPOCH", "refuse all lower epochs from now on"},
+    {"RECORDS", node_records, 1, LINES_BODY, FROM_MASTER, "EPOCH", "append records, sync, then answer"},
+    {"INSTALL", node_install, 1, LINES_BODY, FROM_MASTER, "EPOCH", "take a part of a snapshot"},
+    {"SNAPSHOT", node_snapshot, 1, NO_BODY, FROM_MASTER, "AFTER", "a part of this node's tree"},
+    {0}};
+
+/* ---- The link to the master ---- */
+
+/* The address that others reach this node at: the one it listens on, or, if that is all of them, the one from which it
+ * reached the master. */
+static void node_advertise(const struct conn *c, char *to, size_t capacity) {
+    struct endpoint e = {.length = sizeof e.address};
+    bool wildcard = strncmp(server.address, "0.0.0.0:", 8) == 0 || strncmp(server.address, "[::]:", 5) == 0;
+    snprintf(to, capacity, "%s", server.address);
+    if (!wildcard || getsockname(c->fd, (struct sockaddr *)&e.address, &e.length) != 0) return;
+    char host[64];
+    endpoint_text(&e, host, sizeof host);
+    *strrchr(host, ':') = 0;
+    snprintf(to, capacity, "%s%s", host, strrchr(server.address, ':'));
+}
+
+/* Joins one master. A blank node is formatted by the answer. */
+static enum status node_join(struct conn *c, const char *address) {
+    char here[ADDRESS_MAX_BYTES + 1], cluster[33];
+    struct words w;
+    uint64_t session = 0, epoch = 0;
+    struct text *line = conn_line(c);
+    node_advertise(c, here, sizeof here);
+    lock_take(&node.lock);
+    text_format(line, "JOIN %016" PRIx64 " %s ", node.instance, node.store.formatted ? node.store.cluster : "-");
+    text_escaped(line, node.name, strlen(node.name));
+    text_format(line, " %s %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %d ", here, node.store.promised,
+                node.tree.at.epoch, node.tree.at.seq, node.tree.roster.at.epoch, node.tree.roster.at.seq,
+                (int)node.store.metadata_damaged);
+    for (int i = 0; i < node.tree.roster.count; i++) {
+        if (i > 0) text_byte(line, ',');
+        text_id(line, node.tree.roster.id[i]);
+    }
+    if (node.tree.roster.count == 0) text_byte(line, '-');
+    lock_drop(&node.lock);
+    conn_line_end(c);
+    enum status status = conn_flush(c);
+    if (status == DONE) status = call_reply(c, &w);
+    if (status != DONE) return status;
+    if (w.count != 4 || !parse_u64(w.word[1], UINT64_MAX, &session) || !slice_copy(w.word[2], cluster, sizeof cluster) ||
+        !parse_u64(w.word[3], UINT64_MAX, &epoch))
+        return fail(BAD_REQUEST, "an answer to JOIN that is none");
+    bool blank = !node.store.formatted; /* only this thread changes it */
+    if (blank && store_format(&node.store, cluster, node.id, node.name) != DONE) die(INTERNAL, "%s", detail);
+    if (blank) log_line("now node %s (%s) of cluster %s", node.name, self_id, cluster);
+    lock_take(&node.lock);
+    if (blank) store_adopt(&node.store, cluster, node.id, node.name);
+    node.linked = true;
+    node.session = session;
+    node.epoch = epoch;
+    node.pong_ms = clock_ms();
+    if (!parse_id(slice_of(c->id), &node.master)) node.master = 0;
+    snprintf(node.master_address, sizeof node.master_address, "%s", address);
+    lock_drop(&node.lock);
+    report_restart();
+    log_line("joined master %s", address);
+    return DONE;
+}
+
+/* Pings until something fails. */
+static enum status node_ping(struct conn *c) {
+    struct words w;
+    uint64_t stamp = 0, epoch;
+    for (;;) {
+        store_space(&node.store);
+        buffers_trim();
+        const char *state = store_failed(&node.store, NULL) ? "failed" : "ok";
+        lock_take(&node.lock);
+        uint64_t session = node.session;
+        uint64_t files = node.tree.files;
+        lock_drop(&node.lock);
+        lock_take(&node.store.lock);
+        uint64_t chunks = node.store.chunk_count, bytes = node.store.chunk_bytes, damaged = node.store.damaged;
+        lock_drop(&node.store.lock);
+        enum status status = call(c, &w, "PING %" PRIu64 " %s %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %llu %llu %d %" PRIu64,
+                                  session, state, files, chunks, bytes, damaged, atomic_load(&node.store.free_bytes),
+                                  atomic_load(&node.store.total_bytes), atomic_load(&node.transfers), stamp);
+        if (status != DONE) return status;
+        if (w.count != 3 || !parse_u64(w.word[1], UINT64_MAX, &stamp) || !parse_u64(w.word[2], UINT64_MAX, &epoch))
+            return fail(BAD_REQUEST, "an answer to PING that is none");
+        lock_take(&node.lock);
+        node.pong_ms = clock_ms();
+        bool new_reign = epoch != 0 && epoch > node.epoch;
+        if (new_reign) node.epoch = epoch;
+        lock_drop(&node.lock);
+        if (new_reign) report_restart();
+        sleep_ms(node.ping_ms);
+    }
+}
+
+/* Thread: finds a master among those listed, joins it, pings it; again when it is gone. */
+static void *node_link(void *unused) {
+    char address[ADDRESS_MAX_BYTES + 1], said[DETAIL_BYTES] = "";
+    (void)unused;
+    for (;;) {
+        struct slice rest = slice_of(node.masters), part;
+        while (slice_part(&rest, ',', &part)) {
+            struct conn *c = NULL;
+            if (!slice_copy(part, address, sizeof address)) continue;
+            enum status status = call_open(address, MASTER_PORT, &c);
+            if (status == DONE) {
+                conn_timeout(c, (int)node.dead_after_ms);
+                status = node_join(c, address);
+            }
+            if (status == DONE) {
+                *said = 0;
+                node_ping(c);
+                log_line("master %s is gone: %s", address, detail);
+            } else if (strcmp(said, detail) != 0) { /* say each new reason once */
+                log_line("no master at %s yet: %s", address, detail);
+                memcpy(said, detail, sizeof said);
+            }
+            lock_take(&node.lock);
+            node.linked = false;
+            node.session = 0;
+            lock_drop(&node.lock);
+            conn_close(c);
+        }
+        sleep_ms(RETRY_PAUSE_MS);
+    }
+    return NULL;
+}
+
+/* Runs a node until it is told to stop. `folder` and the addresses come from the command line. */
+static int node_main(const char *folder, const char *listen_address, const char *masters, const char *name,
+                     uint64_t segment_max, int64_t ping_ms, int64_t dead_after_ms) {
+    log_role = "node";
+    snprintf(self_role, sizeof self_role, "node");
+    lock_init(&node.lock, RANK_CLUSTER);
+    lock_init(&node.reports_lock, RANK_REPORTS);
+    cond_init(&node.report);
+    store_open(&node.store, folder, segment_max);
+    tree_init(&node.tree);
+    node.id = node.store.formatted ? node.store.id : random_u64();
+    node.instance = random_u64();
+    node.ping_ms = ping_ms;
+    node.dead_after_ms = dead_after_ms;
+    snprintf(self_id, sizeof self_id, "%016" PRIx64, node.id);
+    snprintf(node.name, sizeof node.name, "%s", name ? name : node.store.formatted ? node.store.name : "node");
+    if (!name && !node.store.formatted && gethostname(node.name, sizeof node.name) != 0) node.name[0] = 'n';
+    node.name[sizeof node.name - 1] = 0;
+    snprintf(node.masters, sizeof node.masters, "%s", masters);
+    if (node.store.formatted) store_recover(&node.store, &node.tree);
+    server.table = node_table;
+    server.role = "node";
+    server.listen_fd = net_listen(listen_address, NODE_PORT, server.address, sizeof server.address);
+    if (!thread_start(store_keeper, &node.store) || !thread_start(node_link, NULL) || !thread_start(node_reporter, NULL))
+        die(INTERNAL, "no threads; raise the limit on processes");
+    server_run();
+    if (store_sync(&node.store) != DONE) return INTERNAL;
+    return 0;
+}
+/* ======== 13. Master ======== */
+/* Orders all changes, tells clients where bytes are, keeps the number of copies. It has no disk: what it knows it read
+ * from the nodes when its reign began. The rules of the roster (docs/ARCHITECTURE.md, section 3) are in reign_*.
+ *
+ * Lock: master.lock (RANK_CLUSTER) guards everything in struct master, its peers and its tree; it is never held across
+ * the network. Threads: the accept loop and one per connection; reign (take-over, watching, roster); planner (copies);
+ * and for each node that ever joined, one that sends it records and COPY_WORKERS that order it to fetch.
+ * Entry points: master_main. */
+
+enum reign { WAITING, PROMISING, LOADING, ESTABLISHING, REIGNING };
+
+static const char *const reign_names[] = {"waiting", "asking for promises", "loading", "establishing", "reigning"};
+
+/* One order to fetch: chunks that `target` gets from `source`. */
+struct copy_order {
+    int source, count;
+    uint32_t chunk[COPY_BATCH_CHUNKS];
+};
+
+/* A node that joined at any time in the life of this master. Never freed; the slot is its number in node_set. */
+struct peer {
+    uint64_t id, instance, session;
+    char name[LABEL_MAX_BYTES + 1], address[ADDRESS_MAX_BYTES + 1];
+    bool up;                  /* joined, and neither silent nor closed for too long */
+    bool failed;              /* its disk */
+    struct conn *link;        /* the connection it pings on; NULL: closed since gone_ms */
+    int64_t gone_ms, ping_ms, down_ms; /* down_ms: since when it is not up */
+    int64_t echo_ms;          /* our clock when we sent the last pong that it acknowledged: the lease */
+    uint64_t files, chunks, bytes, damaged_chunks, free_bytes, total_bytes;
+    uint32_t transfers;
+    bool inventoried;         /* all its chunks are known to this reign */
+    /* What it said when it joined, then when it promised. */
+    struct position at;
+    struct roster roster;
+    uint64_t promised;
+    bool damaged;             /* its records are: it counts for nothing */
+    bool answered, agreed;    /* to the promise asked for now */
+    /* The stream of records. */
+    struct cond wake;         /* there is something to send, or the reign changed */
+    bool streaming;
+    uint64_t acked;           /* last record it has on disk, in this reign */
+    int64_t progress_ms;      /* when `acked` grew last, or when there was nothing to wait for */
+    /* Copies. */
+    struct cond order_ready;
+    struct copy_order *orders[COPY_WORKERS]; /* not taken yet */
+    int order_count, receiving, sending;
+    uint64_t received_bytes, sent_bytes; /* by orders, for status */
+};
+
+/* A thread that waits for its record to be committed. */
+struct waiter {
+    uint64_t seq;
+    struct cond ready;
+    struct waiter *next;
+};
+
+struct record {
+    uint64_t seq;
+    char *data;
+    size_t length;
+};
+
+/* Chunks to look at, in order; a ring. */
+struct chunk_queue {
+    uint32_t *index;
+    size_t capacity, head, count;
+};
+
+static struct master {
+    struct lock lock;
+    struct cond changed;      /* state, peers, holders: whoever waits looks again */
+    enum reign state;
+    bool init;                /* may found a cluster */
+    char cluster[33];         /* "" until known */
+    uint64_t id;
+    char waiting_for[512];    /* why it does not reign */
+    uint64_t epoch;           /* of the reign, or the one asked for */
+    uint64_t highest_seen;    /* epoch that anybody promised */
+    int64_t half_ms;          /* since when more than half of the newest roster is there */
+    struct tree tree;
+    uint64_t committed;       /* seq: acknowledged by the whole roster */
+    uint64_t established;     /* seq of the record that began this reign */
+    int64_t established_ms;
+    struct node_set roster, next_roster;
+    uint64_t next_roster_seq; /* 0: no change of the roster is under way */
+    struct record *history;   /* records of this reign, oldest first */
+    size_t history_count, history_capacity, history_bytes;
+    uint64_t history_first;   /* seq of history[0] */
+    struct waiter *waiters;
+    struct peer *peers[NODES_MAX];
+    int peer_count;
+    struct chunk_queue urgent, normal; /* urgent: chunks of which there is one copy */
+    struct cond copy_wanted;
+    int sync_copies, roster_most;
+    int64_t ping_ms, dead_after_ms;
+    uint64_t next_session;
+} master;
+
+/* ---- Peers ---- */
+
+static int peer_slot(uint64_t id) {
+    for (int i = 0; i < master.peer_count; i++)
+        if (master.peers[i]->id == id) return i;
+    return -1;
+}
+
+static bool peer_usable(const struct peer *p) {
+    return p->up && !p->failed && p->streaming;
+}
+
+/* Names of peers in a set, for messages. */
+static void text_peers(struct text *t, const struct node_set *set) {
+    bool any = false;
+    for (int i = 0; i < master.peer_count; i++) {
+        if (!node_set_has(set, i)) continue;
+        text_add(t, any ? ", " : "");
+        text_add(t, master.peers[i]->name);
+        any = true;
+    }
+}
+
+static int usable_count(void) {
+    int count = 0;
+    for (int i = 0; i < master.peer_count; i++) count += peer_usable(master.peers[i]);
+    return count;
+}
+
+/* Whether reads are current: half of the roster acknowledged a pong sent within the dead-after time, and so will
+ * promise nothing to another master before that time is over. */
+static bool master_has_lease(void) {
+    int all = 0, acknowledged = 0;
+    int64_t now_ms = clock_ms();
+    if (master.state != REIGNING) return false;
+    for (int i = 0; i < master.peer_count; i++) {
+        if (!node_set_has(&master.roster, i)) continue;
+        all++;
+        acknowledged += master.peers[i]->up && now_ms - master.peers[i]->echo_ms < master.dead_after_ms;
+    }
+    return roster_has_lease(acknowledged, all);
+}
+
+/* ---- Copies wanted ---- */
+
+static void queue_push(struct chunk_queue *q, uint32_t index) {
+    if (q->count == q->capacity) {
+        size_t capacity = q->capacity ? q->capacity * 2 : 256;
+        uint32_t *grown = mem_alloc(capacity * sizeof *grown);
+        for (size_t i = 0; i < q->count; i++) grown[i] = q->index[(q->head + i) % q->capacity];
+        free(q->index);
+        *q = (struct chunk_queue){grown, capacity, 0, q->count};
+    }
+    q->index[(q->head + q->count++) % q->capacity] = index;
+}
+
+static uint32_t queue_pop(struct chunk_queue *q) {
+    uint32_t index = q->index[q->head];
+    q->head = (q->head + 1) % q->capacity;
+    q->count--;
+    return index;
+}
+
+/* The nodes that should hold every chunk: all that are usable and have told what they hold. */
+static struct node_set wanted_holders(void) {
+    struct node_set set = {{0}};
+    for (int i = 0; i < master.peer_count; i++)
+        if (peer_usable(master.peers[i]) && master.peers[i]->inventoried) node_set_add(&set, i);
+    return set;
+}
+
+static int copies_lacking(const struct chunk *chunk, const struct node_set *wanted) {
+    struct node_set have = node_set_and(&chunk->holders, wanted);
+    return node_set_count(wanted) - node_set_count(&have);
+}
+
+/* Puts a chunk in line to be looked at by the planner. */
+static void chunk_enqueue(uint32_t index) {
+    struct chunk *chunk = tree_chunk(&master.tree, index);
+    if (chunk->flags & (CHUNK_QUEUED | CHUNK_COPYING)) return;
+    if (chunk->references == 0 && !(chunk->flags & CHUNK_FRESH)) return;
+    if (node_set_empty(&chunk->holders)) return;
+    chunk->flags |= CHUNK_QUEUED;
+    queue_push(node_set_count(&chunk->holders) == 1 ? &master.urgent : &master.normal, index);
+    cond_signal(&master.copy_wanted);
+}
+
+/* After nodes came or went: puts every chunk that lacks copies in line. */
+static void chunks_review(void) {
+    struct node_set wanted = wanted_holders();
+    for (uint32_t i = 0; i < master.tree.chunk_high; i++)
+        if (tree_chunk(&master.tree, i)->references > 0 && copies_lacking(tree_chunk(&master.tree, i), &wanted) > 0)
+            chunk_enqueue(i);
+}
+
+static void holders_clear(int slot) {
+    for (uint32_t i = 0; i < master.tree.chunk_high; i++) {
+        struct chunk *chunk = tree_chunk(&master.tree, i);
+        if (!node_set_has(&chunk->holders, slot)) continue;
+        node_set_remove(&chunk->holders, slot);
+        tree_chunk_release(&master.tree, i);
+    }
+    master.peers[slot]->inventoried = false;
+}
+
+/* ---- Records: proposing, committing, waiting ---- */
+
+static void waiters_wake(uint64_t up_to) {
+    for (struct waiter *w = master.waiters; w; w = w->next)
+        if (w->seq <= up_to) cond_signal(&w->ready);
+}
+
+static void peers_wake(void) {
+    for (int i = 0; i < master.peer_count; i++) cond_signal(&master.peers[i]->wake);
+    cond_broadcast(&master.changed);
+    cond_signal(&master.copy_wanted);
+}
+
+static void history_clear(void) {
+    for (size_t i = 0; i < master.history_count; i++) free(master.history[i].data);
+    master.history_count = master.history_bytes = 0;
+}
+
+/* Forgets the oldest records while there are too many bytes of them; a node that would need them gets a snapshot. */
+static void history_trim(void) {
+    size_t drop = 0;
+    while (drop < master.history_count && master.history_bytes > HISTORY_MAX_BYTES &&
+           master.history[drop].seq <= master.committed) {
+        master.history_bytes -= master.history[drop].length;
+        free(master.history[drop++].data);
+    }
+    if (drop == 0) return;
+    master.history_count -= drop;
+    master.history_first += drop;
+    memmove(master.history, master.history + drop, master.history_count * sizeof *master.history);
+}
+
+/* Ends the reign: everything this master knows is forgotten, whoever waits is told that the outcome is unknown. */
+static void reign_end(const char *why) {
+    lock_check(&master.lock);
+    if (master.state >= ESTABLISHING) log_line("epoch %" PRIu64 " ends: %s", master.epoch, why);
+    if (master.state != WAITING) snprintf(master.waiting_for, sizeof master.waiting_for, "%s", why);
+    master.state = WAITING;
+    master.half_ms = 0;
+    for (int i = 0; i < master.peer_count; i++) master.peers[i]->streaming = false;
+    waiters_wake(UINT64_MAX);
+    peers_wake();
+}
+
+static uint64_t roster_acked(const struct node_set *set) {
+    uint64_t least = UINT64_MAX;
+    for (int i = 0; i < master.peer_count; i++) {
+        if (!node_set_has(set, i)) continue;
+        uint64_t acked = master.peers[i]->streaming ? master.peers[i]->acked : 0;
+        if (acked < least) least = acked;
+    }
+    return least == UINT64_MAX ? 0 : least;
+}
+
+/* The write rule: a record is acknowledged when every node of the roster has it on disk; a change of the roster when
+ * every node of the old one that stays, and of the new one, has it. */
+static void commit_update(void) {
+    uint64_t reached = roster_acked(&master.roster);
+    if (master.next_roster_seq != 0) {
+        uint64_t next = roster_acked(&master.next_roster);
+        bool grows = node_set_count(&master.next_roster) > node_set_count(&master.roster);
+        if (grows && reached < next) next = reached;
+        if (next >= master.next_roster_seq) {
+            master.roster = master.next_roster; /* from here on the new roster is the roster */
+            master.next_roster_seq = 0;
+            reached = next;
+            cond_broadcast(&master.changed);
+        } else if (reached >= master.next_roster_seq) {
+            reached = master.next_roster_seq - 1;
+        }
+    }
+    if (reached <= master.committed) return;
+    master.committed = reached;
+    waiters_wake(reached);
+}
+
+/* Gives a change its place in the order: applies it here and sends it to all nodes. `lines` are the record's lines after
+ * TX; `request` may be NULL. Returns its seq; it is not committed yet. */
+static uint64_t master_propose(const struct text *lines, const char *request) {
+    struct text record = {0};
+    lock_check(&master.lock);
+    text_add(&record, "TX ");
+    text_u64(&record, master.epoch);
+    text_byte(&record, ' ');
+    text_u64(&record, master.tree.at.seq + 1);
+    text_byte(&record, ' ');
+    text_add(&record, request ? request : "-");
+    text_byte(&record, ' ');
+    text_i64(&record, clock_wall_ns() / 1000000);
+    text_byte(&record, '\n');
+    text_bytes(&record, lines->data, lines->length);
+    if (tree_apply(&master.tree, record.data, record.length) != DONE)
+        die(INTERNAL, "a record that this master made does not fit its own tree: %s", detail);
+    if (master.history_count == master.history_capacity) {
+        master.history_capacity = master.history_capacity ? master.history_capacity * 2 : 64;
+        master.history = mem_resize(master.history, master.history_capacity * sizeof *master.history);
+    }
+    if (master.history_count == 0) master.history_first = master.tree.at.seq;
+    master.history[master.history_count++] = (struct record){master.tree.at.seq, record.data, record.length};
+    master.history_bytes += record.length;
+    history_trim();
+    int64_t now_ms = clock_ms();
+    for (int i = 0; i < master.peer_count; i++) {
+        struct peer *p = master.peers[i];
+        if (p->acked + 1 == master.tree.at.seq) p->progress_ms = now_ms;
+        if (p->streaming) cond_signal(&p->wake);
+    }
+    return master.tree.at.seq;
+}
+
+/* Waits until a record is committed. UNKNOWN if the reign ends first: it may or may not survive. */
+static enum status master_wait(uint64_t seq) {
+    struct waiter self = {.seq = seq};
+    uint64_t epoch = master.epoch;
+    int64_t until_ms = clock_ms() + COMMIT_TIMEOUT_MS;
+    if (master.committed >= seq) return DONE;
+    cond_init(&self.ready);
+    self.next = master.waiters;
+    master.waiters = &self;
+    while (master.committed < seq && master.epoch == epoch && master.state >= ESTABLISHING)
+        if (!cond_wait_until(&self.ready, &master.lock, until_ms)) break;
+    struct waiter **link = &master.waiters;
+    while (*link != &self) link = &(*link)->next;
+    *link = self.next;
+    cond_free(&self.ready);
+    if (master.epoch == epoch && master.state >= ESTABLISHING && master.committed >= seq) return DONE;
+    return fail(UNKNOWN, "the nodes did not confirm the change; repeat the request, which is safe");
+}
+
+static enum status master_check_reign(void) {
+    if (master.state == REIGNING) return DONE;
+    return fail(READ_ONLY, "%s", *master.waiting_for ? master.waiting_for : "no node has joined yet");
+}
+
+/* ---- The stream of records to one node ---- */
+
+/* PROMISE at the node. Notes its answer in the peer. */
+static enum status stream_promise(struct peer *p, struct conn *c, uint64_t epoch) {
+    struct words w;
+    struct roster roster = {0};
+    struct position at;
+    uint32_t damaged = 0;
+    struct slice rest, part;
+    enum status status = call(c, &w, "PROMISE %" PRIu64, epoch);
+    if (status == DONE &&
+        (w.count != 7 || !parse_u64(w.word[1], UINT64_MAX, &at.epoch) || !parse_u64(w.word[2], UINT64_MAX, &at.seq) ||
+         !parse_u64(w.word[3], UINT64_MAX, &roster.at.epoch) || !parse_u64(w.word[4], UINT64_MAX, &roster.at.seq) ||
+         !parse_u32(w.word[5], 1, &damaged)))
+        status = fail(NO_SERVER, "an answer to PROMISE that is none");
+    rest = w.word[6];
+    while (status == DONE && !slice_is(rest, "-") && slice_part(&rest, ',', &part))
+        if (roster.count < ROSTER_LIMIT && parse_id(part, &roster.id[roster.count])) roster.count++;
+    char why[DETAIL_BYTES];
+    memcpy(why, detail, sizeof why);
+    lock_take(&master.lock);
+    if (master.epoch == epoch) {
+        p->answered = true;
+        p->agreed = status == DONE;
+        if (status == DONE) {
+            p->at = at;
+            p->roster = roster;
+            p->promised = epoch;
+            p->damaged = damaged != 0;
+        }
+        if (status == FENCED || status == READ_ONLY) { /* "promised epoch N" */
+            struct slice words = slice_of(why);
+            uint64_t seen;
+            for (int i = 0; i < 3 && slice_part(&words, ' ', &part); i++)
+                if (part.length > 0 && part.at[part.length - 1] == ',') part.length--;
+            if (parse_u64(part, UINT64_MAX - 1, &seen) && seen > master.highest_seen) master.highest_seen = seen;
+            if (status == FENCED && master.state >= ESTABLISHING) reign_end("a node has promised a newer master");
+        }
+        cond_broadcast(&master.changed);
+    }
+    lock_drop(&master.lock);
+    memcpy(detail, why, sizeof detail);
+    return status;
+}
+
+/* Writes the whole tree into parts as nodes store them. */
+static void snapshot_parts(const struct tree *t, struct text *parts, size_t *count, size_t most) {
+    const struct inode *last = NULL;
+    bool more = true;
+    for (*count = 0; more && *count < most; ++*count) {
+        struct text *part = &parts[*count];
+        *part = (struct text){0};
+        text_format(part, "SNAPSHOTPART %zu 0\n", *count);
+        if (*count == 0) snapshot_head(part, t);
+        more = snapshot_walk(part, t, t->root, last ? last->parent : 0, last ? last->name : "", last ? last->name_length : 0,
+                             SNAPSHOT_PART_BYTES, &last);
+        if (!more) *(strchr(part->data, '\n') - 1) = '1';
+    }
+}
+
+/* Sends a node everything, because it has nothing, or something that is not a beginning of this history. */
+static enum status stream_snapshot(struct peer *p, struct conn *c, uint64_t epoch) {
+    enum { PARTS_MAX = 4096 };
+    struct text *parts = mem_alloc(PARTS_MAX * sizeof *parts);
+    struct words w;
+    size_t count = 0;
+    lock_take(&master.lock);
+    bool going = master.epoch == epoch && master.state >= ESTABLISHING;
+    struct position at = master.tree.at;
+    if (going) snapshot_parts(&master.tree, parts, &count, PARTS_MAX);
+    lock_drop(&master.lock);
+    enum status status = going ? DONE : fail(FENCED, "the reign is over");
+    for (size_t i = 0; i < count && status == DONE; i++) {
+        text_format(conn_line(c), "INSTALL %" PRIu64, epoch);
+        status = call_send(c, parts[i].data, parts[i].length);
+        if (status == DONE) status = call_reply(c, &w);
+    }
+    for (size_t i = 0; i < count; i++) text_free(&parts[i]);
+    free(parts);
+    lock_take(&master.lock);
+    if (status == DONE) {
+        p->at = at;
+        p->damaged = false;
+    }
+    lock_drop(&master.lock);
+    return status;
+}
+
+/* Copies the next records for a node into `batch`, waiting for some. False when this stream is over. */
+static bool stream_next(struct peer *p, uint64_t epoch, struct text *batch, uint64_t *last) {
+    text_recycle(batch, 256 * KIB);
+    lock_check(&master.lock);
+    while (master.epoch == epoch && master.state >= ESTABLISHING && p->up) {
+        uint64_t next = p->acked + 1;
+        if (master.history_count > 0 && next < master.history_first) return false; /* it fell behind: a snapshot */
+        if (next <= master.tree.at.seq) {
+            for (size_t i = (size_t)(next - master.history_first); i < master.history_count; i++) {
+                const struct record *record = &master.history[i];
+                if (batch->length > 0 && batch->length + record->length > BATCH_MAX_BYTES) break;
+                text_bytes(batch, record->data, record->length);
+                *last = record->seq;
+            }
+            return true;
+        }
+        p->progress_ms = clock_ms();
+        cond_wait_until(&p->wake, &master.lock, clock_ms() + 1000);
+    }
+    return false;
+}
+
+/* Sends records as they come, a batch at a time; the node answers when they are on its disk. */
+static enum status stream_records(struct peer *p, struct conn *c, uint64_t epoch) {
+    struct text batch = {0};
+    struct words w;
+    uint64_t last = 0, acked;
+    enum status status = DONE;
+    lock_take(&master.lock);
+    while (status == DONE && stream_next(p, epoch, &batch, &last)) {
+        lock_drop(&master.lock);
+        text_format(conn_line(c), "RECORDS %" PRIu64, epoch);
+        status = call_send(c, batch.data, batch.length);
+        if (status == DONE) status = call_reply(c, &w);
+        if (status == DONE && (w.count != 2 || !parse_u64(w.word[1], UINT64_MAX, &acked) || acked != last))
+            status = fail(NO_SERVER, "an answer to RECORDS that is none");
+        lock_take(&master.lock);
+        if (status == DONE && master.epoch == epoch && p->streaming) {
+            p->acked = last;
+            p->progress_ms = clock_ms();
+            commit_update();
+        }
+        if (status == FENCED && master.epoch == epoch && master.state >= ESTABLISHING)
+            reign_end("a node has promised a newer master");
+    }
+    lock_drop(&master.lock);
+    text_free(&batch);
+    return status;
+}
+
+/* One connection's worth of streaming: promise, catch up, records until something ends it. */
+static enum status stream_once(struct peer *p, uint64_t epoch) {
+    char address[ADDRESS_MAX_BYTES + 1];
+    struct conn *c = NULL;
+    lock_take(&master.lock);
+    memcpy(address, p->address, sizeof address);
+    lock_drop(&master.lock);
+    enum status status = call_open(address, NODE_PORT, &c);
+    if (status == DONE) status = stream_promise(p, c, epoch);
+    if (status != DONE) goto out;
+    lock_take(&master.lock);
+    while (master.epoch == epoch && (master.state == PROMISING || master.state == LOADING) && p->up)
+        cond_wait_until(&p->wake, &master.lock, clock_ms() + 1000);
+    bool going = master.epoch == epoch && master.state >= ESTABLISHING && p->up;
+    bool snapshot = p->damaged || !tree_continues(&master.tree, p->at) || p->at.seq + 1 < master.history_first;
+    lock_drop(&master.lock);
+    if (!going) goto out;
+    if (snapshot) status = stream_snapshot(p, c, epoch);
+    if (status != DONE) goto out;
+    lock_take(&master.lock);
+    if (master.epoch == epoch && master.state >= ESTABLISHING) {
+        p->streaming = true;
+        p->acked = p->at.seq;
+        p->progress_ms = clock_ms();
+        commit_update();
+        cond_broadcast(&master.changed);
+    }
+    lock_drop(&master.lock);
+    status = stream_records(p, c, epoch);
+    lock_take(&master.lock);
+    if (master.epoch == epoch) p->streaming = false;
+    lock_drop(&master.lock);
+out:
+    conn_close(c);
+    return status;
+}
+
+/* Thread: one for each peer, for the life of this process. */
+static void *peer_stream(void *argument) {
+    struct peer *p = argument;
+    for (;;) {
+        lock_take(&master.lock);
+        while (!p->up || master.state == WAITING) cond_wait(&p->wake, &master.lock);
+        uint64_t epoch = master.epoch;
+        lock_drop(&master.lock);
+        enum status status = stream_once(p, epoch);
+        if (status == DONE) continue;
+        char why[DETAIL_BYTES];
+        memcpy(why, detail, sizeof why);
+        lock_take(&master.lock);
+        if (master.epoch == epoch && p->up) {
+            log_line("node %s: %s", p->name, why);
+            if (!p->answered) { /* it can't be reached: do not wait for its promise */
+                p->answered = true;
+                p->agreed = false;
+                cond_broadcast(&master.changed);
+            }
+        }
+        cond_wait_until(&p->wake, &master.lock, clock_ms() + RETRY_PAUSE_MS);
+        lock_drop(&master.lock);
+    }
+    return NULL;
+}
+
+/* ---- Copies: the planner and the workers ---- */
+
+/* Orders a node to fetch a batch. Returns which chunks failed in `failed`. */
+static enum status copy_run(const char *target, const char *source, const struct text *rows, struct text *failed) {
+    struct conn *c;
+    struct words w;
+    enum status status = pool_take(target, NODE_PORT, FETCH_TIMEOUT_MS, &c);
+    if (status != DONE) return status;
+    text_format(conn_line(c), "FETCH %s", source);
+    status = call_send(c, rows->data, rows->length);
+    if (status == DONE) status = call_reply(c, &w);
+    if (status == DONE) status = call_body(c, &w, failed);
+    if (status_keeps_conn(status)) pool_give(target, c);
+    else conn_close(c);
+    return status;
+}
+
+/* Notes what an order achieved. `epoch` and `session` are from when it began: what came of it later counts for nothing. */
+static void copy_done(struct peer *p, int slot, const struct copy_order *order, uint64_t epoch, uint64_t session,
+                      enum status status, const struct text *failed) {
+    if (master.epoch != epoch || master.state < ESTABLISHING) return;
+    for (int i = 0; i < order->count; i++) {
+        uint32_t index = order->chunk[i];
+        struct chunk *chunk = tree_chunk(&master.tree, index);
+        char hex[65];
+        hex_write(hex, chunk->hash, 32);
+        hex[64] = 0;
+        chunk->flags &= ~(uint32_t)CHUNK_COPYING;
+        if (status == DONE && p->session == session && p->up && !(failed->length > 0 && strstr(failed->data, hex))) {
+            node_set_add(&chunk->holders, slot);
+            p->received_bytes += chunk->length;
+            master.peers[order->source]->sent_bytes += chunk->length;
+        }
+        struct node_set wanted = wanted_holders();
+        if (copies_lacking(chunk, &wanted) > 0) chunk_enqueue(index);
+        else chunk->flags &= ~(uint32_t)CHUNK_FRESH;
+        tree_chunk_release(&master.tree, index);
+    }
+    cond_broadcast(&master.changed);
+}
+
+/* Thread: takes orders for one peer and sees them through. */
+static void *peer_copier(void *argument) {
+    struct peer *p = argument;
+    struct text rows = {0}, failed = {0};
+    char target[ADDRESS_MAX_BYTES + 1], source[ADDRESS_MAX_BYTES + 1];
+    lock_take(&master.lock);
+    for (;;) {
+        while (p->order_count == 0) cond_wait(&p->order_ready, &master.lock);
+        struct copy_order *order = p->orders[--p->order_count];
+        uint64_t epoch = master.epoch, session = p->session;
+        text_recycle(&rows, 64 * KIB);
+        text_recycle(&failed, 64 * KIB);
+        for (int i = 0; i < order->count; i++) {
+            const struct chunk *chunk = tree_chunk(&master.tree, order->chunk[i]);
+            text_hex(&rows, chunk->hash, 32);
+            text_byte(&rows, ' ');
+            text_u64(&rows, chunk->length);
+            text_byte(&rows, '\n');
+        }
+        memcpy(target, p->address, sizeof target);
+        memcpy(source, master.peers[order->source]->address, sizeof source);
+        lock_drop(&master.lock);
+        enum status status = copy_run(target, source, &rows, &failed);
+        if (status != DONE) {
+            log_line("copying to node %s: %s", p->name, detail);
+            sleep_ms(RETRY_PAUSE_MS);
+        }
+        lock_take(&master.lock);
+        copy_done(p, peer_slot(p->id), order, epoch, session, status, &failed);
+        p->receiving--;
+        master.peers[order->source]->sending--;
+        free(order);
+        cond_signal(&master.copy_wanted);
+    }
+    return NULL;
+}
+
+/* Fills an order with more chunks from the queue that lack the same target and are held by the same source. */
+static void order_fill(struct chunk_queue *q, struct copy_order *order, int target) {
+    uint64_t bytes = 0;
+    for (int i = 0; i < order->count; i++) bytes += tree_chunk(&master.tree, order->chunk[i])->length;
+    size_t look = q->count < 4 * COPY_BATCH_CHUNKS ? q->count : 4 * COPY_BATCH_CHUNKS;
+    for (; look > 0 && order->count < COPY_BATCH_CHUNKS && bytes < COPY_BATCH_BYTES; look--) {
+        uint32_t index = queue_pop(q);
+        struct chunk *chunk = tree_chunk(&master.tree, index);
+        if (node_set_has(&chunk->holders, target) || !node_set_has(&chunk->holders, order->source)) {
+            queue_push(q, index);
+            continue;
+        }
+        chunk->flags = (chunk->flags & ~(uint32_t)CHUNK_QUEUED) | CHUNK_COPYING;
+        order->chunk[order->count++] = index;
+        bytes += chunk->length;
+    }
+}
+
+/* Makes one order from the first chunk of a queue for which there is a source and a target. False if there is none. */
+static bool plan_order(struct chunk_queue *q) {
+    struct candidate nodes[NODES_MAX];
+    int sending[NODES_MAX], receiving[NODES_MAX], source, target;
+    bool room = false;
+    for (int i = 0; i < master.peer_count; i++) {
+        const struct peer *p = master.peers[i];
+        nodes[i] = (struct candidate){p->bytes, (int)p->transfers, peer_usable(p) && p->inventoried};
+        sending[i] = p->sending;
+        receiving[i] = p->receiving;
+        room = room || (nodes[i].usable && receiving[i] < COPY_WORKERS);
+    }
+    struct node_set wanted = wanted_holders();
+    for (size_t look = room ? q->count : 0; look > 0; look--) {
+        uint32_t index = queue_pop(q);
+        struct chunk *chunk = tree_chunk(&master.tree, index);
+        bool lacks = copies_lacking(chunk, &wanted) > 0 && !node_set_empty(&chunk->holders);
+        if (!lacks) {
+            chunk->flags &= ~(uint32_t)CHUNK_QUEUED;
+            tree_chunk_release(&master.tree, index);
+            continue;
+        }
+        if (!place_copy(nodes, sending, receiving, master.peer_count, &chunk->holders, &source, &target)) {
+            queue_push(q, index);
+            continue;
+        }
+        struct copy_order *order = mem_alloc(sizeof *order);
+        *order = (struct copy_order){.source = source, .count = 1, .chunk = {index}};
+        chunk->flags = (chunk->flags & ~(uint32_t)CHUNK_QUEUED) | CHUNK_COPYING;
+        order_fill(q, order, target);
+        struct peer *p = master.peers[target];
+        p->orders[p->order_count++] = order;
+        p->receiving++;
+        master.peers[source]->sending++;
+        cond_signal(&p->order_ready);
+        return true;
+    }
+    return false;
+}
+
+/* Thread: gives orders while chunks lack copies and nodes have room for transfers. */
+static void *master_planner(void *unused) {
+    (void)unused;
+    lock_take(&master.lock);
+    for (;;)
+        if (master.state != REIGNING || (!plan_order(&master.urgent) && !plan_order(&master.normal)))
+            cond_wait(&master.copy_wanted, &master.lock);
+    return NULL;
+}
+
+/* ---- The reign: take-over, watching, roster ---- */
+
+/* The newest roster that any node that is here has heard of. */
+static struct roster newest_roster(bool promised) {
+    struct roster newest = {0};
+    for (int i = 0; i < master.peer_count; i++) {
+        const struct peer *p = master.peers[i];
+        if (!p->up || (promised && !p->agreed) || p->roster.count == 0) continue;
+        if (position_newer(p->roster.at, newest.at)) newest = p->roster;
+    }
+    return newest;
+}
+
+/* Members of `r` that are here, or that promised. */
+static struct node_set roster_present(const struct roster *r, bool promised) {
+    struct node_set set = {{0}};
+    for (int i = 0; i < r->count; i++) {
+        int slot = peer_slot(r->id[i]);
+        if (slot < 0) continue;
+        const struct peer *p = master.peers[slot];
+        if (p->up && !p->damaged && (!promised || p->agreed)) node_set_add(&set, slot);
+    }
+    return set;
+}
+
+/* Says which members of a roster are missed. */
+static void waiting_say(const struct roster *r, const struct node_set *present) {
+    struct text t = {0};
+    text_format(&t, "waiting for more than half of the %d nodes of the last roster; here:", r->count);
+    int here = 0;
+    for (int i = 0; i < r->count; i++) {
+        int slot = peer_slot(r->id[i]);
+        if (slot < 0 || !node_set_has(present, slot)) continue;
+        text_format(&t, " %s", master.peers[slot]->name);
+        here++;
+    }
+    text_add(&t, here == 0 ? " none; missing:" : "; missing:");
+    for (int i = 0; i < r->count; i++) {
+        int slot = peer_slot(r->id[i]);
+        if (slot >= 0 && node_set_has(present, slot)) continue;
+        const struct member *m = tree_member(&master.tree, r->id[i]);
+        text_format(&t, " %s", slot >= 0 ? master.peers[slot]->name : m ? m->name : "");
+        if (slot < 0 && !m) text_id(&t, r->id[i]);
+    }
+    if (strcmp(master.waiting_for, t.data) != 0) log_line("%s", t.data);
+    snprintf(master.waiting_for, sizeof master.waiting_for, "%s", t.data);
+    text_free(&t);
+}
+
+/* Whether to try a take-over now: at once when the whole roster is here, after dead-after when more than half is. */
+static bool takeover_is_due(void) {
+    struct roster newest = newest_roster(false);
+    int blank = 0;
+    if (newest.count == 0) {
+        for (int i = 0; i < master.peer_count; i++) blank += master.peers[i]->up && !master.peers[i]->damaged;
+        if (blank > 0 && master.init) return true;
+        snprintf(master.waiting_for, sizeof master.waiting_for, blank > 0 ?
+                 "no node that has joined holds any records; waiting for one that does" : "no node has joined yet");
+        return false;
+    }
+    struct node_set present = roster_present(&newest, false);
+    int here = node_set_count(&present);
+    if (here == newest.count) return true;
+    waiting_say(&newest, &present);
+    if (!roster_may_take_over(here, newest.count)) {
+        master.half_ms = 0;
+        return false;
+    }
+    if (master.half_ms == 0) master.half_ms = clock_ms();
+    return clock_ms() - master.half_ms >= master.dead_after_ms;
+}
+
+/* Asks every node that is here for a promise and waits for the answers. */
+static void takeover_promises(void) {
+    int64_t until_ms = clock_ms() + master.dead_after_ms;
+    for (int i = 0; i < master.peer_count; i++) {
+        struct peer *p = master.peers[i];
+        p->answered = p->agreed = p->streaming = false;
+        p->acked = 0;
+        if (p->promised > master.highest_seen) master.highest_seen = p->promised;
+    }
+    master.epoch = master.highest_seen + 1;
+    master.highest_seen = master.epoch;
+    master.state = PROMISING;
+    peers_wake();
+    for (;;) {
+        bool all = true;
+        for (int i = 0; i < master.peer_count; i++) all = all && (!master.peers[i]->up || master.peers[i]->answered);
+        if (all || !cond_wait_until(&master.changed, &master.lock, until_ms)) return;
+    }
+}
+
+/* Reads the tree of one node, part by part. The lock is not held. */
+static enum status takeover_load(const char *address, struct position at, struct tree *t) {
+    struct conn *c = NULL;
+    struct words w;
+    struct text part = {0};
+    struct position now;
+    uint64_t after = 0;
+    tree_init(t);
+    enum status status = call_open(address, NODE_PORT, &c);
+    do {
+        if (status == DONE) status = call(c, &w, "SNAPSHOT %" PRIu64, after);
+        if (status == DONE && (w.count != 6 || !parse_u64(w.word[1], UINT64_MAX, &now.epoch) ||
+                               !parse_u64(w.word[2], UINT64_MAX, &now.seq) || !parse_u64(w.word[3], UINT64_MAX, &after)))
+            status = fail(INTERNAL, "an answer to SNAPSHOT that is none");
+        if (status == DONE && !position_same(now, at)) status = fail(INTERNAL, "the node's records changed meanwhile");
+        if (status == DONE) status = call_body(c, &w, &part);
+        if (status == DONE) status = snapshot_load(t, part.data ? part.data : "", part.length);
+    } while (status == DONE && after != 0);
+    conn_close(c);
+    text_free(&part);
+    return status;
+}
+
+/* Puts a loaded tree in place of the old one. No chunk has a holder until the nodes have told what they hold. */
+static void takeover_adopt(struct tree *loaded) {
+    tree_free(&master.tree);
+    master.tree = *loaded;
+    history_clear();
+    master.history_first = master.tree.at.seq + 1;
+    master.urgent.count = master.normal.count = 0;
+    master.committed = 0;
+    master.next_roster_seq = 0;
+    for (int i = 0; i < master.peer_count; i++) master.peers[i]->inventoried = false;
+}
+
+/* The member of the newest roster that promised and holds the newest record. */
+static int takeover_best(const struct node_set *present) {
+    int best = -1;
+    for (int i = 0; i < master.peer_count; i++) {
+        if (!node_set_has(present, i)) continue;
+        if (best < 0 || position_newer(master.peers[i]->at, master.peers[best]->at)) best = i;
+    }
+    return best;
+}
+
+/* The record that begins a reign: its roster is those of the newest roster that were heard; a new cluster begins with
+ * all nodes that are here. Serving begins when all of them have it on disk. */
+static void takeover_establish(const struct node_set *present) {
+    struct text lines = {0};
+    uint64_t id[ROSTER_LIMIT];
+    int count = 0;
+    master.roster = (struct node_set){{0}};
+    for (int i = 0; i < master.peer_count && count < master.roster_most; i++) {
+        if (!node_set_has(present, i)) continue;
+        node_set_add(&master.roster, i);
+        id[count++] = master.peers[i]->id;
+    }
+    text_format(&lines, "REIGN %016" PRIx64 "\n", master.id);
+    line_roster(&lines, id, count);
+    master.state = ESTABLISHING;
+    master.established_ms = clock_ms();
+    master.established = master_propose(&lines, NULL);
+    text_free(&lines);
+    peers_wake();
+}
+
+/* One attempt at taking over: promises, the newest state, a record with the new epoch. */
+static void takeover(void) {
+    char address[ADDRESS_MAX_BYTES + 1];
+    struct tree loaded;
+    takeover_promises();
+    uint64_t epoch = master.epoch;
+    struct roster newest = newest_roster(true);
+    struct node_set present = roster_present(&newest, true);
+    if (newest.count == 0 && master.init) { /* found a cluster: nobody has ever held a record */
+        for (int i = 0; i < master.peer_count; i++)
+            if (master.peers[i]->up && master.peers[i]->agreed && !master.peers[i]->damaged) node_set_add(&present, i);
+        if (node_set_empty(&present)) {
+            master.state = WAITING;
+            return;
+        }
+        tree_init(&loaded);
+    } else {
+        int best = takeover_best(&present);
+        if (best < 0 || !roster_may_take_over(node_set_count(&present), newest.count)) {
+            master.state = WAITING;
+            if (newest.count > 0) waiting_say(&newest, &present);
+            return;
+        }
+        struct position at = master.peers[best]->at;
+        memcpy(address, master.peers[best]->address, sizeof address);
+        master.state = LOADING;
+        lock_drop(&master.lock);
+        enum status status = takeover_load(address, at, &loaded);
+        if (status != DONE) log_line("reading the namespace from %s: %s", address, detail);
+        lock_take(&master.lock);
+        if (status != DONE || master.state != LOADING || master.epoch != epoch) {
+            tree_free(&loaded);
+            if (master.state == LOADING) master.state = WAITING;
+            return;
+        }
+    }
+    takeover_adopt(&loaded);
+    takeover_establish(&present);
+}
+
+/* Proposes a new roster and remembers it until it is committed. */
+static void roster_propose(const struct node_set *set) {
+    struct text lines = {0}, names = {0};
+    uint64_t id[ROSTER_LIMIT];
+    int count = 0;
+    for (int i = 0; i < master.peer_count; i++)
+        if (node_set_has(set, i)) id[count++] = master.peers[i]->id;
+    line_roster(&lines, id, count);
+    text_peers(&names, set);
+    log_line("roster: %s", names.data);
+    master.next_roster = *set;
+    master.next_roster_seq = master.tree.at.seq + 1;
+    master_propose(&lines, NULL);
+    text_free(&lines);
+    text_free(&names);
+    commit_update();
+}
+
+/* A member that can't be waited for: gone, its disk failed, or it acknowledges nothing though it answers pings. */
+static bool member_is_lost(const struct peer *p, int64_t now_ms) {
+    return !p->up || p->failed || (p->acked < master.tree.at.seq && now_ms - p->progress_ms > master.dead_after_ms);
+}
+
+/* The rules of shrinking and growing. */
+static void roster_watch(void) {
+    struct node_set staying = {{0}};
+    int64_t now_ms = clock_ms();
+    bool lost_one = false;
+    struct node_set *members = master.next_roster_seq ? &master.next_roster : &master.roster;
+    for (int i = 0; i < master.peer_count; i++) {
+        if (!node_set_has(members, i)) continue;
+        if (member_is_lost(master.peers[i], now_ms)) lost_one = true;
+        else node_set_add(&staying, i);
+    }
+    int all = node_set_count(members), left = node_set_count(&staying);
+    if (lost_one && master.next_roster_seq) { /* a change was under way: which roster holds is not ours to say any more */
+        reign_end("a node was lost while the roster was changing");
+    } else if (lost_one && !roster_may_shrink(left, all)) {
+        reign_end("fewer than half of the roster's nodes are left");
+    } else if (lost_one) {
+        roster_propose(&staying);
+    }
+    if (lost_one || master.next_roster_seq || all >= master.roster_most) return;
+    for (int i = 0; i < master.peer_count; i++) {
+        struct peer *p = master.peers[i];
+        if (node_set_has(members, i) || !peer_usable(p) || p->acked < master.tree.at.seq) continue;
+        node_set_add(&staying, i);
+        roster_propose(&staying);
+        return;
+    }
+}
+
+/* Records nodes that the tree does not know yet, or under another name or address. */
+static void members_watch(void) {
+    struct text lines = {0};
+    for (int i = 0; i < master.peer_count; i++) {
+        const struct peer *p = master.peers[i];
+        const struct member *m = tree_member(&master.tree, p->id);
+        if (!p->up || (m && strcmp(m->name, p->name) == 0 && strcmp(m->address, p->address) == 0)) continue;
+        if (!m && master.tree.member_count == NODES_MAX) continue;
+        struct member now = {.id = p->id};
+        memcpy(now.name, p->name, sizeof now.name);
+        memcpy(now.address, p->address, sizeof now.address);
+        line_node(&lines, &now);
+    }
+    if (lines.length > 0) master_propose(&lines, NULL);
+    text_free(&lines);
+}
+
+/* Declares nodes dead that are silent, or whose connection closed and did not come back. */
+static void peers_watch(void) {
+    int64_t now_ms = clock_ms();
+    for (int i = 0; i < master.peer_count; i++) {
+        struct peer *p = master.peers[i];
+        if (!p->up) continue;
+        bool silent = now_ms - p->ping_ms > master.dead_after_ms;
+        bool closed = !p->link && now_ms - p->gone_ms > RECONNECT_GRACE_MS;
+        if (!silent && !closed) continue;
+        log_line("node %s is down: %s", p->name, silent ? "no ping" : "its connection closed");
+        p->up = p->streaming = false;
+        p->down_ms = now_ms;
+        p->session = 0;
+        holders_clear(i);
+        if (master.state >= ESTABLISHING) chunks_review();
+        peers_wake();
+    }
+}
+
+/* Thread: the life of a master. */
+static void *master_reign(void *unused) {
+    (void)unused;
+    lock_take(&master.lock);
+    for (;;) {
+        peers_watch();
+        if (master.state == WAITING && takeover_is_due()) takeover();
+        if (master.state == ESTABLISHING && master.committed >= master.established) {
+            master.state = REIGNING;
+            *master.waiting_for = 0;
+            log_line("reigning: epoch %" PRIu64 ", %" PRIu64 " files, last record %" PRIu64, master.epoch, master.tree.files,
+                     master.tree.at.seq);
+            peers_wake();
+        }
+        if (master.state == ESTABLISHING && clock_ms() - master.established_ms > 2 * master.dead_after_ms + 2000)
+            reign_end("the nodes did not confirm the new epoch");
+        if (master.state == REIGNING) members_watch();
+        if (master.state >= ESTABLISHING) {
+            if (master.state == REIGNING) roster_watch();
+            else
+                for (int i = 0; i < master.peer_count; i++)
+                    if (node_set_has(&master.roster, i) && !master.peers[i]->up && master.state == ESTABLISHING)
+                        reign_end("a node was lost while the reign began");
+        }
+        cond_wait_until(&master.changed, &master.lock, clock_ms() + WATCH_MS);
+    }
+    return NULL;
+}
+
+/* ---- What nodes ask ---- */
+
+static struct peer *peer_make(uint64_t id) {
+    struct peer *p = mem_alloc(sizeof *p);
+    p->id = id;
+    cond_init(&p->wake);
+    cond_init(&p->order_ready);
+    master.peers[master.peer_count++] = p;
+    bool good = thread_start(peer_stream, p);
+    for (int i = 0; i < COPY_WORKERS; i++) good = thread_start(peer_copier, p) && good;
+    if (!good) log_line("no threads for node %016" PRIx64 "; raise the limit on processes", id);
+    return p;
+}
+
+/* Whether a node may join: of this cluster, not a second process with the same identity. */
+static enum status join_check(const struct peer *p, uint64_t instance, struct slice cluster) {
+    bool blank = slice_is(cluster, "-");
+    if (!blank && *master.cluster && !slice_is(cluster, master.cluster))
+        return fail(DENIED, "this node belongs to cluster %.*s, this master serves cluster %s%s", (int)cluster.length,
+                    cluster.at, master.cluster, master.init ? "; start the master without --init" : "");
+    if (blank && !*master.cluster)
+        return fail(READ_ONLY, "this master waits for a node that knows the cluster; for a new cluster start it with --init");
+    if (p && p->up && p->link && p->instance != instance)
+        return fail(EXISTS, "a node with this id is up at %s; was its directory copied? start this one with an empty one",
+                    p->address);
+    return DONE;
+}
+
+/* JOIN INSTANCE CLUSTER NAME ADDRESS PROMISED EPOCH SEQ ROSTER-EPOCH ROSTER-SEQ DAMAGED ROSTER */
+static enum status master_join(struct request *r) {
+    struct peer said = {0};
+    uint64_t id;
+    uint32_t damaged;
+    struct slice part, rest = r->w.word[11];
+    if (!parse_id(slice_of(r->c->id), &id) || !parse_id(r->w.word[1], &said.instance) ||
+        !parse_escaped(r->w.word[3], said.name, sizeof said.name) ||
+        !slice_copy(r->w.word[4], said.address, sizeof said.address) || !parse_u64(r->w.word[5], UINT64_MAX - 1, &said.promised) ||
+        !parse_u64(r->w.word[6], UINT64_MAX, &said.at.epoch) || !parse_u64(r->w.word[7], UINT64_MAX, &said.at.seq) ||
+        !parse_u64(r->w.word[8], UINT64_MAX, &said.roster.at.epoch) ||
+        !parse_u64(r->w.word[9], UINT64_MAX, &said.roster.at.seq) || !parse_u32(r->w.word[10], 1, &damaged))
+        return fail(BAD_REQUEST, "an argument of JOIN that is none");
+    while (!slice_is(rest, "-") && slice_part(&rest, ',', &part))
+        if (said.roster.count == ROSTER_LIMIT || !parse_id(part, &said.roster.id[said.roster.count++]))
+            return fail(BAD_REQUEST, "a roster is a list of node ids");
+    lock_take(&master.lock);
+    int slot = peer_slot(id);
+    struct peer *p = slot >= 0 ? master.peers[slot] : NULL;
+    enum status status = join_check(p, said.instance, r->w.word[2]);
+    if (status == DONE && !p && master.peer_count == NODES_MAX) status = fail(NO_SPACE, "a cluster has at most %d nodes", NODES_MAX);
+    if (status != DONE) {
+        lock_drop(&master.lock);
+        return status;
+    }
+    if (!*master.cluster) slice_copy(r->w.word[2], master.cluster, sizeof master.cluster);
+    if (!p) p = peer_make(id), slot = master.peer_count - 1;
+    holders_clear(slot);
+    p->instance = said.instance;
+    memcpy(p->name, said.name, sizeof p->name);
+    memcpy(p->address, said.address, sizeof p->address);
+    if (!p->streaming) p->at = said.at, p->roster = said.roster, p->damaged = damaged != 0;
+    if (said.promised > master.highest_seen) master.highest_seen = said.promised;
+    if (!p->up) log_line("node %s joined from %s", p->name, p->address);
+    p->link = r->c;
+    p->up = true;
+    p->ping_ms = p->echo_ms = clock_ms();
+    p->echo_ms = 0;
+    p->session = ++master.next_session;
+    if (master.state >= ESTABLISHING && said.roster.at.epoch > master.epoch) reign_end("a node follows a newer master");
+    text_format(r->line, " %" PRIu64 " %s %" PRIu64, p->session, master.cluster,
+                master.state >= ESTABLISHING ? master.epoch : 0);
+    peers_wake();
+    lock_drop(&master.lock);
+    return DONE;
+}
+
+/* A connection ended: if a node pinged on it, the node is given RECONNECT_GRACE_MS. */
+static void master_gone(struct conn *c) {
+    lock_take(&master.lock);
+    for (int i = 0; i < master.peer_count; i++)
+        if (master.peers[i]->link == c) {
+            master.peers[i]->link = NULL;
+            master.peers[i]->gone_ms = clock_ms();
+        }
+    lock_drop(&master.lock);
+}
+
+static struct peer *peer_of_session(const struct request *r, struct slice word) {
+    uint64_t id, session;
+    if (!parse_id(slice_of(r->c->id), &id) || !parse_u64(word, UINT64_MAX, &session)) return NULL;
+    int slot = peer_slot(id);
+    return slot >= 0 && session != 0 && master.peers[slot]->session == session ? master.peers[slot] : NULL;
+}
+
+/* PING SESSION STATE FILES CHUNKS BYTES DAMAGED FREE TOTAL TRANSFERS ECHO: answered with a stamp that the next ping
+ * repeats, and the epoch if this master reigns. */
+static enum status master_ping(struct request *r) {
+    struct peer said = {0};
+    uint64_t echo;
+    const struct slice *word = r->w.word;
+    if (!parse_u64(word[3], UINT64_MAX, &said.files) || !parse_u64(word[4], UINT64_MAX, &said.chunks) ||
+        !parse_u64(word[5], UINT64_MAX, &said.bytes) || !parse_u64(word[6], UINT64_MAX, &said.damaged_chunks) ||
+        !parse_u64(word[7], UINT64_MAX, &said.free_bytes) || !parse_u64(word[8], UINT64_MAX, &said.total_bytes) ||
+        !parse_u32(word[9], UINT32_MAX, &said.transfers) || !parse_u64(word[10], INT64_MAX, &echo))
+        return fail(BAD_REQUEST, "an argument of PING that is none");
+    lock_take(&master.lock);
+    struct peer *p = peer_of_session(r, word[1]);
+    if (p) {
+        int64_t now_ms = clock_ms();
+        bool failed = slice_is(word[2], "failed");
+        if (failed && !p->failed) log_line("node %s: its disk failed", p->name);
+        p->failed = failed;
+        p->ping_ms = now_ms;
+        if ((int64_t)echo <= now_ms) p->echo_ms = (int64_t)echo;
+        p->files = said.files;
+        p->chunks = said.chunks;
+        p->bytes = said.bytes;
+        p->damaged_chunks = said.damaged_chunks;
+        p->free_bytes = said.free_bytes;
+        p->total_bytes = said.total_bytes;
+        p->transfers = said.transfers;
+        text_format(r->line, " %" PRId64 " %" PRIu64, now_ms, master.state >= ESTABLISHING ? master.epoch : 0);
+    }
+    lock_drop(&master.lock);
+    return p ? DONE : fail(NOT_FOUND, "no such session; join again");
+}
+
+/* Notes that a node holds a chunk. */
+static void report_holder(int slot, const uint8_t hash[32], uint32_t length, bool fresh, const struct node_set *wanted) {
+    uint32_t index = tree_chunk_make(&master.tree, hash, length);
+    struct chunk *chunk = tree_chunk(&master.tree, index);
+    if (chunk->length != length) return; /* can't be: the node verified it */
+    node_set_add(&chunk->holders, slot);
+    if (fresh) chunk->flags |= CHUNK_FRESH;
+    if (copies_lacking(chunk, wanted) > 0 && (fresh || master.peers[slot]->inventoried)) chunk_enqueue(index);
+}
+
+/* One row of REPORT: `new` or nothing, SHA256 LENGTH; `lost SHA256 0`; `all` after a whole inventory. */
+static enum status report_row(struct peer *p, int slot, struct slice row, const struct node_set *wanted) {
+    struct words w;
+    uint8_t hash[32];
+    uint32_t length;
+    if (!words_split(row, &w)) return fail(BAD_REQUEST, "a row of REPORT that is none");
+    if (w.count == 1 && slice_is(w.word[0], "all")) {
+        p->inventoried = true;
+        chunks_review();
+        return DONE;
+    }
+    int at = w.count - 2;
+    if (at < 0 || at > 1 || !parse_hex(w.word[at], hash, 32) || !parse_u32(w.word[at + 1], CHUNK_MAX_BYTES, &length))
+        return fail(BAD_REQUEST, "a row of REPORT that is none");
+    if (at == 0 || slice_is(w.word[0], "new")) {
+        if (length > 0) report_holder(slot, hash, length, at == 1, wanted);
+        return DONE;
+    }
+    uint32_t index = tree_chunk_find(&master.tree, hash);
+    if (index == NONE) return DONE;
+    char hex[65] = "";
+    hex_write(hex, hash, 32);
+    log_line("node %s: chunk %.64s was damaged", p->name, hex);
+    node_set_remove(&tree_chunk(&master.tree, index)->holders, slot);
+    chunk_enqueue(index);
+    tree_chunk_release(&master.tree, index);
+    return DONE;
+}
+
+/* REPORT SESSION EPOCH with rows: what a node has on its disk. */
+static enum status master_report(struct request *r) {
+    uint64_t epoch;
+    struct slice rest = {r->body.data, r->body.length}, row;
+    if (!parse_u64(r->w.word[2], UINT64_MAX, &epoch)) return fail(BAD_REQUEST, "an epoch is a number");
+    lock_take(&master.lock);
+    struct peer *p = peer_of_session(r, r->w.word[1]);
+    enum status status = p ? DONE : fail(NOT_FOUND, "no such session; join again");
+    if (status == DONE && (master.state < ESTABLISHING || master.epoch != epoch))
+        status = fail(READ_ONLY, "no reign of epoch %" PRIu64 " here", epoch);
+    struct node_set wanted = wanted_holders();
+    while (status == DONE && slice_line(&rest, &row)) status = report_row(p, peer_slot(p->id), row, &wanted);
+    cond_broadcast(&master.changed);
+    lock_drop(&master.lock);
+    return status;
+}
+
+/* ---- What clients ask ---- */
+
+/* TARGETS: how many copies an upload needs before its commit, and the nodes to send to, best first. */
+static enum status master_targets(struct request *r) {
+    struct candidate nodes[NODES_MAX];
+    int order[NODES_MAX], full = 0;
+    lock_take(&master.lock);
+    enum status status = master_check_reign();
+    for (int i = 0; i < master.peer_count; i++) {
+        const struct peer *p = master.peers[i];
+        uint64_t reserve = p->total_bytes / 20 < RESERVE_BYTES ? p->total_bytes / 20 : RESERVE_BYTES;
+        bool space = p->total_bytes == 0 || p->free_bytes > reserve + CHUNK_MAX_BYTES;
+        full += peer_usable(p) && !space;
+        nodes[i] = (struct candidate){p->bytes, (int)p->transfers, peer_usable(p) && space};
+    }
+    int count = place_targets(nodes, master.peer_count, order);
+    if (status == DONE && count == 0)
+        status = full > 0 ? fail(NO_SPACE, "all nodes are full; delete files or add a node")
+                          : fail(UNAVAILABLE, "no node is up; start one with: dfs node DIR");
+    r->has_reply = true;
+    text_format(r->line, " %d", master.sync_copies < count ? master.sync_copies : count);
+    for (int i = 0; i < count; i++) {
+        const struct peer *p = master.peers[order[i]];
+        text_id(&r->reply, p->id);
+        text_byte(&r->reply, ' ');
+        text_add(&r->reply, p->address);
+        text_byte(&r->reply, '\n');
+    }
+    lock_drop(&master.lock);
+    return status;
+}
+
+/* Answers a request that was done before. False if it was not. */
+static bool request_repeated(const struct request *r, const uint8_t id[16], enum status *status) {
+    const struct done_request *done = tree_request(&master.tree, id);
+    if (!done) return false;
+    uint64_t inode = done->inode, seq = done->seq;
+    *status = master_wait(seq);
+    if (*status == DONE) text_format(r->line, " %" PRIu64 " %" PRIu64, inode, seq);
+    return true;
+}
+
+/* The lines that make the directories a path lacks above its last part. `*parent` gets the last one's id, `*last` that
+ * part. `*made` counts new inodes. */
+static enum status make_parents(const char *path, struct text *lines, uint64_t *parent, struct slice *last, uint64_t *made) {
+    struct slice rest = slice_of(path + 1), part;
+    const struct inode *n = tree_by_id(&master.tree, ROOT_ID);
+    uint64_t id = ROOT_ID;
+    if (rest.length == 0) return fail(EXISTS, "'/' is there always");
+    while (slice_part(&rest, '/', &part)) {
+        *last = part;
+        *parent = id;
+        if (rest.length == 0) return DONE;
+        n = n ? tree_lookup(&master.tree, id, part.at, part.length) : NULL;
+        if (n && n->kind != KIND_DIRECTORY)
+            return fail(WRONG_KIND, "'%s' goes through a file as if it were a directory", shown(path));
+        if (n) {
+            id = n->id;
+            continue;
+        }
+        uint64_t above = id;
+        id = master.tree.next_id + (*made)++;
+        line_directory(lines, id, above, part, clock_wall_ns());
+    }
+    return DONE;
+}
+
+/* Reads the path of a request. */
+static enum status request_path(const struct request *r, int word, char path[PATH_MAX_BYTES + 1]) {
+    char raw[PATH_MAX_BYTES + 2];
+    if (!parse_escaped(r->w.word[word], raw, sizeof raw))
+        return fail(BAD_REQUEST, "a path of more than %d bytes, or with a bad escape", PATH_MAX_BYTES);
+    return path_normalize(raw, path);
+}
+
+/* One upload's claim: what the client says it stored. */
+struct claim {
+    uint32_t count;
+    uint64_t size;
+    int64_t mtime_ns;
+    uint8_t sha256[32], request[16];
+    char request_hex[33];
+    struct claimed { uint8_t hash[32]; uint32_t length; } *chunk;
+};
+
+static enum status claim_parse(const struct request *r, struct claim *claim) {
+    struct slice rest = {r->body.data, r->body.length}, row;
+    struct words w;
+    uint64_t sum = 0;
+    if (!parse_hex(r->w.word[1], claim->request, 16) || !slice_copy(r->w.word[1], claim->request_hex, 33) ||
+        !parse_u64(r->w.word[3], UINT64_MAX, &claim->size) || !parse_i64(r->w.word[4], &claim->mtime_ns) ||
+        !parse_hex(r->w.word[5], claim->sha256, 32))
+        return fail(BAD_REQUEST, "an argument of COMMIT that is none");
+    for (size_t i = 0; i < r->body.length; i++) claim->count += r->body.data[i] == '\n';
+    if (claim->count > FILE_MAX_CHUNKS) return fail(BAD_REQUEST, "a file has at most %u chunks", FILE_MAX_CHUNKS);
+    claim->chunk = mem_alloc(claim->count * sizeof *claim->chunk);
+    for (uint32_t i = 0; i < claim->count; i++) {
+        struct claimed *chunk = &claim->chunk[i];
+        if (!slice_line(&rest, &row) || !words_split(row, &w) || w.count != 2 || !parse_hex(w.word[0], chunk->hash, 32) ||
+            !parse_u32(w.word[1], CHUNK_MAX_BYTES, &chunk->length) || chunk->length == 0)
+            return fail(BAD_REQUEST, "a row of COMMIT is SHA256 LENGTH");
+        sum += chunk->length;
+    }
+    if (rest.length > 0 || sum != claim->size) return fail(BAD_REQUEST, "the chunks do not add up to the file's size");
+    if (claim->count == 1 && memcmp(claim->chunk[0].hash, claim->sha256, 32) != 0)
+        return fail(DAMAGED, "a file of one chunk has that chunk's SHA-256");
+    return DONE;
+}
+
+/* How many nodes hold a chunk; with `seq`, only those whose last sync came after it: they have record `seq` on disk. */
+static int chunk_copies(const struct chunk *chunk, uint64_t seq) {
+    int count = 0;
+    for (int i = 0; i < master.peer_count; i++)
+        count += node_set_has(&chunk->holders, i) && peer_usable(master.peers[i]) && master.peers[i]->acked >= seq;
+    return count;
+}
+
+/* Waits until every chunk of a claim is held by as many nodes as an acknowledgement needs: the third party speaks. */
+static enum status claim_wait(const struct claim *claim, uint64_t seq) {
+    int64_t until_ms = clock_ms() + COMMIT_TIMEOUT_MS;
+    uint64_t epoch = master.epoch;
+    for (uint32_t i = 0; i < claim->count;) {
+        int usable = usable_count(), needed = usable < master.sync_copies ? usable : master.sync_copies;
+        uint32_t index = tree_chunk_find(&master.tree, claim->chunk[i].hash);
+        struct chunk *chunk = index == NONE ? NULL : tree_chunk(&master.tree, index);
+        if (chunk && chunk->length != claim->chunk[i].length)
+            return fail(DAMAGED, "a chunk that the nodes stored has another length than the client says");
+        if (chunk && needed > 0 && chunk_copies(chunk, seq) >= needed) {
+            i++;
+            continue;
+        }
+        if (chunk && !node_set_empty(&chunk->holders)) { /* a holder was lost: make another copy now */
+            chunk->flags |= CHUNK_FRESH;
+            chunk_enqueue(index);
+        }
+        bool waited = cond_wait_until(&master.changed, &master.lock, until_ms);
+        if (master.epoch != epoch || master.state != REIGNING) return fail(UNKNOWN, "the master's reign ended; repeat the request");
+        if (!waited && clock_ms() >= until_ms)
+            return fail(seq ? UNKNOWN : UNAVAILABLE, "chunk %u of %u is not on %d nodes; upload the file again", i + 1,
+                        claim->count, needed);
+    }
+    return DONE;
+}
+
+/* Writes the record of a claim and waits for it. */
+static enum status claim_commit(struct request *r, const struct claim *claim, const char *path) {
+    struct text lines = {0};
+    struct slice last;
+    uint64_t parent, made = 0;
+    enum status status = make_parents(path, &lines, &parent, &last, &made);
+    const struct inode *old = status == DONE && made == 0 ? tree_lookup(&master.tree, parent, last.at, last.length) : NULL;
+    if (status == EXISTS || (old && old->kind == KIND_DIRECTORY))
+        status = fail(WRONG_KIND, "'%s' is a directory; give the file a name of its own", shown(path));
+    if (status == DONE) {
+        uint64_t id = master.tree.next_id + made;
+        if (old) text_format(&lines, "RM %" PRIu64 "\n", old->id);
+        line_file(&lines, id, parent, last, claim->size, claim->mtime_ns, 0, claim->sha256, claim->count);
+        for (uint32_t i = 0; i < claim->count && claim->count > 1; i++)
+            line_chunk(&lines, i, claim->count, claim->chunk[i].hash, claim->chunk[i].length);
+        uint64_t seq = master_propose(&lines, claim->request_hex);
+        status = master_wait(seq);                              /* every node of the roster has the name on disk, */
+        if (status == DONE) status = claim_wait(claim, seq);    /* and enough of them the bytes: acknowledged */
+        if (status == DONE) text_format(r->line, " %" PRIu64 " %" PRIu64, id, seq);
+    }
+    text_free(&lines);
+    return status;
+}
+
+/* COMMIT REQUEST PATH SIZE MTIME SHA256, with rows SHA256 LENGTH: make these chunks a file. */
+static enum status master_commit(struct request *r) {
+    struct claim claim = {0};
+    char path[PATH_MAX_BYTES + 1];
+    enum status status = claim_parse(r, &claim);
+    if (status == DONE) status = request_path(r, 2, path);
+    if (status == DONE) {
+        lock_take(&master.lock);
+        status = master_check_reign();
+        if (status == DONE && !request_repeated(r, claim.request, &status)) {
+            status = claim_wait(&claim, 0);
+            if (status == DONE && !request_repeated(r, claim.request, &status)) status = claim_commit(r, &claim, path);
+        }
+        lock_drop(&master.lock);
+    }
+    free(claim.chunk);
+    return status;
+}
+
+/* MKDIR REQUEST PATH: make a directory, and those above it that are missing. */
+static enum status master_mkdir(struct request *r) {
+    char path[PATH_MAX_BYTES + 1], request[33];
+    uint8_t id_bytes[16];
+    struct text lines = {0};
+    struct slice last;
+    uint64_t parent, made = 0;
+    if (!parse_hex(r->w.word[1], id_bytes, 16) || !slice_copy(r->w.word[1], request, sizeof request))
+        return fail(BAD_REQUEST, "a request id is 32 hexadecimal digits");
+    enum status status = request_path(r, 2, path);
+    if (status != DONE) return status;
+    lock_take(&master.lock);
+    status = master_check_reign();
+    if (status == DONE && !request_repeated(r, id_bytes, &status)) {
+        status = make_parents(path, &lines, &parent, &last, &made);
+        if (status == DONE && made == 0 && tree_lookup(&master.tree, parent, last.at, last.length))
+            status = fail(EXISTS, "'%s' is there already", shown(path));
+        if (status == DONE) {
+            uint64_t id = master.tree.next_id + made;
+            line_directory(&lines, id, parent, last, clock_wall_ns());
+            uint64_t seq = master_propose(&lines, request);
+            status = master_wait(seq);
+            if (status == DONE) text_format(r->line, " %" PRIu64 " %" PRIu64, id, seq);
+        }
+    }
+    lock_drop(&master.lock);
+    text_free(&lines);
+    return status;
+}
+
+/* RM REQUEST PATH: remove a file or an empty directory. */
+static enum status master_rm(struct request *r) {
+    char path[PATH_MAX_BYTES + 1], request[33];
+    uint8_t id_bytes[16];
+    struct inode *n;
+    struct text lines = {0};
+    if (!parse_hex(r->w.word[1], id_bytes, 16) || !slice_copy(r->w.word[1], request, sizeof request))
+        return fail(BAD_REQUEST, "a request id is 32 hexadecimal digits");
+    enum status status = request_path(r, 2, path);
+    if (status != DONE) return status;
+    lock_take(&master.lock);
+    status = master_check_reign();
+    if (status == DONE && !request_repeated(r, id_bytes, &status)) {
+        status = tree_resolve(&master.tree, path, &n, NULL, NULL);
+        if (status == DONE && n->id == ROOT_ID) status = fail(BAD_REQUEST, "the root stays");
+        if (status == DONE && n->kind == KIND_DIRECTORY && tree_next(&master.tree, n->id, ""))
+            status = fail(NOT_EMPTY, "the directory '%s' is not empty; remove what is in it first", shown(path));
+        if (status == DONE) {
+            uint64_t id = n->id;
+            text_format(&lines, "RM %" PRIu64 "\n", id);
+            uint64_t seq = master_propose(&lines, request);
+            status = master_wait(seq);
+            if (status == DONE) text_format(r->line, " %" PRIu64 " %" PRIu64, id, seq);
+        }
+    }
+    lock_drop(&master.lock);
+    text_free(&lines);
+    return status;
+}
+
+/* Before a read: what it will see must be acknowledged, so it waits for the changes that are under way. Sets whether
+ * the answer is current, or possibly old. */
+static enum status read_begin(struct request *r) {
+    enum status status = master_check_reign();
+    if (status == DONE && master.committed < master.tree.at.seq) status = master_wait(master.tree.at.seq);
+    text_add(r->line, status == DONE && master_has_lease() ? " current" : " old");
+    return status;
+}
+
+/* Rows of STAT: the nodes that hold anything of the file, then its chunks with the numbers of their nodes. */
+static void stat_rows(struct text *t, const struct inode *n) {
+    struct node_set all = {{0}};
+    int number[NODES_MAX], count = 0;
+    for (uint32_t i = 0; i < n->chunk_count; i++) {
+        const struct node_set *holders = &tree_chunk(&master.tree, inode_chunk(n, i))->holders;
+        all.bits[0] |= holders->bits[0];
+        all.bits[1] |= holders->bits[1];
+    }
+    for (int i = 0; i < master.peer_count; i++) {
+        if (!node_set_has(&all, i) || !master.peers[i]->up) continue;
+        number[i] = count++;
+        text_add(t, "node ");
+        text_id(t, master.peers[i]->id);
+        text_byte(t, ' ');
+        text_add(t, master.peers[i]->address);
+        text_byte(t, '\n');
+    }
+    for (uint32_t i = 0; i < n->chunk_count; i++) {
+        const struct chunk *chunk = tree_chunk(&master.tree, inode_chunk(n, i));
+        bool any = false;
+        text_add(t, "chunk ");
+        text_hex(t, chunk->hash, 32);
+        text_byte(t, ' ');
+        text_u64(t, chunk->length);
+        text_byte(t, ' ');
+        for (int k = 0; k < master.peer_count; k++) {
+            if (!node_set_has(&chunk->holders, k) || !master.peers[k]->up) continue;
+            if (any) text_byte(t, ',');
+            text_u64(t, (uint64_t)number[k]);
+            any = true;
+        }
+        if (!any) text_byte(t, '-');
+        text_byte(t, '\n');
+    }
+}
+
+static bool inventories_due(void) {
+    for (int i = 0; i < master.peer_count; i++)
+        if (peer_usable(master.peers[i]) && !master.peers[i]->inventoried) return true;
+    return false;
+}
+
+/* STAT PATH: what it is, and for a file, which nodes hold its chunks. */
+static enum status master_stat(struct request *r) {
+    char path[PATH_MAX_BYTES + 1];
+    struct inode *n = NULL;
+    enum status status = request_path(r, 1, path);
+    if (status != DONE) return status;
+    int64_t until_ms = clock_ms() + master.dead_after_ms;
+    lock_take(&master.lock);
+    status = read_begin(r);
+    for (bool again = true; again && status == DONE;) {
+        again = false;
+        status = tree_resolve(&master.tree, path, &n, NULL, NULL);
+        if (status != DONE || n->kind != KIND_FILE || !inventories_due()) break;
+        for (uint32_t i = 0; i < n->chunk_count && !again; i++)
+            again = node_set_empty(&tree_chunk(&master.tree, inode_chunk(n, i))->holders);
+        if (again) again = cond_wait_until(&master.changed, &master.lock, until_ms); /* the nodes are still telling */
+        if (again) status = master_check_reign();
+    }
+    if (status == DONE) {
+        text_add(r->line, n->kind == KIND_FILE ? " file " : " dir ");
+        text_u64(r->line, n->id);
+        text_byte(r->line, ' ');
+        text_u64(r->line, n->size);
+        text_byte(r->line, ' ');
+        text_i64(r->line, n->mtime_ns);
+        text_byte(r->line, ' ');
+        text_hex(r->line, inode_sha256(&master.tree, n), 32);
+        text_byte(r->line, ' ');
+        text_u64(r->line, n->chunk_count);
+        stat_rows(&r->reply, n);
+        r->has_reply = true;
+    }
+    lock_drop(&master.lock);
+    return status;
+}
+
+/* The least number of copies that any chunk of a file has. */
+static int inode_copies(const struct inode *n) {
+    int least = NODES_MAX;
+    for (uint32_t i = 0; i < n->chunk_count; i++) {
+        int copies = chunk_copies(tree_chunk(&master.tree, inode_chunk(n, i)), 0);
+        if (copies < least) least = copies;
+    }
+    return n->chunk_count == 0 ? node_set_count(&master.roster) : least;
+}
+
+/* LIST PATH AFTER: entries of a directory after the name AFTER, in byte order, as many as fit; with a file, itself. */
+static enum status master_list(struct request *r) {
+    char path[PATH_MAX_BYTES + 1], after[NAME_MAX_BYTES + 1];
+    struct inode *directory = NULL;
+    if (!parse_escaped(r->w.word[2], after, sizeof after)) return fail(BAD_REQUEST, "AFTER is a name");
+    enum status status = request_path(r, 1, path);
+    if (status != DONE) return status;
+    lock_take(&master.lock);
+    status = read_begin(r);
+    if (status == DONE) status = tree_resolve(&master.tree, path, &directory, NULL, NULL);
+    if (status == DONE) {
+        bool file = directory->kind == KIND_FILE;
+        const struct inode *n = file ? directory : tree_next(&master.tree, directory->id, after);
+        while (n && r->reply.length < MIB) {
+            text_format(&r->reply, "%s %" PRIu64 " %" PRIu64 " %" PRId64 " %d ", n->kind == KIND_FILE ? "file" : "dir", n->id,
+                        n->size, n->mtime_ns, n->kind == KIND_FILE ? inode_copies(n) : 0);
+            text_hex(&r->reply, inode_sha256(&master.tree, n), 32);
+            text_byte(&r->reply, ' ');
+            text_escaped(&r->reply, n->name, n->name_length);
+            text_byte(&r->reply, '\n');
+            if (file) break;
+            char name[NAME_MAX_BYTES + 1];
+            memcpy(name, n->name, n->name_length);
+            name[n->name_length] = 0;
+            n = tree_next(&master.tree, directory->id, name);
+        }
+        text_add(r->line, file ? " file" : " dir");
+        text_add(r->line, n && !file ? " more" : " end");
+        r->has_reply = true;
+    }
+    lock_drop(&master.lock);
+    return status;
+}
+
+static const char *peer_state(const struct peer *p) {
+    if (!p->up) return "down";
+    if (p->failed) return "failed";
+    int slot = peer_slot(p->id);
+    return master.state == REIGNING && node_set_has(&master.roster, slot) ? "up" : "learner";
+}
+
+/* NODES: one row for each node that the cluster knows. */
+static enum status master_nodes(struct request *r) {
+    int64_t now_ms = clock_ms();
+    r->has_reply = true;
+    lock_take(&master.lock);
+    for (int i = 0; i < master.peer_count; i++) {
+        const struct peer *p = master.peers[i];
+        text_format(&r->reply, "%016" PRIx64 " ", p->id);
+        text_escaped(&r->reply, p->name, strlen(p->name));
+        text_format(&r->reply, " %s %s %" PRId64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
+                    p->address, peer_state(p), now_ms - p->ping_ms, p->files, p->chunks, p->bytes, p->free_bytes,
+                    p->total_bytes, p->damaged_chunks);
+    }
+    for (int i = 0; i < master.tree.member_count; i++) {
+        const struct member *m = &master.tree.members[i];
+        if (peer_slot(m->id) >= 0) continue;
+        text_format(&r->reply, "%016" PRIx64 " ", m->id);
+        text_escaped(&r->reply, m->name, strlen(m->name));
+        text_format(&r->reply, " %s down -1 0 0 0 0 0 0\n", m->address);
+    }
+    lock_drop(&master.lock);
+    return DONE;
+}
+
+/* Counts what lacks copies: for each live node, the chunks that a record names and it does not hold. */
+static void count_missing(uint64_t *copies, uint64_t *bytes, uint64_t *unavailable) {
+    struct node_set wanted = {{0}};
+    *copies = *bytes = *unavailable = 0;
+    for (int i = 0; i < master.peer_count; i++)
+        if (master.peers[i]->up && !master.peers[i]->failed) node_set_add(&wanted, i);
+    for (uint32_t i = 0; i < master.tree.chunk_high; i++) {
+        const struct chunk *chunk = tree_chunk(&master.tree, i);
+        if (chunk->references == 0) continue;
+        int lacking = copies_lacking(chunk, &wanted);
+        *copies += (uint64_t)lacking;
+        *bytes += (uint64_t)lacking * chunk->length;
+        *unavailable += node_set_empty(&chunk->holders);
+    }
+}
+
+/* Why the cluster is not healthy, one row each. Returns how many rows. */
+static int status_reasons(struct text *t) {
+    int count = 0;
+    for (int i = 0; i < master.tree.member_count; i++) {
+        const struct member *m = &master.tree.members[i];
+        int slot = peer_slot(m->id);
+        if (slot >= 0 && master.peers[slot]->up && !master.peers[slot]->failed) continue;
+        text_add(t, "why node ");
+        text_escaped(t, m->name, strlen(m->name));
+        text_add(t, slot >= 0 && master.peers[slot]->up ? " has a failed disk" : " is down");
+        if (slot >= 0 && !master.peers[slot]->up)
+            text_format(t, " since %" PRId64 " s", (clock_ms() - master.peers[slot]->down_ms) / 1000);
+        text_byte(t, '\n');
+        count++;
+    }
+    for (int i = 0; i < master.peer_count; i++) {
+        const struct peer *p = master.peers[i];
+        if (!p->up || p->failed || node_set_has(&master.roster, i)) continue;
+        if (p->streaming && node_set_count(&master.roster) >= master.roster_most) continue;
+        text_add(t, "why node ");
+        text_escaped(t, p->name, strlen(p->name));
+        text_add(t, " is catching up\n");
+        count++;
+    }
+    return count;
+}
+
+/* STATUS: one word and its value to a line. */
+static enum status master_status(struct request *r) {
+    uint64_t copies, bytes, unavailable;
+    struct text why = {0};
+    struct text *t = &r->reply;
+    r->has_reply = true;
+    lock_take(&master.lock);
+    count_missing(&copies, &bytes, &unavailable);
+    int reasons = status_reasons(&why);
+    if (unavailable > 0) text_format(&why, "why %" PRIu64 " chunks are on no live node\n", unavailable);
+    bool reigning = master.state == REIGNING;
+    const char *state = !reigning ? "read-only" : reasons > 0 || unavailable > 0 ? "degraded" : "healthy";
+    if (reigning && copies > 0) {
+        text_format(&why, "why %" PRIu64 " copies are missing, ", copies);
+        text_size(&why, bytes);
+        text_add(&why, "\n");
+        state = "healing";
+    }
+    if (!reigning) text_format(&why, "why %s\n", *master.waiting_for ? master.waiting_for : reign_names[master.state]);
+    text_format(t, "state %s\nepoch %" PRIu64 "\nseq %" PRIu64 "\nmaster %s\ncluster %s\n", state, master.epoch,
+                master.tree.at.seq, server.address, *master.cluster ? master.cluster : "-");
+    text_format(t, "files %" PRIu64 "\ndirectories %" PRIu64 "\nbytes %" PRIu64 "\nchunks %u\n", master.tree.files,
+                master.tree.directories, master.tree.bytes, master.tree.chunk_count);
+    text_format(t, "copies_missing %" PRIu64 "\nbytes_missing %" PRIu64 "\nunavailable_chunks %" PRIu64 "\n", copies, bytes,
+                unavailable);
+    text_format(t, "roster %d\nreads %s\n", node_set_count(&master.roster), master_has_lease() ? "current" : "old");
+    text_format(t, "sync_copies %d\nrequests %llu\nrefused %llu\nconnections %d\n", master.sync_copies,
+                atomic_load(&server.requests), atomic_load(&server.refused), atomic_load(&server.connections));
+    if (why.length > 0) text_bytes(t, why.data, why.length);
+    lock_drop(&master.lock);
+    text_free(&why);
+    return DONE;
+}
+
+static enum status master_digest(struct request *r) {
+    uint8_t digest[32];
+    lock_take(&master.lock);
+    tree_digest(&master.tree, digest);
+    text_format(r->line, " %" PRIu64 " %" PRIu64 " ", master.tree.at.epoch, master.tree.at.seq);
+    text_hex(r->line, digest, 32);
+    lock_drop(&master.lock);
+    return DONE;
+}
+
+static const struct command master_table[] = {
+    {"STAT", master_stat, 1, NO_BODY, FROM_ALL, "PATH", "what a path is, and which nodes hold its chunks"},
+    {"LIST", master_list, 2, NO_BODY, FROM_ALL, "PATH AFTER", "entries of a directory behind the name AFTER"},
+    {"TARGETS", master_targets, 0, NO_BODY, FROM_ALL, "", "nodes to send chunks to, best first"},
+    {"COMMIT", master_commit, 5, LINES_BODY, FROM_ALL, "REQUEST PATH SIZE MTIME SHA256", "make stored chunks a file"},
+    {"MKDIR", master_mkdir, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "make a directory and those above it"},
+    {"RM", master_rm, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "remove a file or an empty directory"},
+    {"STATUS", master_status, 0, NO_BODY, FROM_ALL, "", "state of the cluster"},
+    {"NODES", master_nodes, 0, NO_BODY, FROM_ALL, "", "state of every node"},
+    {"DIGEST", master_digest, 0, NO_BODY, FROM_ALL, "", "epoch, seq and SHA-256 of the namespace"},
+    {"JOIN", master_join, 11, NO_BODY, FROM_NODE,
+     "INSTANCE CLUSTER NAME ADDRESS PROMISED EPOCH SEQ ROSTER-EPOCH ROSTER-SEQ DAMAGED ROSTER", "a node is here"},
+    {"PING", master_ping, 10, NO_BODY, FROM_NODE, "SESSION STATE FILES CHUNKS BYTES DAMAGED FREE TOTAL TRANSFERS ECHO",
+     "a node is still here"},
+    {"REPORT", master_report, 2, LINES_BODY, FROM_NODE, "SESSION EPOCH", "what a node has on its disk"},
+    {0}};
+
+/* Runs a master until it is told to stop. With `init` it may found a cluster. */
+static int master_main(const char *listen_address, bool init, int sync_copies, int roster_most, int64_t ping_ms,
+                       int64_t dead_after_ms) {
+    uint8_t cluster[16];
+    log_role = "master";
+    snprintf(self_role, sizeof self_role, "master");
+    lock_init(&master.lock, RANK_CLUSTER);
+    cond_init(&master.changed);
+    cond_init(&master.copy_wanted);
+    tree_init(&master.tree);
+    master.id = random_u64();
+    snprintf(self_id, sizeof self_id, "%016" PRIx64, master.id);
+    master.init = init;
+    if (init) {
+        random_bytes(cluster, sizeof cluster);
+        hex_write(master.cluster, cluster, sizeof cluster);
+    }
+    master.sync_copies = sync_copies;
+    master.roster_most = roster_most;
+    master.ping_ms = ping_ms;
+    master.dead_after_ms = dead_after_ms;
+    server.table = master_table;
+    server.role = "master";
+    server.gone = master_gone;
+    server.listen_fd = net_listen(listen_address, MASTER_PORT, server.address, sizeof server.address);
+    if (!thread_start(master_reign, NULL) || !thread_start(master_planner, NULL))
+        die(INTERNAL, "no threads; raise the limit on processes");
+    server_run();
+    return 0;
+}
+/* ======== 17. Commands ======== */
+/* The options, their help, and one function for each thing a user can ask. Data goes to standard output, everything
+ * else to standard error. Entry points: options_parse, cmd_*. */
+
+enum option {
+    OPT_UPLOAD, OPT_DOWNLOAD, OPT_VIEW, OPT_STAT, OPT_LS, OPT_RM, OPT_MKDIR, OPT_STATUS, OPT_NODES, OPT_BENCH,
+    OPT_HELP, OPT_VERSION, OPT_COMMANDS_END, /* those above are commands, those below change how they work */
+    OPT_MASTER = OPT_COMMANDS_END, OPT_KEY, OPT_INSECURE, OPT_JSON, OPT_QUIET, OPT_CHUNK_SIZE,
+    OPT_LISTEN, OPT_NAME, OPT_INIT, OPT_SYNC_COPIES, OPT_ROSTER, OPT_PING, OPT_DEAD_AFTER, OPT_SEGMENT_SIZE,
+    OPT_FILES, OPT_SIZE, OPT_CLIENTS, OPT_COUNT
+};
+
+/* Who takes an option: for the order of help, and to refuse one where it would do nothing. */
+enum { AT_CLIENT = 1, AT_MASTER = 2, AT_NODE = 4, AT_BENCH = 8 };
+
+static const struct option_row {
+    const char *name;     /* without its dashes */
+    char letter;          /* 0: none */
+    const char *argument; /* NULL: it takes none */
+    unsigned at;
+    const char *help;
+} option_table[OPT_COUNT] = {
+    [OPT_UPLOAD] = {"upload", 'u', NULL, AT_CLIENT, "REMOTE LOCAL  upload a file, or - for standard input"},
+    [OPT_DOWNLOAD] = {"download", 'd', NULL, AT_CLIENT, "REMOTE LOCAL  download a file, or - for standard output"},
+    [OPT_VIEW] = {"view", 'v', NULL, AT_CLIENT, "[REMOTE]  the tree of files, with sizes and copies"},
+    [OPT_STAT] = {"stat", 0, NULL, AT_CLIENT, "REMOTE  size, time, SHA-256, chunks, and which nodes hold them"},
+    [OPT_LS] = {"ls", 0, NULL, AT_CLIENT, "[REMOTE]  list a directory"},
+    [OPT_RM] = {"rm", 0, NULL, AT_CLIENT, "REMOTE ...  remove files or empty directories"},
+    [OPT_MKDIR] = {"mkdir", 0, NULL, AT_CLIENT, "REMOTE ...  make directories, and those above them"},
+    [OPT_STATUS] = {"status", 0, NULL, AT_CLIENT, "how the cluster is: healthy, degraded, healing or read-only"},
+    [OPT_NODES] = {"nodes", 0, NULL, AT_CLIENT, "how each node is"},
+    [OPT_BENCH] = {"bench", 0, NULL, AT_CLIENT, "up|down  move --files files of --size bytes with --clients at once"},
+    [OPT_HELP] = {"help", 'h', NULL, AT_CLIENT, "this text"},
+    [OPT_VERSION] = {"version", 0, NULL, AT_CLIENT, "versions of the program, the protocol and the disk format"},
+    [OPT_MASTER] = {"master", 'm', "HOST:PORT[,...]", AT_CLIENT | AT_NODE, "where the master is (127.0.0.1:3370)"},
+    [OPT_KEY] = {"key", 'k', "FILE", AT_CLIENT | AT_MASTER | AT_NODE, "the cluster's key (~/.config/dfs/key, /etc/dfs/key)"},
+    [OPT_INSECURE] = {"insecure", 0, NULL, AT_CLIENT | AT_MASTER | AT_NODE, "no key; servers then listen on 127.0.0.1 only"},
+    [OPT_JSON] = {"json", 'j', NULL, AT_CLIENT, "answer in JSON"},
+    [OPT_QUIET] = {"quiet", 'q', NULL, AT_CLIENT, "no progress, no summary"},
+    [OPT_CHUNK_SIZE] = {"chunk-size", 0, "SIZE", AT_CLIENT, "cut uploads into chunks of this size (4M)"},
+    [OPT_LISTEN] = {"listen", 'l', "HOST:PORT", AT_MASTER | AT_NODE, "serve here (0.0.0.0:3370, a node 0.0.0.0:3371); port 0 takes a free one"},
+    [OPT_NAME] = {"name", 'n', "NAME", AT_NODE, "the node's name for people (the host's name)"},
+    [OPT_INIT] = {"init", 0, NULL, AT_MASTER, "make a new cluster, and its key if there is none"},
+    [OPT_SYNC_COPIES] = {"sync-copies", 0, "N", AT_MASTER, "copies of the bytes on disk before an upload is acknowledged (2)"},
+    [OPT_ROSTER] = {"roster", 0, "N", AT_MASTER, "how many nodes must confirm every change (7)"},
+    [OPT_PING] = {"ping", 0, "TIME", AT_MASTER | AT_NODE, "how often a node pings (1s)"},
+    [OPT_DEAD_AFTER] = {"dead-after", 0, "TIME", AT_MASTER | AT_NODE, "silent for so long is dead (3s); the same everywhere"},
+    [OPT_SEGMENT_SIZE] = {"segment-size", 0, "SIZE", AT_NODE, "size of one file of the log (64M)"},
+    [OPT_FILES] = {"files", 0, "N", AT_BENCH, "bench: how many files (10000)"},
+    [OPT_SIZE] = {"size", 0, "SIZE", AT_BENCH, "bench: how large each (1K)"},
+    [OPT_CLIENTS] = {"clients", 0, "N", AT_BENCH, "bench: how many at once (16)"},
+};
+
+static const char *option_value[OPT_COUNT]; /* NULL: not given; "" for those without an argument */
+
+static const char usage_text[] =
+    "dfs keeps files on several machines: every file on every node, checked by SHA-256, repaired when one dies.\n"
+    "\n"
+    "  dfs master --init              start a new cluster here; prints what to run on the other machines\n"
+    "  dfs node DIR -m HOST           keep files in DIR for the cluster whose master is HOST\n"
+    "  dfs -u docs/a.pdf a.pdf        upload\n"
+    "  dfs -d docs/a.pdf b.pdf        download\n"
+    "  dfs --status                   is all well?\n"
+    "\n";
+
+static void options_help(void) {
+    static const struct { unsigned at; const char *title; } groups[] = {
+        {AT_CLIENT, "Commands and options of the client:"}, {AT_BENCH, "Options of --bench:"},
+        {AT_MASTER, "Options of dfs master:"}, {AT_NODE, "Options of dfs node DIR:"}};
+    printf("%s", usage_text);
+    for (size_t g = 0; g < sizeof groups / sizeof *groups; g++) {
+        printf("%s\n", groups[g].title);
+        for (int i = 0; i < OPT_COUNT; i++) {
+            const struct option_row *row = &option_table[i];
+            char left[64], letter[8] = "    ";
+            if (!(row->at & groups[g].at)) continue;
+            if (row->letter) snprintf(letter, sizeof letter, "-%c, ", row->letter);
+            snprintf(left, sizeof left, "%s--%s%s%s", letter, row->name, row->argument ? " " : "", row->argument ? row->argument : "");
+            printf("  %-32s %s\n", left, row->help);
+        }
+        printf("\n");
+    }
+    printf("Every option --foo-bar that takes a value is also the environment variable DFS_FOO_BAR (the key: DFS_KEY_FILE).\n"
+           "Times are written 250ms 3s 5m 2h 7d, sizes 4K 10M 1G. Exit codes:");
+    for (int i = 0; i <= READ_ONLY; i++) printf("%s %d %s", i ? ";" : "", i, status_table[i].text);
+    printf("; 64 wrong usage.\n");
+}
+
+/* The environment variable of an option. */
+static const char *option_environment(int option) {
+    char name[64] = "DFS_";
+    size_t used = 4;
+    if (option == OPT_KEY) return getenv("DFS_KEY_FILE");
+    for (const char *at = option_table[option].name; *at && used < sizeof name - 1; at++)
+        name[used++] = *at == '-' ? '_' : (char)(*at >= 'a' && *at <= 'z' ? *at - 32 : *at);
+    name[used] = 0;
+    return getenv(name);
+}
+
+static int option_by_name(struct slice name) {
+    for (int i = 0; i < OPT_COUNT; i++)
+        if (slice_is(name, option_table[i].name)) return i;
+    die(USAGE_ERROR, "there is no option --%.*s; dfs --help lists them", (int)name.length, name.at);
+}
+
+static int option_by_letter(char letter) {
+    for (int i = 0; i < OPT_COUNT; i++)
+        if (option_table[i].letter == letter) return i;
+    die(USAGE_ERROR, "there is no option -%c; dfs --help lists them", letter);
+}
+
+/* Takes one option with its argument, attached or as the next word. Returns how many words it took. */
+static int option_take(int option, const char *attached, const char *next, const char *word) {
+    if (option_value[option]) die(USAGE_ERROR, "%s is given twice", word);
+    if (!option_table[option].argument) {
+        if (attached) die(USAGE_ERROR, "--%s takes no value", option_table[option].name);
+        option_value[option] = "";
+        return 1;
+    }
+    option_value[option] = attached ? attached : next;
+    if (!option_value[option]) die(USAGE_ERROR, "%s needs a value: %s", word, option_table[option].argument);
+    return attached ? 1 : 2;
+}
+
+/* Sorts the words of the command line into options and the rest; then the environment fills in what was not given.
+ * Returns the number of rest words, which it moves to the front of `words`. */
+static int options_parse(int count, char **words) {
+    int rest = 0;
+    bool ended = false;
+    for (int i = 0; i < count;) {
+        char *word = words[i];
+        if (ended || word[0] != '-' || word[1] == 0) {
+            words[rest++] = word;
+            i++;
+        } else if (strcmp(word, "--") == 0) {
+            ended = true;
+            i++;
+        } else if (word[1] == '-') {
+            const char *equals = strchr(word, '=');
+            struct slice name = {word + 2, equals ? (size_t)(equals - word - 2) : strlen(word + 2)};
+            i += option_take(option_by_name(name), equals ? equals + 1 : NULL, i + 1 < count ? words[i + 1] : NULL, word);
+        } else {
+            int option = option_by_letter(word[1]);
+            for (const char *at = word + 1; at[1] && !option_table[option].argument; at++) { /* -jq is -j -q */
+                option_take(option, NULL, NULL, word);
+                option = option_by_letter(at[1]);
+                word = words[i] + (at + 1 - words[i]) - 1;
+            }
+            i += option_take(option, word[2] ? word + 2 : NULL, i + 1 < count ? words[i + 1] : NULL, words[i]);
+        }
+    }
+    for (int i = OPT_COMMANDS_END; i < OPT_COUNT; i++)
+        if (!option_value[i]) option_value[i] = option_environment(i);
+    return rest;
+}
+
+static uint64_t option_number(int option, uint64_t missing, uint64_t least, uint64_t most) {
+    uint64_t number = missing;
+    if (option_value[option] && (!parse_u64(slice_of(option_value[option]), most, &number) || number < least))
+        die(USAGE_ERROR, "--%s %s: write a number from %" PRIu64 " to %" PRIu64, option_table[option].name,
+            option_value[option], least, most);
+    return number;
+}
+
+static uint64_t option_size(int option, uint64_t missing, uint64_t least, uint64_t most) {
+    uint64_t number = missing;
+    if (option_value[option] && (!parse_size(option_value[option], &number) || number < least || number > most))
+        die(USAGE_ERROR, "--%s %s: write a size such as 4K 10M 1G, from %" PRIu64 " to %" PRIu64 " bytes",
+            option_table[option].name, option_value[option], least, most);
+    return number;
+}
+
+static int64_t option_ms(int option, int64_t missing, uint64_t least) {
+    uint64_t ms = (uint64_t)missing;
+    if (option_value[option] && (!parse_duration_ms(option_value[option], &ms) || ms < least || ms > 86400000))
+        die(USAGE_ERROR, "--%s %s: write a time such as 250ms 3s 5m, from %" PRIu64 "ms to 24h", option_table[option].name,
+            option_value[option], least);
+    return (int64_t)ms;
+}
+
+/* ---- Keys ---- */
+
+static void key_default_path(char *to, size_t capacity) {
+    const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+    if (config && *config) snprintf(to, capacity, "%s/dfs/key", config);
+    else if (home && *home) snprintf(to, capacity, "%s/.config/dfs/key", home);
+    else snprintf(to, capacity, "/etc/dfs/key");
+}
+
+/* Finds the key by the rules of the manual. Without --insecure a server must have one; a client may go without, and is
+ * then told by the server if it needs one. */
+static void key_setup(bool needed) {
+    char path[PATH_MAX];
+    if (option_value[OPT_INSECURE]) return;
+    if (option_value[OPT_KEY]) {
+        key_load(option_value[OPT_KEY]);
+        return;
+    }
+    key_default_path(path, sizeof path);
+    if (access(path, F_OK) != 0) snprintf(path, sizeof path, "/etc/dfs/key");
+    if (access(path, F_OK) == 0) key_load(path);
+    else if (needed)
+        die(USAGE_ERROR, "no key: give it with -k FILE; for a new cluster start the master with --init, to go without "
+                         "one on this machine only, give --insecure everywhere");
+}
+
+/* Makes every folder above a file. */
+static void make_folders(const char *path) {
+    char folder[PATH_MAX];
+    snprintf(folder, sizeof folder, "%s", path);
+    for (char *at = folder + 1; *at; at++) {
+        if (*at != '/') continue;
+        *at = 0;
+        if (mkdir(folder, 0700) != 0 && errno != EEXIST) die(INTERNAL, "making %s: %s", folder, strerror(errno));
+        *at = '/';
+    }
+}
+
+/* dfs master --init: makes the key if there is none. Returns whether it did; `path` says where it is. */
+static bool key_make(char *path, size_t capacity, char hex[2 * KEY_BYTES + 2]) {
+    uint8_t key[KEY_BYTES];
+    if (option_value[OPT_KEY]) snprintf(path, capacity, "%s", option_value[OPT_KEY]);
+    else key_default_path(path, capacity);
+    if (access(path, F_OK) == 0) return false;
+    random_bytes(key, sizeof key);
+    hex_write(hex, key, sizeof key);
+    hex[2 * KEY_BYTES] = '\n';
+    hex[2 * KEY_BYTES + 1] = 0;
+    make_folders(path);
+    int fd = sys_open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    if (fd < 0 || !sys_write(fd, hex, 2 * KEY_BYTES + 1) || sys_fsync(fd) != 0 || close(fd) != 0)
+        die(INTERNAL, "writing the key to %s: %s", path, strerror(errno));
+    hex[2 * KEY_BYTES] = 0;
+    explicit_bzero(key, sizeof key);
+    return true;
+}
+
+/* ---- Servers ---- */
+
+/* What to run on the other machines. The secret is shown this once, and stays out of every argv: echo is part of the
+ * shell. */
+static void print_join(const char *listen_address, const char *path, const char *hex, bool made) {
+    char host[256] = "", name[128] = "THIS-HOST";
+    uint16_t port = MASTER_PORT;
+    bool named = net_split(listen_address, host, sizeof host, &port) && *host && strcmp(host, "0.0.0.0") != 0;
+    if (!named && gethostname(name, sizeof name - 1) == 0) snprintf(host, sizeof host, "%s", name);
+    fprintf(stderr, "A new cluster. On each machine that shall keep files:\n\n");
+    if (made)
+        fprintf(stderr, "  (umask 077; mkdir -p ~/.config/dfs; echo %s >~/.config/dfs/key)\n", hex);
+    else if (cluster_key.set)
+        fprintf(stderr, "  copy the key file %s to ~/.config/dfs/key, readable by its owner only\n", path);
+    fprintf(stderr, "  dfs node /srv/dfs -m %s:%u%s\n\n", host, port, cluster_key.set ? "" : " --insecure");
+    if (made) fprintf(stderr, "The key is in %s and is not shown again.\n", path);
+}
+
+static int cmd_master(int rest) {
+    char path[PATH_MAX] = "", hex[2 * KEY_BYTES + 2] = "";
+    bool init = option_value[OPT_INIT] != NULL, insecure = option_value[OPT_INSECURE] != NULL, made = false;
+    if (rest != 0) die(USAGE_ERROR, "dfs master takes options only; dfs --help lists them");
+    if (init && !insecure) made = key_make(path, sizeof path, hex);
+    key_setup(true);
+    const char *address = option_value[OPT_LISTEN] ? option_value[OPT_LISTEN] : insecure ? "127.0.0.1" : "0.0.0.0";
+    if (init) print_join(address, path, hex, made);
+    explicit_bzero(hex, sizeof hex);
+    int64_t ping_ms = option_ms(OPT_PING, PING_MS, 10), dead_ms = option_ms(OPT_DEAD_AFTER, DEAD_AFTER_MS, 30);
+    if (dead_ms < 2 * ping_ms) die(USAGE_ERROR, "--dead-after must be at least twice --ping");
+    return master_main(address, init, (int)option_number(OPT_SYNC_COPIES, 2, 1, 8),
+                       (int)option_number(OPT_ROSTER, ROSTER_MAX, 1, ROSTER_LIMIT), ping_ms, dead_ms);
+}
+
+static const char *masters_option(void) {
+    return option_value[OPT_MASTER] ? option_value[OPT_MASTER] : "127.0.0.1:3370";
+}
+
+static int cmd_node(int rest, char **words) {
+    bool insecure = option_value[OPT_INSECURE] != NULL;
+    if (rest != 1) die(USAGE_ERROR, "write dfs node DIR -m HOST:PORT; DIR is where this node keeps its data");
+    if (option_value[OPT_NAME] && (strlen(option_value[OPT_NAME]) > LABEL_MAX_BYTES || !*option_value[OPT_NAME]))
+        die(USAGE_ERROR, "--name: 1 to %d bytes", LABEL_MAX_BYTES);
+    key_setup(true);
+    const char *address = option_value[OPT_LISTEN] ? option_value[OPT_LISTEN] : insecure ? "127.0.0.1" : "0.0.0.0";
+    int64_t ping_ms = option_ms(OPT_PING, PING_MS, 10), dead_ms = option_ms(OPT_DEAD_AFTER, DEAD_AFTER_MS, 30);
+    if (dead_ms < 2 * ping_ms) die(USAGE_ERROR, "--dead-after must be at least twice --ping");
+    return node_main(words[0], address, masters_option(), option_value[OPT_NAME],
+                     option_size(OPT_SEGMENT_SIZE, SEGMENT_MAX_BYTES, 64 * KIB, SEGMENT_LIMIT_BYTES), ping_ms, dead_ms);
+}
+
+/* ---- Clients ---- */
+
+/* Says what failed, why, and what to do; returns the exit code. */
+static int cmd_failed(const char *what, enum status status) {
+    char why[DETAIL_BYTES];
+    memcpy(why, detail, sizeof why);
+    fprintf(stderr, "dfs: %s: %s: %s\n", what, status_table[status].text, why);
+    return (int)status;
+}
+
+/* A path as users write it: with or without the slash in front. */
+static enum status remote_path(const char *given, char to[PATH_MAX_BYTES + 1]) {
+    return path_normalize(given, to);
+}
+
+/* JSON keys for a path: the path as text, and its exact bytes escaped if it is not UTF-8. */
+static void json_path(struct json_writer *w, const char *path) {
+    json_key_string(w, "path", path);
+    if (json_utf8_valid(path, strlen(path))) return;
+    struct text t = {0};
+    text_escaped(&t, path, strlen(path));
+    json_key_string(w, "path_escaped", t.data);
+    text_free(&t);
+}
+
+static void json_sha256(struct json_writer *w, const char *key, const uint8_t sha[32]) {
+    char hex[65];
+    hex_write(hex, sha, 32);
+    hex[64] = 0;
+    json_key_string(w, key, hex);
+}
+
+static void json_begin(struct json_writer *w) {
+    json_start(w);
+    w->json_pretty = true;
+}
+
+static void json_print(struct json_writer *w) {
+    if (!json_done(w)) die(INTERNAL, "out of memory for the answer");
+    fwrite(w->data, 1, w->length, stdout);
+    json_free(w);
+}
+
+/* A time for people, local. */
+static void text_time(struct text *t, int64_t ns) {
+    time_t seconds = (time_t)(ns / 1000000000);
+    struct tm tm;
+    char shown_time[64];
+    localtime_r(&seconds, &tm);
+    strftime(shown_time, sizeof shown_time, "%Y-%m-%d %H:%M:%S", &tm);
+    text_add(t, shown_time);
+}
+
+static void summary(const char *what, const char *path, uint64_t size, const uint8_t sha[32], int64_t begun_ms) {
+    char hex[65];
+    hex_write(hex, sha, 32);
+    hex[64] = 0;
+    if (option_value[OPT_JSON]) {
+        struct json_writer w;
+        json_begin(&w);
+        json_object(&w);
+        json_path(&w, path);
+        json_key_unsigned(&w, "size", size);
+        json_key_string(&w, "sha256", hex);
+        json_key(&w, "seconds");
+        json_fixed(&w, (uint64_t)(clock_ms() - begun_ms));
+        json_object_end(&w);
+        json_print(&w);
+    } else if (!option_quiet) {
+        struct text t = {0};
+        text_format(&t, "%s %s  ", what, shown(path));
+        text_size(&t, size);
+        text_format(&t, "  sha256 %s  %.2f s\n", hex, (double)(clock_ms() - begun_ms) / 1000);
+        fputs(t.data, stderr);
+        text_free(&t);
+    }
+}
+
+/* dfs -u REMOTE LOCAL */
+static int cmd_upload(struct client *cl, int rest, char **words) {
+    char path[PATH_MAX_BYTES + 1], named[2 * PATH_MAX];
+    uint8_t sha[32];
+    struct stat about;
+    int64_t begun_ms = clock_ms();
+    if (rest != 2) die(USAGE_ERROR, "write dfs -u REMOTE LOCAL; LOCAL may be - for standard input");
+    const char *local = words[1], *base = strrchr(local, '/');
+    size_t length = strlen(words[0]);
+    bool pipe_in = strcmp(local, "-") == 0;
+    snprintf(named, sizeof named, "%s", words[0]);
+    if (length > 0 && words[0][length - 1] == '/' && !pipe_in) /* into a directory, under its own name */
+        snprintf(named, sizeof named, "%s%s", words[0], base ? base + 1 : local);
+    if (strlen(words[0]) >= sizeof named - NAME_MAX_BYTES)
+        return cmd_failed("upload", fail(BAD_REQUEST, "a path of more than %d bytes", PATH_MAX_BYTES));
+    enum status status = remote_path(named, path);
+    if (status != DONE) return cmd_failed("upload", status);
+    int fd = pipe_in ? STDIN_FILENO : sys_open(local, O_RDONLY, 0);
+    if (fd < 0) return cmd_failed("upload", fail(errno == ENOENT ? NOT_FOUND : INTERNAL, "%s: %s", local, strerror(errno)));
+    if (fstat(fd, &about) != 0) die(INTERNAL, "%s: %s", local, strerror(errno));
+    if (S_ISDIR(about.st_mode))
+        return cmd_failed("upload", fail(WRONG_KIND, "%s is a folder; name a file in it", local));
+    int64_t mtime_ns = S_ISREG(about.st_mode) ? (int64_t)about.st_mtim.tv_sec * 1000000000 + about.st_mtim.tv_nsec : clock_wall_ns();
+    posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    uint64_t hint = S_ISREG(about.st_mode) ? (uint64_t)about.st_size : 0;
+    size_t chunk_size = option_size(OPT_CHUNK_SIZE, CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, CHUNK_MAX_BYTES);
+    uint64_t size = 0;
+    status = client_upload(cl, path, fd, hint, mtime_ns, chunk_size, sha, &size);
+    if (!pipe_in) close(fd);
+    if (status != DONE) return cmd_failed("upload", status);
+    summary("uploaded", path, size, sha, begun_ms);
+    return 0;
+}
+
+/* Opens what a download is written into: a temporary file beside the target, or standard output. */
+static enum status download_open(const char *path, const char *local, char *target, char *temporary, int *fd) {
+    struct stat about;
+    *fd = STDOUT_FILENO;
+    if (strcmp(local, "-") == 0) return DONE;
+    snprintf(target, PATH_MAX, "%s", local);
+    bool exists = stat(local, &about) == 0;
+    if (exists && S_ISDIR(about.st_mode)) {
+        snprintf(target, PATH_MAX, "%s/%s", local, strrchr(path, '/') + 1);
+        exists = stat(target, &about) == 0;
+    }
+    if (exists && !S_ISREG(about.st_mode)) { /* a device or a pipe is written as it is */
+        *fd = sys_open(target, O_WRONLY, 0);
+        *temporary = 0;
+        return *fd >= 0 ? DONE : fail(INTERNAL, "%s: %s", target, strerror(errno));
+    }
+    snprintf(temporary, PATH_MAX + 32, "%.*s.dfs-%08x", PATH_MAX - 1, target, (unsigned)random_u64());
+    *fd = sys_open(temporary, O_WRONLY | O_CREAT | O_EXCL, 0666);
+    return *fd >= 0 ? DONE : fail(errno == ENOSPC ? NO_SPACE : INTERNAL, "%s: %s", temporary, strerror(errno));
+}
+
+/* Puts the finished temporary file in the target's place. */
+static enum status download_finish(int fd, const char *temporary, const char *target, int64_t mtime_ns) {
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {mtime_ns / 1000000000, mtime_ns % 1000000000}};
+    if (times[1].tv_nsec < 0) times[1].tv_nsec += 1000000000, times[1].tv_sec--;
+    futimens(fd, times); /* a file system without times still has the contents */
+    if (close(fd) == 0 && sys_rename(temporary, target) == 0) return DONE;
+    enum status status = fail(errno == ENOSPC ? NO_SPACE : INTERNAL, "%s: %s", target, strerror(errno));
+    unlink(temporary);
+    return status;
+}
+
+/* dfs -d REMOTE LOCAL */
+static int cmd_download(struct client *cl, int rest, char **words) {
+    char path[PATH_MAX_BYTES + 1], target[PATH_MAX], temporary[PATH_MAX + 32] = "";
+    struct file_info *f;
+    int fd;
+    int64_t begun_ms = clock_ms();
+    if (rest != 2) die(USAGE_ERROR, "write dfs -d REMOTE LOCAL; LOCAL may be - for standard output");
+    bool pipe_out = strcmp(words[1], "-") == 0;
+    enum status status = remote_path(words[0], path);
+    if (status == DONE) status = client_stat(cl, path, &f);
+    if (status != DONE) return cmd_failed("download", status);
+    if (f->directory) status = fail(WRONG_KIND, "'%s' is a directory; name a file in it", shown(path));
+    if (status == DONE) status = download_open(path, words[1], target, temporary, &fd);
+    if (status != DONE) {
+        file_info_free(f);
+        return cmd_failed("download", status);
+    }
+    if (f->old) fprintf(stderr, "dfs: possibly old: the master has lost touch with its nodes\n");
+    status = client_download(cl, path, f, fd);
+    if (status == DONE && !pipe_out && *temporary) status = download_finish(fd, temporary, target, f->mtime_ns);
+    else if (!pipe_out) {
+        close(fd);
+        if (*temporary) unlink(temporary);
+    }
+    if (status == DONE && !(pipe_out && option_value[OPT_JSON])) summary("downloaded", path, f->size, f->sha256, begun_ms);
+    file_info_free(f);
+    return status == DONE ? 0 : cmd_failed("download", status);
+}
+
+/* A node's name by its id, from NODES; asked once. */
+static const char *node_name(struct client *cl, uint64_t id) {
+    static struct { uint64_t id; char name[LABEL_MAX_BYTES + 1]; } names[2 * NODES_MAX];
+    static int count = -1;
+    static char unknown[17];
+    if (count < 0) {
+        struct text line = {0};
+        struct answer a = {0};
+        struct slice rest, row;
+        struct words w;
+        count = 0;
+        text_add(&line, "NODES");
+        if (client_ask(cl, &line, NULL, false, true, &a) == DONE) {
+            rest = (struct slice){a.body.data, a.body.length};
+            while (count < 2 * NODES_MAX && slice_line(&rest, &row))
+                if (words_split(row, &w) && w.count == 11 && parse_id(w.word[0], &names[count].id) &&
+                    parse_escaped(w.word[1], names[count].name, sizeof names[count].name))
+                    count++;
+        }
+        text_free(&line);
+        answer_free(&a);
+    }
+    for (int i = 0; i < count; i++)
+        if (names[i].id == id) return names[i].name;
+    snprintf(unknown, sizeof unknown, "%016" PRIx64, id);
+    return unknown;
+}
+
+static void stat_json(struct client *cl, const char *path, const struct file_info *f) {
+    struct json_writer w;
+    json_begin(&w);
+    json_object(&w);
+    json_path(&w, path);
+    json_key_string(&w, "kind", f->directory ? "directory" : "file");
+    json_key_unsigned(&w, "id", f->id);
+    json_key_unsigned(&w, "size", f->size);
+    json_key(&w, "mtime");
+    json_fixed(&w, (uint64_t)(f->mtime_ns < 0 ? 0 : f->mtime_ns / 1000000));
+    if (!f->directory) json_sha256(&w, "sha256", f->sha256);
+    json_key_bool(&w, "possibly_old", f->old);
+    json_key(&w, "chunks");
+    json_array(&w);
+    for (uint32_t i = 0; i < f->chunk_count; i++) {
+        json_object(&w);
+        json_sha256(&w, "sha256", f->chunk[i].hash);
+        json_key_unsigned(&w, "size", f->chunk[i].length);
+        json_key(&w, "nodes");
+        json_array(&w);
+        for (int n = 0; n < f->node_count; n++)
+            if (node_set_has(&f->chunk[i].holders, n)) json_string(&w, node_name(cl, f->node[n].id));
+        json_array_end(&w);
+        json_object_end(&w);
+    }
+    json_array_end(&w);
+    json_object_end(&w);
+    json_print(&w);
+}
+
+static void stat_text(struct client *cl, const char *path, const struct file_info *f) {
+    struct text t = {0};
+    text_add(&t, "path    ");
+    text_display(&t, path, strlen(path));
+    text_format(&t, "\nkind    %s%s\n", f->directory ? "directory" : "file", f->old ? "  (possibly old)" : "");
+    if (!f->directory) {
+        text_format(&t, "size    %" PRIu64 "  (", f->size);
+        text_size(&t, f->size);
+        text_add(&t, ")\n");
+    }
+    text_add(&t, "time    ");
+    text_time(&t, f->mtime_ns);
+    if (!f->directory) {
+        text_add(&t, "\nsha256  ");
+        text_hex(&t, f->sha256, 32);
+        text_format(&t, "\nchunks  %u", f->chunk_count);
+    }
+    text_byte(&t, '\n');
+    for (uint32_t i = 0; i < f->chunk_count; i++) {
+        text_format(&t, "  %5u  ", i + 1);
+        text_hex(&t, f->chunk[i].hash, 8);
+        text_format(&t, "...  %8u  ", f->chunk[i].length);
+        for (int n = 0; n < f->node_count; n++)
+            if (node_set_has(&f->chunk[i].holders, n)) text_format(&t, " %s", shown(node_name(cl, f->node[n].id)));
+        if (node_set_empty(&f->chunk[i].holders)) text_add(&t, " on no live node");
+        text_byte(&t, '\n');
+    }
+    fwrite(t.data, 1, t.length, stdout);
+    text_free(&t);
+}
+
+/* dfs --stat REMOTE */
+static int cmd_stat(struct client *cl, int rest, char **words) {
+    char path[PATH_MAX_BYTES + 1];
+    struct file_info *f;
+    if (rest != 1) die(USAGE_ERROR, "write dfs --stat REMOTE");
+    enum status status = remote_path(words[0], path);
+    if (status == DONE) status = client_stat(cl, path, &f);
+    if (status != DONE) return cmd_failed("stat", status);
+    if (option_value[OPT_JSON]) stat_json(cl, path, f);
+    else stat_text(cl, path, f);
+    file_info_free(f);
+    return 0;
+}
+
+/* One row of LIST. */
+struct list_row {
+    bool directory;
+    uint64_t id, size;
+    int64_t mtime_ns;
+    uint32_t copies;
+    uint8_t sha256[32];
+    char name[NAME_MAX_BYTES + 1];
+};
+
+/* Calls `each` for every entry of a directory, or for the file itself. */
+static enum status client_list(struct client *cl, const char *path, void (*each)(void *, const struct list_row *), void *context) {
+    struct text line = {0};
+    struct answer a = {0};
+    struct list_row row = {.name = ""};
+    struct slice rest, text_row;
+    struct words w;
+    enum status status = DONE;
+    for (bool more = true; more && status == DONE;) {
+        text_clear(&line);
+        text_add(&line, "LIST ");
+        text_escaped(&line, path, strlen(path));
+        text_byte(&line, ' ');
+        text_escaped(&line, row.name, strlen(row.name));
+        status = client_ask(cl, &line, NULL, false, true, &a);
+        if (status != DONE) break;
+        more = a.w.count == 6 && slice_is(a.w.word[3], "more");
+        rest = (struct slice){a.body.data, a.body.length};
+        while (slice_line(&rest, &text_row)) {
+            if (!words_split(text_row, &w) || w.count != 7 || !parse_u64(w.word[1], UINT64_MAX, &row.id) ||
+                !parse_u64(w.word[2], UINT64_MAX, &row.size) || !parse_i64(w.word[3], &row.mtime_ns) ||
+                !parse_u32(w.word[4], NODES_MAX, &row.copies) || !parse_hex(w.word[5], row.sha256, 32) ||
+                !parse_escaped(w.word[6], row.name, sizeof row.name)) {
+                status = fail(INTERNAL, "a row of LIST that is none");
+                break;
+            }
+            row.directory = slice_is(w.word[0], "dir");
+            each(context, &row);
+        }
+    }
+    text_free(&line);
+    answer_free(&a);
+    return status;
+}
+
+static void list_json_row(void *context, const struct list_row *row) {
+    struct json_writer *w = context;
+    json_object(w);
+    json_key_string(w, "name", row->name);
+    if (!json_utf8_valid(row->name, strlen(row->name))) {
+        struct text t = {0};
+        text_escaped(&t, row->name, strlen(row->name));
+        json_key_string(w, "name_escaped", t.data);
+        text_free(&t);
+    }
+    json_key_string(w, "kind", row->directory ? "directory" : "file");
+    json_key(w, "mtime");
+    json_fixed(w, (uint64_t)(row->mtime_ns < 0 ? 0 : row->mtime_ns / 1000000));
+    if (!row->directory) {
+        json_key_unsigned(w, "size", row->size);
+        json_key_unsigned(w, "copies", row->copies);
+        json_sha256(w, "sha256", row->sha256);
+    }
+    json_object_end(w);
+}
+
+static void list_text_row(void *context, const struct list_row *row) {
+    struct text t = {0};
+    (void)context;
+    if (row->directory) text_format(&t, "%12s  %2s  ", "-", "-");
+    else text_format(&t, "%12" PRIu64 "  %2u  ", row->size, row->copies);
+    text_time(&t, row->mtime_ns);
+    text_add(&t, "  ");
+    text_display(&t, row->name, strlen(row->name));
+    text_add(&t, row->directory ? "/\n" : "\n");
+    fwrite(t.data, 1, t.length, stdout);
+    text_free(&t);
+}
+
+/* dfs --ls [REMOTE] */
+static int cmd_ls(struct client *cl, int rest, char **words) {
+    char path[PATH_MAX_BYTES + 1];
+    struct json_writer w;
+    if (rest > 1) die(USAGE_ERROR, "write dfs --ls [REMOTE]");
+    enum status status = remote_path(rest ? words[0] : "/", path);
+    if (status == DONE && option_value[OPT_JSON]) {
+        json_begin(&w);
+        json_array(&w);
+        status = client_list(cl, path, list_json_row, &w);
+        json_array_end(&w);
+        if (status == DONE) json_print(&w);
+        else json_free(&w);
+    } else if (status == DONE) {
+        status = client_list(cl, path, list_text_row, NULL);
+    }
+    return status == DONE ? 0 : cmd_failed("ls", status);
+}
+
+/* Rows of one directory, kept while its entries are gone through. */
+struct list_rows {
+    struct list_row *row;
+    size_t count, capacity;
+};
+
+static void list_keep(void *context, const struct list_row *row) {
+    struct list_rows *rows = context;
+    if (rows->count == rows->capacity) {
+        rows->capacity = rows->capacity ? rows->capacity * 2 : 16;
+        rows->row = mem_resize(rows->row, rows->capacity * sizeof *rows->row);
+    }
+    rows->row[rows->count++] = *row;
+}
+
+/* One level of the tree. Recursion is as deep as the tree, at most PATH_MAX_BYTES / 2. */
+static enum status view_level(struct client *cl, const char *path, const char *indent, struct json_writer *w, uint64_t totals[3]) {
+    struct list_rows rows = {0};
+    enum status status = client_list(cl, path, list_keep, &rows);
+    for (size_t i = 0; i < rows.count && status == DONE; i++) {
+        const struct list_row *row = &rows.row[i];
+        bool last = i + 1 == rows.count;
+        struct text t = {0}, deeper = {0}, below = {0};
+        totals[row->directory ? 1 : 0]++;
+        totals[2] += row->size;
+        if (w) {
+            json_object(w);
+            json_key_string(w, "name", row->name);
+            json_key_string(w, "kind", row->directory ? "directory" : "file");
+            if (!row->directory) {
+                json_key_unsigned(w, "size", row->size);
+                json_key_unsigned(w, "copies", row->copies);
+            }
+        } else {
+            text_format(&t, "%s%s ", indent, last ? "`--" : "|--");
+            text_display(&t, row->name, strlen(row->name));
+            if (!row->directory) {
+                text_add(&t, "  ");
+                text_size(&t, row->size);
+                text_format(&t, "  %u cop%s", row->copies, row->copies == 1 ? "y" : "ies");
+            }
+            text_add(&t, row->directory ? "/\n" : "\n");
+            fwrite(t.data, 1, t.length, stdout);
+        }
+        if (row->directory) {
+            text_format(&deeper, "%s%s", indent, last ? "    " : "|   ");
+            text_format(&below, "%s/%s", strcmp(path, "/") == 0 ? "" : path, row->name);
+            if (w) json_key(w, "entries"), json_array(w);
+            status = view_level(cl, below.data, deeper.data, w, totals);
+            if (w) json_array_end(w);
+        }
+        if (w) json_object_end(w);
+        text_free(&t);
+        text_free(&deeper);
+        text_free(&below);
+    }
+    free(rows.row);
+    return status;
+}
+
+/* dfs -v [REMOTE] */
+static int cmd_view(struct client *cl, int rest, char **words) {
+    char path[PATH_MAX_BYTES + 1];
+    struct json_writer w;
+    uint64_t totals[3] = {0};
+    if (rest > 1) die(USAGE_ERROR, "write dfs -v [REMOTE]");
+    bool json = option_value[OPT_JSON] != NULL;
+    enum status status = remote_path(rest ? words[0] : "/", path);
+    if (status != DONE) return cmd_failed("view", status);
+    if (json) {
+        json_begin(&w);
+        json_object(&w);
+        json_path(&w, path);
+        json_key(&w, "entries");
+        json_array(&w);
+    } else {
+        printf("%s\n", shown(path));
+    }
+    status = view_level(cl, path, "", json ? &w : NULL, totals);
+    if (json) {
+        json_array_end(&w);
+        json_object_end(&w);
+        if (status == DONE) json_print(&w);
+        else json_free(&w);
+    } else if (status == DONE) {
+        struct text t = {0};
+        text_size(&t, totals[2]);
+        printf("%" PRIu64 " files, %" PRIu64 " directories, %s\n", totals[0], totals[1], t.data);
+        text_free(&t);
+    }
+    return status == DONE ? 0 : cmd_failed("view", status);
+}
+
+/* dfs --rm and --mkdir: one request for each path; goes on after an error and returns the first. */
+static int cmd_each(struct client *cl, const char *verb, const char *what, int rest, char **words) {
+    char path[PATH_MAX_BYTES + 1];
+    int code = 0;
+    struct json_writer w;
+    if (rest < 1) die(USAGE_ERROR, "write dfs --%s REMOTE ...", what);
+    json_begin(&w);
+    json_array(&w);
+    for (int i = 0; i < rest; i++) {
+        struct text line = {0};
+        struct answer a = {0};
+        enum status status = remote_path(words[i], path);
+        if (status == DONE) {
+            text_format(&line, "%s ", verb);
+            text_request_id(&line);
+            text_byte(&line, ' ');
+            text_escaped(&line, path, strlen(path));
+            status = client_ask(cl, &line, NULL, true, false, &a);
+        }
+        json_object(&w);
+        json_path(&w, status == BAD_REQUEST ? words[i] : path);
+        json_key_string(&w, "result", status_table[status].word);
+        json_object_end(&w);
+        if (status != DONE && code == 0) code = (int)status;
+        if (status != DONE) cmd_failed(what, status);
+        text_free(&line);
+        answer_free(&a);
+    }
+    json_array_end(&w);
+    if (option_value[OPT_JSON]) json_print(&w);
+    else json_free(&w);
+    return code;
+}
+
+/* The value of a `word value` row. */
+static struct slice row_value(const struct answer *a, const char *word) {
+    struct slice rest = {a->body.data, a->body.length}, row, name;
+    while (slice_line(&rest, &row))
+        if (slice_part(&row, ' ', &name) && slice_is(name, word)) return row;
+    return (struct slice){"", 0};
+}
+
+static void status_json(const struct answer *status, const struct answer *nodes) {
+    static const char *const numbers[] = {"epoch", "seq", "files", "directories", "bytes", "chunks", "copies_missing",
+                                          "bytes_missing", "unavailable_chunks", "roster", "sync_copies"};
+    static const char *const texts[] = {"state", "master", "cluster", "reads"};
+    struct json_writer w;
+    struct slice rest = {status->body.data, status->body.length}, row, name;
+    uint64_t number;
+    json_begin(&w);
+    json_object(&w);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct slice value = row_value(status, texts[i]);
+        json_key(&w, texts[i]);
+        json_string_bytes(&w, value.at, value.length);
+    }
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (parse_u64(row_value(status, numbers[i]), UINT64_MAX, &number)) json_key_unsigned(&w, numbers[i], number);
+    json_key(&w, "why");
+    json_array(&w);
+    while (slice_line(&rest, &row))
+        if (slice_part(&row, ' ', &name) && slice_is(name, "why")) json_string_bytes(&w, row.at, row.length);
+    json_array_end(&w);
+    json_key(&w, "nodes");
+    json_array(&w);
+    rest = (struct slice){nodes->body.data, nodes->body.length};
+    struct words words;
+    while (slice_line(&rest, &row)) {
+        static const char *const keys[] = {"files", "chunks", "bytes", "free", "total", "damaged_chunks"};
+        char label[LABEL_MAX_BYTES + 1];
+        int64_t ping_ms;
+        if (!words_split(row, &words) || words.count != 11 || !parse_escaped(words.word[1], label, sizeof label)) continue;
+        json_object(&w);
+        json_key_string(&w, "name", label);
+        json_key(&w, "id");
+        json_string_bytes(&w, words.word[0].at, words.word[0].length);
+        json_key(&w, "address");
+        json_string_bytes(&w, words.word[2].at, words.word[2].length);
+        json_key(&w, "state");
+        json_string_bytes(&w, words.word[3].at, words.word[3].length);
+        json_key(&w, "ping_ms");
+        if (parse_i64(words.word[4], &ping_ms) && ping_ms >= 0) json_signed(&w, ping_ms);
+        else json_null(&w);
+        for (int i = 0; i < 6; i++)
+            if (parse_u64(words.word[5 + i], UINT64_MAX, &number)) json_key_unsigned(&w, keys[i], number);
+        json_object_end(&w);
+    }
+    json_array_end(&w);
+    json_object_end(&w);
+    json_print(&w);
+}
+
+static void nodes_text(const struct answer *nodes) {
+    struct slice rest = {nodes->body.data, nodes->body.length}, row;
+    struct words w;
+    uint64_t bytes, room, damaged;
+    char label[LABEL_MAX_BYTES + 1];
+    int64_t ping_ms;
+    printf("%-20s %-8s %9s %9s %9s %11s %11s  %s\n", "NODE", "STATE", "PING", "FILES", "CHUNKS", "STORED", "FREE", "ADDRESS");
+    while (slice_line(&rest, &row)) {
+        struct text stored = {0}, space = {0}, ping = {0};
+        if (!words_split(row, &w) || w.count != 11 || !parse_escaped(w.word[1], label, sizeof label) ||
+            !parse_i64(w.word[4], &ping_ms) || !parse_u64(w.word[7], UINT64_MAX, &bytes) ||
+            !parse_u64(w.word[8], UINT64_MAX, &room) || !parse_u64(w.word[10], UINT64_MAX, &damaged))
+            continue;
+        text_size(&stored, bytes);
+        text_size(&space, room);
+        if (ping_ms < 0) text_add(&ping, "never");
+        else text_format(&ping, "%.1fs ago", (double)ping_ms / 1000);
+        printf("%-20s %-8.*s %9s %9.*s %9.*s %11s %11s  %.*s", shown(label), (int)w.word[3].length, w.word[3].at, ping.data,
+               (int)w.word[5].length, w.word[5].at, (int)w.word[6].length, w.word[6].at, stored.data, space.data,
+               (int)w.word[2].length, w.word[2].at);
+        if (damaged > 0) printf("  %" PRIu64 " damaged chunks set aside", damaged);
+        printf("\n");
+        text_free(&stored);
+        text_free(&space);
+        text_free(&ping);
+    }
+}
+
+static void status_text(const struct answer *a) {
+    static const struct { const char *word, *shown; } rows[] = {
+        {"state", "state"}, {"master", "master"}, {"epoch", "epoch"}, {"seq", "last record"}, {"files", "files"},
+        {"bytes", "bytes"}, {"copies_missing", "copies missing"}, {"reads", "reads"}};
+    struct slice rest = {a->body.data, a->body.length}, row, name;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct slice value = row_value(a, rows[i].word);
+        printf("%-15s %.*s\n", rows[i].shown, (int)value.length, value.at);
+    }
+    while (slice_line(&rest, &row))
+        if (slice_part(&row, ' ', &name) && slice_is(name, "why")) printf("%-15s %.*s\n", "why", (int)row.length, row.at);
+}
+
+/* dfs --status and --nodes */
+static int cmd_status(struct client *cl, bool nodes_only, int rest) {
+    struct text line = {0};
+    struct answer status_answer = {0}, nodes_answer = {0};
+    if (rest > 0) die(USAGE_ERROR, "--status and --nodes take no path");
+    text_add(&line, "STATUS");
+    enum status status = client_ask(cl, &line, NULL, false, true, &status_answer);
+    text_clear(&line);
+    text_add(&line, "NODES");
+    if (status == DONE) status = client_ask(cl, &line, NULL, false, true, &nodes_answer);
+    if (status == DONE && option_value[OPT_JSON]) status_json(&status_answer, &nodes_answer);
+    else if (status == DONE && nodes_only) nodes_text(&nodes_answer);
+    else if (status == DONE) status_text(&status_answer);
+    text_free(&line);
+    answer_free(&status_answer);
+    answer_free(&nodes_answer);
+    return status == DONE ? 0 : cmd_failed(nodes_only ? "nodes" : "status", status);
+}
+/* ======== 18. Bench ======== */
+/* dfs --bench: many clients at once, as the table of figures wants them measured. Entry point: cmd_bench. */
+
+struct bench {
+    bool up;
+    uint64_t files, size, clients;
+    atomic_ullong next, failed;
+    int64_t begun_ms;
+};
+
+struct bench_client {
+    struct bench *b;
+    struct client cl;
+};
+
+/* One small file up, without the threads that a large one wants. */
+static enum status bench_up(struct client *cl, const char *path, uint8_t *bytes, size_t length) {
+    struct upload u = {.cl = cl};
+    struct answer a = {0};
+    uint8_t sha[32];
+    sha256_digest(bytes, length, sha);
+    if (length > 0) upload_note(&u, sha, length);
+    enum status status = length > 0 ? client_put(cl, sha, bytes, length) : DONE;
+    if (status == DONE) status = upload_commit(&u, path, length, clock_wall_ns(), sha, &a);
+    answer_free(&a);
+    text_free(&u.list);
+    free(u.seen);
+    return status;
+}
+
+static enum status bench_down(struct client *cl, const char *path, uint8_t *bytes, size_t length, unsigned turn) {
+    struct file_info *f;
+    struct node_set tried = {{0}};
+    int from;
+    enum status status = client_stat(cl, path, &f);
+    if (status != DONE) return status;
+    if (f->directory || f->chunk_count != (length > 0) || f->size != length) status = fail(WRONG_KIND, "not what bench up made");
+    else if (f->chunk_count == 1) status = get_any(f, 0, turn, &tried, true, bytes, &from);
+    file_info_free(f);
+    return status;
+}
+
+static void *bench_main(void *argument) {
+    struct bench_client *self = argument;
+    struct bench *b = self->b;
+    uint8_t *bytes = mem_alloc(b->size + 8);
+    char path[64];
+    for (;;) {
+        uint64_t number = atomic_fetch_add(&b->next, 1);
+        if (number >= b->files) break;
+        snprintf(path, sizeof path, "/bench/%03" PRIu64 "/%" PRIu64, number / 1000, number);
+        if (b->up) {
+            uint64_t seed = mix64(number + (uint64_t)b->begun_ms);
+            for (size_t i = 0; i < b->size; i += 8) memcpy(bytes + i, &(uint64_t){mix64(seed + i)}, 8);
+        }
+        enum status status = b->up ? bench_up(&self->cl, path, bytes, b->size) : bench_down(&self->cl, path, bytes, b->size, (unsigned)number);
+        if (status == DONE) continue;
+        if (atomic_fetch_add(&b->failed, 1) == 0) cmd_failed("bench", status);
+    }
+    free(bytes);
+    return NULL;
+}
+
+/* dfs --bench up|down */
+static int cmd_bench(const char *masters, int rest, char **words) {
+    struct bench b = {.files = option_number(OPT_FILES, 10000, 1, 100000000), .begun_ms = clock_ms()};
+    pthread_t thread[BENCH_CLIENTS_MAX];
+    if (rest != 1 || (strcmp(words[0], "up") != 0 && strcmp(words[0], "down") != 0))
+        die(USAGE_ERROR, "write dfs --bench up or dfs --bench down");
+    b.up = strcmp(words[0], "up") == 0;
+    b.size = option_size(OPT_SIZE, KIB, 0, CHUNK_MAX_BYTES);
+    b.clients = option_number(OPT_CLIENTS, 16, 1, BENCH_CLIENTS_MAX);
+    struct bench_client *clients = mem_alloc(b.clients * sizeof *clients);
+    for (uint64_t i = 0; i < b.clients; i++) {
+        clients[i].b = &b;
+        client_init(&clients[i].cl, masters);
+        thread[i] = thread_spawn(bench_main, &clients[i]);
+    }
+    for (uint64_t i = 0; i < b.clients; i++) pthread_join(thread[i], NULL);
+    double seconds = (double)(clock_ms() - b.begun_ms) / 1000;
+    free(clients);
+    printf("%s: %" PRIu64 " files of %" PRIu64 " bytes, %" PRIu64 " clients, %llu failed, %.3f s, %.0f files/s, %.1f MiB/s\n",
+           words[0], b.files, b.size, b.clients, atomic_load(&b.failed), seconds, (double)b.files / seconds,
+           (double)(b.files * b.size) / seconds / 1048576);
+    return atomic_load(&b.failed) > 0 ? INTERNAL : 0;
+}
+
+/* ======== 20. main ======== */
+
+/* Which command was asked for; several are an error. */
+static int command_given(void) {
+    int found = -1;
+    for (int i = 0; i < OPT_COMMANDS_END; i++) {
+        if (!option_value[i]) continue;
+        if (found >= 0) die(USAGE_ERROR, "--%s and --%s: one thing at a time", option_table[found].name, option_table[i].name);
+        found = i;
+    }
+    return found;
+}
+
+/* Refuses options that would do nothing here, rather than to ignore them. */
+static void options_refuse(unsigned at, const char *where) {
+    for (int i = OPT_COMMANDS_END; i < OPT_COUNT; i++)
+        if (option_value[i] && option_value[i] != option_environment(i) && !(option_table[i].at & at))
+            die(USAGE_ERROR, "--%s does nothing for %s; dfs --help says what it is for", option_table[i].name, where);
+}
+
+static int run_client(int command, int rest, char **words) {
+    static struct client cl;
+    option_quiet = option_value[OPT_QUIET] != NULL;
+    options_refuse(AT_CLIENT | (command == OPT_BENCH ? AT_BENCH : 0), "this command");
+    key_setup(false);
+    client_init(&cl, masters_option());
+    switch (command) {
+    case OPT_UPLOAD: return cmd_upload(&cl, rest, words);
+    case OPT_DOWNLOAD: return cmd_download(&cl, rest, words);
+    case OPT_VIEW: return cmd_view(&cl, rest, words);
+    case OPT_STAT: return cmd_stat(&cl, rest, words);
+    case OPT_LS: return cmd_ls(&cl, rest, words);
+    case OPT_RM: return cmd_each(&cl, "RM", "rm", rest, words);
+    case OPT_MKDIR: return cmd_each(&cl, "MKDIR", "mkdir", rest, words);
+    case OPT_STATUS: return cmd_status(&cl, false, rest);
+    case OPT_NODES: return cmd_status(&cl, true, rest);
+    default: return cmd_bench(masters_option(), rest, words);
+    }
+}
+
+int main(int argc, char **argv) {
+    const char *role = argc > 1 ? argv[1] : "";
+    bool serve_master = strcmp(role, "master") == 0, serve_node = strcmp(role, "node") == 0;
+    int skip = serve_master || serve_node ? 2 : 1;
+    char **words = argv + skip;
+    int rest = options_parse(argc - skip, words), command = command_given();
+    fault_setup(getenv("DFS_FAULT"));
+    buffers_init();
+    pool_init();
+    if (command == OPT_HELP) return options_help(), 0;
+    if (command == OPT_VERSION) {
+        printf("dfs %s, protocol " PROTOCOL_NAME ", disk format %d, sha256 %s\n", DFS_VERSION, FORMAT_VERSION, sha256_backend_name());
+        return 0;
+    }
+    if (serve_master || serve_node) {
+        server_signals();
+        if (command >= 0) die(USAGE_ERROR, "--%s is for clients", option_table[command].name);
+        options_refuse(serve_master ? AT_MASTER : AT_NODE, serve_master ? "dfs master" : "dfs node");
+        return serve_master ? cmd_master(rest) : cmd_node(rest, words);
+    }
+    if (command < 0) {
+        fprintf(stderr, "%sdfs --help says more.\n", usage_text);
+        return USAGE_ERROR;
+    }
+    return run_client(command, rest, words);
+}
