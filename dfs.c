@@ -95,6 +95,7 @@ enum {
 
     BUFFERS_MAX = 48,            /* chunk buffers of one process, all together */
     COPY_BATCH_CHUNKS = 256,     /* chunks in one order to fetch */
+    COPY_LINGER_MS = 5,          /* how long the planner waits for more chunks before it orders the first */
     COPY_WORKERS = 2,            /* orders to fetch under way for one node */
     COPY_SOURCE_MAX = 4,         /* orders that one node serves as a source */
     UPLOAD_WORKERS = 4,
@@ -4463,13 +4464,14 @@ struct file_info {
     uint64_t id, size;
     int64_t mtime_ns;
     uint8_t sha256[32];
-    struct node_address node[NODES_MAX];
+    struct node_address *node; /* node_count of them */
     int node_count;
     struct chunk_info *chunk;
     uint32_t chunk_count;
 };
 
 static void file_info_free(struct file_info *f) {
+    free(f->node);
     free(f->chunk);
     free(f);
 }
@@ -4480,6 +4482,7 @@ static bool file_info_row(struct file_info *f, struct slice row, uint32_t *chunk
     uint32_t index;
     if (!words_split(row, &w)) return false;
     if (w.count == 3 && slice_is(w.word[0], "node") && f->node_count < NODES_MAX) {
+        f->node = mem_resize(f->node, (size_t)(f->node_count + 1) * sizeof *f->node);
         struct node_address *node = &f->node[f->node_count++];
         return parse_id(w.word[1], &node->id) && slice_copy(w.word[2], node->address, sizeof node->address);
     }
@@ -5434,9 +5437,12 @@ struct peer {
     uint64_t received_bytes, sent_bytes; /* by orders, for status */
 };
 
-/* A thread that waits for its record to be committed. */
+/* A thread that waits for its record to be committed, or, with a claim, for that claim's next chunk to be on enough
+ * nodes. Who wakes it takes it off the list, so that it is signalled once. */
 struct waiter {
     uint64_t seq;
+    const struct claim *claim;
+    bool woken;
     struct cond ready;
     struct waiter *next;
 };
@@ -5473,7 +5479,8 @@ static struct master {
     struct record *history;   /* records of this reign, oldest first */
     size_t history_count, history_capacity, history_bytes;
     uint64_t history_first;   /* seq of history[0] */
-    struct waiter *waiters;
+    struct waiter *waiters, *claims;
+    int stat_waiters;         /* reads that wait for nodes to tell what they hold */
     struct peer *peers[NODES_MAX];
     int peer_count;
     struct chunk_queue urgent, normal; /* urgent: chunks of which there is one copy */
@@ -5590,9 +5597,38 @@ static void holders_clear(int slot) {
 
 /* ---- Records: proposing, committing, waiting ---- */
 
-static void waiters_wake(uint64_t up_to) {
-    for (struct waiter *w = master.waiters; w; w = w->next)
-        if (w->seq <= up_to) cond_signal(&w->ready);
+/* Wakes those on a list that `ready` lets through; all if it is NULL. */
+static void waiters_wake(struct waiter **link, bool (*ready)(const struct waiter *)) {
+    while (*link) {
+        struct waiter *w = *link;
+        if (ready && !ready(w)) {
+            link = &w->next;
+            continue;
+        }
+        *link = w->next;
+        w->woken = true;
+        cond_signal(&w->ready);
+    }
+}
+
+/* Waits on a list until woken or until `until_ms`; false in the latter case. */
+static bool waiter_sleep(struct waiter **list, struct waiter *self, int64_t until_ms) {
+    bool in_time = true;
+    cond_init(&self->ready);
+    self->woken = false;
+    self->next = *list;
+    *list = self;
+    while (!self->woken && in_time) in_time = cond_wait_until(&self->ready, &master.lock, until_ms);
+    if (!self->woken) {
+        while (*list != self) list = &(*list)->next;
+        *list = self->next;
+    }
+    cond_free(&self->ready);
+    return self->woken;
+}
+
+static bool waiter_committed(const struct waiter *w) {
+    return w->seq <= master.committed;
 }
 
 static void peers_wake(void) {
@@ -5628,7 +5664,8 @@ static void reign_end(const char *why) {
     master.state = WAITING;
     master.half_ms = 0;
     for (int i = 0; i < master.peer_count; i++) master.peers[i]->streaming = false;
-    waiters_wake(UINT64_MAX);
+    waiters_wake(&master.waiters, NULL);
+    waiters_wake(&master.claims, NULL);
     peers_wake();
 }
 
@@ -5661,7 +5698,7 @@ static void commit_update(void) {
     }
     if (reached <= master.committed) return;
     master.committed = reached;
-    waiters_wake(reached);
+    waiters_wake(&master.waiters, waiter_committed);
 }
 
 /* Gives a change its place in the order: applies it here and sends it to all nodes. `lines` are the record's lines after
@@ -5703,16 +5740,7 @@ static enum status master_wait(uint64_t seq) {
     struct waiter self = {.seq = seq};
     uint64_t epoch = master.epoch;
     int64_t until_ms = clock_ms() + COMMIT_TIMEOUT_MS;
-    if (master.committed >= seq) return DONE;
-    cond_init(&self.ready);
-    self.next = master.waiters;
-    master.waiters = &self;
-    while (master.committed < seq && master.epoch == epoch && master.state >= ESTABLISHING)
-        if (!cond_wait_until(&self.ready, &master.lock, until_ms)) break;
-    struct waiter **link = &master.waiters;
-    while (*link != &self) link = &(*link)->next;
-    *link = self.next;
-    cond_free(&self.ready);
+    if (master.committed < seq) waiter_sleep(&master.waiters, &self, until_ms);
     if (master.epoch == epoch && master.state >= ESTABLISHING && master.committed >= seq) return DONE;
     return fail(UNKNOWN, "the nodes did not confirm the change; repeat the request, which is safe");
 }
@@ -5720,6 +5748,73 @@ static enum status master_wait(uint64_t seq) {
 static enum status master_check_reign(void) {
     if (master.state == REIGNING) return DONE;
     return fail(READ_ONLY, "%s", *master.waiting_for ? master.waiting_for : "no node has joined yet");
+}
+
+/* How many nodes hold a chunk; with `seq`, only those whose last sync came after it: they have record `seq` on disk. */
+static int chunk_copies(const struct chunk *chunk, uint64_t seq) {
+    int count = 0;
+    for (int i = 0; i < master.peer_count; i++)
+        count += node_set_has(&chunk->holders, i) && peer_usable(master.peers[i]) && master.peers[i]->acked >= seq;
+    return count;
+}
+
+/* One upload's claim: what the client says it stored. */
+struct claim {
+    uint32_t count, next;   /* chunks; the first of them that is not known to be on enough nodes */
+    uint64_t size;
+    int64_t mtime_ns;
+    uint8_t sha256[32], request[16];
+    char request_hex[33];
+    struct claimed { uint8_t hash[32]; uint32_t length; } *chunk;
+};
+
+/* How many copies an acknowledgement needs now. */
+static int copies_needed(void) {
+    int usable = usable_count();
+    return usable < master.sync_copies ? usable : master.sync_copies;
+}
+
+/* Whether the next chunk of a claim is on enough nodes: what the nodes said, which is the third party's word. */
+static bool claim_ready(const struct waiter *w) {
+    uint32_t index = tree_chunk_find(&master.tree, w->claim->chunk[w->claim->next].hash);
+    int needed = copies_needed();
+    return index != NONE && needed > 0 && chunk_copies(tree_chunk(&master.tree, index), w->seq) >= needed;
+}
+
+/* Called when nodes said what they hold. */
+static void holders_changed(void) {
+    if (master.claims) waiters_wake(&master.claims, claim_ready);
+    if (master.stat_waiters > 0) cond_broadcast(&master.changed);
+}
+
+/* Waits until every chunk of a claim is held by as many nodes as an acknowledgement needs; with `seq`, by nodes that
+ * have that record on disk, and so every chunk that came before it. */
+static enum status claim_wait(struct claim *claim, uint64_t seq) {
+    enum { LOOK_MS = 200 }; /* a holder may be lost meanwhile: then another copy is ordered */
+    struct waiter self = {.seq = seq, .claim = claim};
+    int64_t until_ms = clock_ms() + COMMIT_TIMEOUT_MS;
+    uint64_t epoch = master.epoch;
+    for (claim->next = 0; claim->next < claim->count;) {
+        struct claimed *claimed = &claim->chunk[claim->next];
+        uint32_t index = tree_chunk_find(&master.tree, claimed->hash);
+        if (index != NONE && tree_chunk(&master.tree, index)->length != claimed->length)
+            return fail(DAMAGED, "a chunk that the nodes stored has another length than the client says");
+        if (claim_ready(&self)) {
+            claim->next++;
+            continue;
+        }
+        if (index != NONE) {
+            tree_chunk(&master.tree, index)->flags |= CHUNK_FRESH;
+            chunk_enqueue(index);
+        }
+        waiter_sleep(&master.claims, &self, clock_ms() + LOOK_MS);
+        if (master.epoch != epoch || master.state != REIGNING)
+            return fail(UNKNOWN, "the master's reign ended; repeat the request, which is safe");
+        if (clock_ms() >= until_ms)
+            return fail(seq ? UNKNOWN : UNAVAILABLE, "chunk %u of %u is not on %d nodes; upload the file again",
+                        claim->next + 1, claim->count, copies_needed());
+    }
+    return DONE;
 }
 
 /* ---- The stream of records to one node ---- */
@@ -5962,7 +6057,7 @@ static void copy_done(struct peer *p, int slot, const struct copy_order *order, 
         else chunk->flags &= ~(uint32_t)CHUNK_FRESH;
         tree_chunk_release(&master.tree, index);
     }
-    cond_broadcast(&master.changed);
+    holders_changed();
 }
 
 /* Thread: takes orders for one peer and sees them through. */
@@ -6064,9 +6159,14 @@ static bool plan_order(struct chunk_queue *q) {
 static void *master_planner(void *unused) {
     (void)unused;
     lock_take(&master.lock);
-    for (;;)
-        if (master.state != REIGNING || (!plan_order(&master.urgent) && !plan_order(&master.normal)))
-            cond_wait(&master.copy_wanted, &master.lock);
+    for (;;) {
+        if (master.state == REIGNING && (plan_order(&master.urgent) || plan_order(&master.normal))) continue;
+        cond_wait(&master.copy_wanted, &master.lock);
+        if (master.urgent.count + master.normal.count >= COPY_BATCH_CHUNKS) continue;
+        lock_drop(&master.lock);
+        sleep_ms(COPY_LINGER_MS); /* small files come by the thousand: an order takes many of them */
+        lock_take(&master.lock);
+    }
     return NULL;
 }
 
@@ -6518,7 +6618,9 @@ static void report_holder(int slot, const uint8_t hash[32], uint32_t length, boo
     if (chunk->length != length) return; /* can't be: the node verified it */
     node_set_add(&chunk->holders, slot);
     if (fresh) chunk->flags |= CHUNK_FRESH;
-    if (copies_lacking(chunk, wanted) > 0 && (fresh || master.peers[slot]->inventoried)) chunk_enqueue(index);
+    /* While the chain of an upload still fills its copies, nobody else need hurry. */
+    bool chain_done = chunk->references > 0 || node_set_count(&chunk->holders) >= master.sync_copies;
+    if (chain_done && copies_lacking(chunk, wanted) > 0 && (fresh || master.peers[slot]->inventoried)) chunk_enqueue(index);
 }
 
 /* One row of REPORT: `new` or nothing, SHA256 LENGTH; `lost SHA256 0`; `all` after a whole inventory. */
@@ -6562,7 +6664,7 @@ static enum status master_report(struct request *r) {
         status = fail(READ_ONLY, "no reign of epoch %" PRIu64 " here", epoch);
     struct node_set wanted = wanted_holders();
     while (status == DONE && slice_line(&rest, &row)) status = report_row(p, peer_slot(p->id), row, &wanted);
-    cond_broadcast(&master.changed);
+    holders_changed();
     lock_drop(&master.lock);
     return status;
 }
@@ -6642,16 +6744,6 @@ static enum status request_path(const struct request *r, int word, char path[PAT
     return path_normalize(raw, path);
 }
 
-/* One upload's claim: what the client says it stored. */
-struct claim {
-    uint32_t count;
-    uint64_t size;
-    int64_t mtime_ns;
-    uint8_t sha256[32], request[16];
-    char request_hex[33];
-    struct claimed { uint8_t hash[32]; uint32_t length; } *chunk;
-};
-
 static enum status claim_parse(const struct request *r, struct claim *claim) {
     struct slice rest = {r->body.data, r->body.length}, row;
     struct words w;
@@ -6676,43 +6768,8 @@ static enum status claim_parse(const struct request *r, struct claim *claim) {
     return DONE;
 }
 
-/* How many nodes hold a chunk; with `seq`, only those whose last sync came after it: they have record `seq` on disk. */
-static int chunk_copies(const struct chunk *chunk, uint64_t seq) {
-    int count = 0;
-    for (int i = 0; i < master.peer_count; i++)
-        count += node_set_has(&chunk->holders, i) && peer_usable(master.peers[i]) && master.peers[i]->acked >= seq;
-    return count;
-}
-
-/* Waits until every chunk of a claim is held by as many nodes as an acknowledgement needs: the third party speaks. */
-static enum status claim_wait(const struct claim *claim, uint64_t seq) {
-    int64_t until_ms = clock_ms() + COMMIT_TIMEOUT_MS;
-    uint64_t epoch = master.epoch;
-    for (uint32_t i = 0; i < claim->count;) {
-        int usable = usable_count(), needed = usable < master.sync_copies ? usable : master.sync_copies;
-        uint32_t index = tree_chunk_find(&master.tree, claim->chunk[i].hash);
-        struct chunk *chunk = index == NONE ? NULL : tree_chunk(&master.tree, index);
-        if (chunk && chunk->length != claim->chunk[i].length)
-            return fail(DAMAGED, "a chunk that the nodes stored has another length than the client says");
-        if (chunk && needed > 0 && chunk_copies(chunk, seq) >= needed) {
-            i++;
-            continue;
-        }
-        if (chunk && !node_set_empty(&chunk->holders)) { /* a holder was lost: make another copy now */
-            chunk->flags |= CHUNK_FRESH;
-            chunk_enqueue(index);
-        }
-        bool waited = cond_wait_until(&master.changed, &master.lock, until_ms);
-        if (master.epoch != epoch || master.state != REIGNING) return fail(UNKNOWN, "the master's reign ended; repeat the request");
-        if (!waited && clock_ms() >= until_ms)
-            return fail(seq ? UNKNOWN : UNAVAILABLE, "chunk %u of %u is not on %d nodes; upload the file again", i + 1,
-                        claim->count, needed);
-    }
-    return DONE;
-}
-
 /* Writes the record of a claim and waits for it. */
-static enum status claim_commit(struct request *r, const struct claim *claim, const char *path) {
+static enum status claim_commit(struct request *r, struct claim *claim, const char *path) {
     struct text lines = {0};
     struct slice last;
     uint64_t parent, made = 0;
@@ -6881,7 +6938,10 @@ static enum status master_stat(struct request *r) {
         if (status != DONE || n->kind != KIND_FILE || !inventories_due()) break;
         for (uint32_t i = 0; i < n->chunk_count && !again; i++)
             again = node_set_empty(&tree_chunk(&master.tree, inode_chunk(n, i))->holders);
+        master.stat_waiters += again;
+        int waiting = again;
         if (again) again = cond_wait_until(&master.changed, &master.lock, until_ms); /* the nodes are still telling */
+        master.stat_waiters -= waiting;
         if (again) status = master_check_reign();
     }
     if (status == DONE) {
@@ -8074,6 +8134,7 @@ static void *bench_main(void *argument) {
         enum status status = b->up ? bench_up(&self->cl, path, bytes, b->size) : bench_down(&self->cl, path, bytes, b->size, (unsigned)number);
         if (status == DONE) continue;
         if (atomic_fetch_add(&b->failed, 1) == 0) cmd_failed("bench", status);
+        break; /* this client gives up; the count of failures says how many did */
     }
     free(bytes);
     return NULL;
@@ -8097,7 +8158,7 @@ static int cmd_bench(const char *masters, int rest, char **words) {
     for (uint64_t i = 0; i < b.clients; i++) pthread_join(thread[i], NULL);
     double seconds = (double)(clock_ms() - b.begun_ms) / 1000;
     free(clients);
-    printf("%s: %" PRIu64 " files of %" PRIu64 " bytes, %" PRIu64 " clients, %llu failed, %.3f s, %.0f files/s, %.1f MiB/s\n",
+    printf("%s: %" PRIu64 " files of %" PRIu64 " bytes, %" PRIu64 " clients, %llu gave up, %.3f s, %.0f files/s, %.1f MiB/s\n",
            words[0], b.files, b.size, b.clients, atomic_load(&b.failed), seconds, (double)b.files / seconds,
            (double)(b.files * b.size) / seconds / 1048576);
     return atomic_load(&b.failed) > 0 ? INTERNAL : 0;
