@@ -101,7 +101,7 @@ for name in "${names[@]}"; do
         ! grep -rqE 'Sanitizer|runtime error:' "$work/$name" --include='*.err'; then
         passed=$((passed + 1)); echo "ok   $name"
     else
-        failed=$((failed + 1)); echo "FAIL $name"; tail -5 "$work/log" "$work/$name"/*.err 2>/dev/null
+        failed=$((failed + 1)); echo "FAIL $name"; tail -n 6 "$work/log" "$work/$name"/*.err 2>/dev/null
     fi
 done
 echo "$passed passed, $failed failed, $skipped skipped"
