@@ -77,6 +77,7 @@ test_all_killed() {
     head -c 9000000 /dev/urandom >f
     "$DFS" -q -u /f f || return 1
     kill -9 "$node3" "$master" "$node1" "$node2"
+    wait "$node3" "$master" "$node1" "$node2" 2>/dev/null # the port is free when the process is gone
     serve master master "${fast[@]}" -l "$DFS_MASTER" || return 1
     for n in 2 3 1; do serve "n$n" node "n$n" "${fast[@]}" -m "$DFS_MASTER" -l 127.0.0.1:0 || return 1; done
     until_true healthy && "$DFS" -q -d /f g && cmp f g
