@@ -1,5 +1,60 @@
 /* dfs: a distributed file store in one C file and one static binary.
  *
+ * A master orders all changes and keeps nothing on disk; nodes keep everything: contents, named by their SHA-256, and
+ * the records of the namespace, in one append-only log each. Acknowledged means: the name is on disk on every node of
+ * the roster, the bytes on two of them. docs/ARCHITECTURE.md explains how, docs/PROTOCOL.md shows every line.
+ *
+ *   build    make                              or: gcc -O2 -static dfs.c -o dfs -pthread
+ *   try      make demo                         a master and three nodes on this machine
+ *   test     make test, make dev, make tsan    ./test.sh NAME runs one test; make tidy checks the rules of style
+ *   fuzz     ./test.sh fuzz                    the parsers and the recovery, with what clang's fuzzer finds
+ *   bench    dfs --bench up|down --files 10000 --size 1K --clients 16
+ *
+ * The file reads bottom up: a section calls only what stands above it. Numbers are for good; 14 to 16 and 19 are kept
+ * for the mesh, the gateway, the viewer and the self-tests.
+ *
+ *    1. Limits      every cap, default and size; the error table
+ *    2. Base        log, memory, clocks, random numbers, the text of the last error
+ *    3. Text        growing strings, tokens, strict numbers, escaping, paths
+ *    4. System      system calls on files behind names of their own, with faults for tests
+ *    5. Threads     ranked locks, conditions, threads, the pool of chunk buffers
+ *    6. Net         names to addresses, connections, lines with a MAC, the mutual challenge
+ *    7. Protocol    requests and replies, command tables, the dispatcher, the accept loop
+ *    8. Tree        the namespace and all else that records change; master and nodes share it
+ *    9. Store       a node's log on disk: append, sync in groups, index, recovery
+ *   10. Placement   who gets a chunk, who copies to whom, how many of a roster are enough
+ *   11. Client      calls with retry, upload, download
+ *   12. Node        a node's handlers, its link to the master, its reports
+ *   13. Master      a master's handlers, take-over, roster, commit, copies
+ *   17. Commands    options, help, one function for each thing that a user can ask
+ *   18. Bench       many clients at once
+ *   20. main        options to commands
+ *
+ * Threads. All are detached and end with the process, but where it says otherwise.
+ *
+ *   who           started by           how many             what it may touch, how it ends
+ *   accept loop   main                 1 in a server        the table of connections; ends on SIGTERM or SIGINT
+ *   connection    accept loop          1 per connection     what its handlers lock; ends with the connection
+ *   keeper        node_main            1 in a node          the store: closes full segments
+ *   link          node_main            1 in a node          node.lock: joins the master and pings it
+ *   reporter      node_main            1 in a node          node.reports: tells the master what is on disk
+ *   reign         master_main          1 in a master        master.lock: take-over, who is dead, the roster
+ *   planner       master_main          1 in a master        master.lock: orders copies
+ *   stream        peer_make            1 per node           master.lock, one connection: sends records to the node
+ *   copier        peer_make            2 per node           master.lock: has the node fetch chunks, and waits
+ *   transfer      client_put, _get     4 per transfer       transfer.lock; ends with the transfer, joined
+ *   bench         cmd_bench            --clients            its own files; joined
+ *
+ * Locks, in the order of their ranks. A thread that holds one takes only those of higher rank; lock_take ends the
+ * program at once if not. No lock is held across the network or a sync.
+ *
+ *   rank           lock                              guards
+ *   RANK_CLUSTER   master.lock, node.lock            the tree, the roster, peers, promises; one of them per process
+ *   RANK_STORE     store.lock                        segments, the index, sync rounds
+ *   RANK_REPORTS   node.reports_lock                 what the master is to be told
+ *   RANK_POOL      pool.lock                         idle connections
+ *   RANK_TRANSFER  client.lock, upload.lock, ...     one upload or download and its threads
+ *   RANK_BUFFERS   buffers.lock                      chunk buffers
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -247,7 +302,8 @@ static void *mem_alloc(size_t size) {
 
 static void *mem_resize(void *memory, size_t size) {
     void *resized = realloc(memory, size ? size : 1);
-    if (!resized) die(INTERNAL, "out of memory for %zu bytes; give this machine more, or this process less to do", size);
+    if (!resized)
+        die(INTERNAL, "out of memory for %zu bytes; give this machine more, or this process less to do", size);
     return resized;
 }
 
@@ -838,7 +894,14 @@ static enum status file_write(const char *folder, const char *name, const void *
  * releases too, because it would else be a deadlock that a user meets. Entry points: lock_*, cond_*, thread_start,
  * buffer_take, buffer_give, buffers_trim. */
 
-enum rank { RANK_CLUSTER = 10, RANK_STORE = 30, RANK_REPORTS = 40, RANK_POOL = 50, RANK_TRANSFER = 55, RANK_BUFFERS = 60 };
+enum rank {
+    RANK_CLUSTER = 10,
+    RANK_STORE = 30,
+    RANK_REPORTS = 40,
+    RANK_POOL = 50,
+    RANK_TRANSFER = 55,
+    RANK_BUFFERS = 60
+};
 
 struct lock {
     pthread_mutex_t mutex;
@@ -1148,7 +1211,8 @@ static size_t dns_skip_name(const uint8_t *packet, size_t length, size_t at) {
 }
 
 /* Takes the addresses of `type` (1 = A, 28 = AAAA) out of a reply; aliases are followed by the server. */
-static int dns_answers(const uint8_t *packet, size_t length, uint16_t type, uint16_t port, struct endpoint *to, int most) {
+static int dns_answers(const uint8_t *packet, size_t length, uint16_t type, uint16_t port, struct endpoint *to,
+                       int most) {
     int count = 0;
     if (length < 12 || (packet[3] & 15) != 0) return 0;
     int answers = packet[6] << 8 | packet[7];
@@ -1278,8 +1342,9 @@ static int net_listen(const char *address, uint16_t default_port, char *got, siz
     if (fd < 0) die(INTERNAL, "no socket: %s", strerror(errno));
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (bind(fd, (struct sockaddr *)&e.address, e.length) != 0 || listen(fd, 1024) != 0)
-        die(NO_SERVER, "cannot listen on %s: %s; is another server running there? choose another port with -l HOST:PORT",
-            address, strerror(errno));
+        die(NO_SERVER,
+            "cannot listen on %s: %s; is another server running there? choose another port with -l HOST:PORT", address,
+            strerror(errno));
     e.length = sizeof e.address;
     getsockname(fd, (struct sockaddr *)&e.address, &e.length);
     endpoint_text(&e, got, capacity);
@@ -1352,7 +1417,8 @@ static enum status conn_fill(struct conn *c) {
 }
 
 /* The MAC of one line: HMAC over its number in this direction and its bytes. */
-static void line_mac(const struct hmac_sha256 *key, uint64_t number, const char *line, size_t length, char hex[MAC_HEX]) {
+static void line_mac(const struct hmac_sha256 *key, uint64_t number, const char *line, size_t length,
+                     char hex[MAC_HEX]) {
     struct hmac_sha256 mac = *key;
     uint8_t head[8], digest[32];
     for (int i = 0; i < 8; i++) head[i] = (uint8_t)(number >> (56 - 8 * i));
@@ -1370,11 +1436,13 @@ static enum status conn_check_mac(struct conn *c, struct slice *line) {
     line->length -= MAC_HEX + 1;
     line_mac(&c->receive_key, c->received++, line->at, line->length, expected);
     if (!sha256_equal((const uint8_t *)expected, (const uint8_t *)line->at + line->length + 1, MAC_HEX))
-        return fail(DENIED, "a line with a wrong MAC from %s: it was changed, repeated or left out on the way", c->peer);
+        return fail(DENIED, "a line with a wrong MAC from %s: it was changed, repeated or left out on the way",
+                    c->peer);
     return DONE;
 }
 
-/* Reads one line, without newline and MAC; it stays valid until the next read from `c`. BAD_REQUEST if it is too long. */
+/* Reads one line, without newline and MAC; it stays valid until the next read from `c`. BAD_REQUEST if it is too long.
+ */
 static enum status conn_read_line(struct conn *c, struct slice *line) {
     size_t scanned = 0, most = c->secure || !cluster_key.set ? LINE_MAX_BYTES : LINE_STRANGER_BYTES;
     int64_t begun_ms = 0;
@@ -1420,7 +1488,8 @@ static enum status conn_send(struct conn *c, const void *body, size_t length) {
         ssize_t sent = sendmsg(c->fd, &message, MSG_NOSIGNAL);
         if (sent < 0 && errno == EINTR) continue;
         if (sent < 0)
-            return fail(NO_SERVER, "sending to %s: %s", c->peer, errno == EAGAIN ? "it does not take it" : strerror(errno));
+            return fail(NO_SERVER, "sending to %s: %s", c->peer,
+                        errno == EAGAIN ? "it does not take it" : strerror(errno));
         for (int i = 0; i < 2; i++) {
             size_t part = (size_t)sent < piece[i].iov_len ? (size_t)sent : piece[i].iov_len;
             piece[i].iov_base = (char *)piece[i].iov_base + part;
@@ -1449,7 +1518,8 @@ static enum status conn_send_file(struct conn *c, int fd, uint64_t offset, uint6
     while (length > 0) {
         ssize_t sent = sendfile(c->fd, fd, &at, length);
         if (sent < 0 && errno == EINTR) continue;
-        if (sent <= 0) return fail(NO_SERVER, "sending to %s: %s", c->peer, sent == 0 ? "the file ended" : strerror(errno));
+        if (sent <= 0)
+            return fail(NO_SERVER, "sending to %s: %s", c->peer, sent == 0 ? "the file ended" : strerror(errno));
         length -= (uint64_t)sent;
     }
     return DONE;
@@ -1593,7 +1663,8 @@ static enum status conn_answer_hello(struct conn *c, const struct words *w, cons
         return DONE;
     }
     if (!parse_hex(w->word[4], bytes, NONCE_BYTES))
-        return fail(DENIED, "this cluster has a key and you gave none; use -k FILE, DFS_KEY_FILE or the default key file");
+        return fail(DENIED,
+                    "this cluster has a key and you gave none; use -k FILE, DFS_KEY_FILE or the default key file");
     slice_copy(w->word[4], theirs, sizeof theirs);
     random_bytes(bytes, sizeof bytes);
     hex_write(nonce, bytes, sizeof bytes);
@@ -1956,7 +2027,8 @@ static enum status call_send(struct conn *c, const void *body, size_t length) {
 }
 
 /* A request without a body, and the line of its reply. */
-__attribute__((format(printf, 3, 4))) static enum status call(struct conn *c, struct words *w, const char *format, ...) {
+__attribute__((format(printf, 3, 4))) static enum status call(struct conn *c, struct words *w, const char *format,
+                                                              ...) {
     va_list list;
     char line[512];
     va_start(list, format);
@@ -2242,7 +2314,8 @@ static void treap_insert(struct tree *t, struct inode *added) {
     struct inode **link = &t->root;
     uint64_t priority = mix64(added->id);
     while (*link && mix64((*link)->id) > priority)
-        link = inode_compare(*link, added->parent, added->name, added->name_length) < 0 ? &(*link)->right : &(*link)->left;
+        link =
+            inode_compare(*link, added->parent, added->name, added->name_length) < 0 ? &(*link)->right : &(*link)->left;
     struct inode *rest = *link, **left = &added->left, **right = &added->right;
     *link = added;
     while (rest) { /* split what hung here into what is before and after the new one */
@@ -2469,8 +2542,9 @@ static enum status apply_directory(struct apply *a, const struct words *w, struc
     uint64_t id, parent;
     int64_t mtime_ns;
     char name[NAME_MAX_BYTES + 1];
-    if (w->count != 5 || !parse_u64(w->word[1], UINT64_MAX - 1, &id) || !parse_u64(w->word[2], UINT64_MAX - 1, &parent) ||
-        !parse_escaped(w->word[3], name, sizeof name) || !parse_i64(w->word[4], &mtime_ns))
+    if (w->count != 5 || !parse_u64(w->word[1], UINT64_MAX - 1, &id) ||
+        !parse_u64(w->word[2], UINT64_MAX - 1, &parent) || !parse_escaped(w->word[3], name, sizeof name) ||
+        !parse_i64(w->word[4], &mtime_ns))
         return bad_line(line, "not DIR ID PARENT NAME MTIME");
     if (*name == 0 || tree_by_id(a->t, id) || tree_lookup(a->t, parent, name, strlen(name)))
         return bad_line(line, "its id or name is in use");
@@ -2485,10 +2559,11 @@ static enum status apply_file(struct apply *a, const struct words *w, struct sli
     uint32_t expiry_s, count;
     uint8_t sha256[32];
     char name[NAME_MAX_BYTES + 1];
-    if (w->count != 9 || !parse_u64(w->word[1], UINT64_MAX - 1, &id) || !parse_u64(w->word[2], UINT64_MAX - 1, &parent) ||
-        !parse_escaped(w->word[3], name, sizeof name) || !parse_u64(w->word[4], UINT64_MAX, &size) ||
-        !parse_i64(w->word[5], &mtime_ns) || !parse_u32(w->word[6], UINT32_MAX, &expiry_s) ||
-        !parse_hex(w->word[7], sha256, 32) || !parse_u32(w->word[8], FILE_MAX_CHUNKS, &count))
+    if (w->count != 9 || !parse_u64(w->word[1], UINT64_MAX - 1, &id) ||
+        !parse_u64(w->word[2], UINT64_MAX - 1, &parent) || !parse_escaped(w->word[3], name, sizeof name) ||
+        !parse_u64(w->word[4], UINT64_MAX, &size) || !parse_i64(w->word[5], &mtime_ns) ||
+        !parse_u32(w->word[6], UINT32_MAX, &expiry_s) || !parse_hex(w->word[7], sha256, 32) ||
+        !parse_u32(w->word[8], FILE_MAX_CHUNKS, &count))
         return bad_line(line, "not FILE ID PARENT NAME SIZE MTIME EXPIRY SHA256 CHUNKS");
     if (*name == 0 || tree_by_id(a->t, id) || tree_lookup(a->t, parent, name, strlen(name)))
         return bad_line(line, "its id or name is in use");
@@ -2554,7 +2629,8 @@ static enum status apply_roster(struct apply *a, const struct words *w, struct s
     if (w->count != 2) return bad_line(line, "not ROSTER NODE,NODE,...");
     rest = w->word[1];
     while (slice_part(&rest, ',', &part)) {
-        if (roster.count == ROSTER_LIMIT || !parse_id(part, &roster.id[roster.count])) return bad_line(line, "bad node");
+        if (roster.count == ROSTER_LIMIT || !parse_id(part, &roster.id[roster.count]))
+            return bad_line(line, "bad node");
         roster.count++;
     }
     a->t->roster = roster;
@@ -2563,7 +2639,8 @@ static enum status apply_roster(struct apply *a, const struct words *w, struct s
 
 static enum status apply_node(struct apply *a, const struct words *w, struct slice line) {
     struct member added, *m;
-    if (w->count != 4 || !parse_id(w->word[1], &added.id) || !parse_escaped(w->word[2], added.name, sizeof added.name) ||
+    if (w->count != 4 || !parse_id(w->word[1], &added.id) ||
+        !parse_escaped(w->word[2], added.name, sizeof added.name) ||
         !parse_escaped(w->word[3], added.address, sizeof added.address))
         return bad_line(line, "not NODE ID NAME ADDRESS");
     m = tree_member(a->t, added.id);
@@ -2752,8 +2829,8 @@ static void snapshot_head(struct text *t, const struct tree *tree) {
 
 /* Appends inodes in the order of the treap, beginning after (parent, name), until `t` holds `most` bytes. False at the
  * end; else the last one's key is the next call's beginning. Recursion is as deep as the treap, some fifty levels. */
-static bool snapshot_walk(struct text *t, const struct tree *tree, const struct inode *n, uint64_t parent, const char *name,
-                          size_t length, size_t most, const struct inode **last) {
+static bool snapshot_walk(struct text *t, const struct tree *tree, const struct inode *n, uint64_t parent,
+                          const char *name, size_t length, size_t most, const struct inode **last) {
     if (!n) return false;
     if (inode_compare(n, parent, name, length) > 0) {
         if (snapshot_walk(t, tree, n->left, parent, name, length, most, last)) return true;
@@ -2772,7 +2849,8 @@ static enum status snapshot_line(struct apply *a, struct slice line) {
     uint8_t request[16];
     if (line.length > 7 && memcmp(line.at, "CHUNKS ", 7) == 0) return apply_chunks(a, line);
     if (!words_split(line, &w)) return bad_line(line, "not words");
-    bool pair = w.count >= 3 && parse_u64(w.word[1], UINT64_MAX, &at.epoch) && parse_u64(w.word[2], UINT64_MAX, &at.seq);
+    bool pair =
+        w.count >= 3 && parse_u64(w.word[1], UINT64_MAX, &at.epoch) && parse_u64(w.word[2], UINT64_MAX, &at.seq);
     if (slice_is(w.word[0], "SNAPSHOT") && w.count == 4 && pair && parse_u64(w.word[3], UINT64_MAX, &a->t->next_id)) {
         a->t->at = at;
     } else if (slice_is(w.word[0], "REIGN") && w.count == 3 && pair) {
@@ -2830,7 +2908,8 @@ static void tree_digest(const struct tree *t, uint8_t digest[32]) {
  * Lock: store.lock guards struct store, but for what is marked. It is never held across a sync; a chunk larger than
  * SMALL_CHUNK_BYTES is written outside it, into the place it reserved.
  * After a failed write or sync nothing is tried again: the store is failed, and says so to whoever asks.
- * Entry points: store_open, store_format, store_recover, store_put, store_record, store_sync, store_promise, store_find. */
+ * Entry points: store_open, store_format, store_recover, store_put, store_record, store_sync, store_promise,
+ * store_find. */
 
 enum entry_kind { ENTRY_CHUNK, ENTRY_RECORD, ENTRY_PROMISE, ENTRY_SNAPSHOT, ENTRY_ASIDE, ENTRY_TOC, ENTRY_KINDS };
 
@@ -2933,7 +3012,8 @@ static bool segment_path(const struct store *s, uint32_t number, bool make, char
 
 /* The checksum of a header line: the beginning of a SHA-256 over the segment's salt, the place and the line. So no
  * bytes that somebody uploaded, and no header from elsewhere, can be taken for a header here. */
-static void header_check(const struct segment *g, uint64_t offset, const char *line, size_t length, char hex[CHECK_HEX]) {
+static void header_check(const struct segment *g, uint64_t offset, const char *line, size_t length,
+                         char hex[CHECK_HEX]) {
     struct sha256 state;
     uint8_t digest[32];
     char place[40];
@@ -3226,7 +3306,8 @@ static enum status append_begin(struct store *s, size_t length) {
 }
 
 /* Writes a large chunk's payload into its place, outside the lock. */
-static enum status append_outside(struct store *s, struct segment *g, struct place at, const void *payload, size_t length) {
+static enum status append_outside(struct store *s, struct segment *g, struct place at, const void *payload,
+                                  size_t length) {
     struct iovec piece[2] = {{(void *)(uintptr_t)payload, length}, {(char[]){'\n'}, 1}};
     int mine = 0;
     while (s->inflight_count == INFLIGHT_MAX) cond_wait(&s->rolled, &s->lock);
@@ -3746,7 +3827,8 @@ static bool recovery_toc(struct recovery *r, struct segment *g) {
     uint8_t digest[32];
     uint64_t at;
     struct words w;
-    if (g->size < END_LINE_BYTES + HEADER_MAX_BYTES || !sys_pread(g->fd, end, sizeof end, g->size - END_LINE_BYTES)) return false;
+    if (g->size < END_LINE_BYTES + HEADER_MAX_BYTES || !sys_pread(g->fd, end, sizeof end, g->size - END_LINE_BYTES))
+        return false;
     header_check(g, g->size - END_LINE_BYTES, end, 15, check);
     if (memcmp(end, "end ", 4) != 0 || memcmp(check, end + 15, CHECK_HEX) != 0) return false;
     struct slice digits = {end + 4, 10};
@@ -3795,13 +3877,16 @@ static void recovery_segment(struct recovery *r, struct segment *g) {
     size_t first = recovery_open(r, g);
     if (first == 0) {
         bool tail = g->number + 1 == r->s->segment_count; /* a crash while it was being made */
-        if (!tail || g->size > SEGMENT_LINE_MAX_BYTES) recovery_bad(r, &(struct segment){.number = g->number, .closed = true}, 0, "the first line is not this node's");
+        if (!tail || g->size > SEGMENT_LINE_MAX_BYTES)
+            recovery_bad(r, &(struct segment){.number = g->number, .closed = true}, 0,
+                         "the first line is not this node's");
         g->full = g->closed = true;
     } else if (!recovery_toc(r, g)) {
         recovery_scan(r, g, first);
         g->full = true;
         g->writes = 1;
-        if (segment_close(r->s, g) != DONE) log_line("segment %u stays without its table of contents: %s", g->number, detail);
+        if (segment_close(r->s, g) != DONE)
+            log_line("segment %u stays without its table of contents: %s", g->number, detail);
     }
     if (g->users > 0) segment_unuse(r->s, g);
 }
@@ -3848,7 +3933,8 @@ static void store_recover(struct store *s, struct tree *tree) {
     r.scan_only = false;
     for (uint32_t i = 0; i < s->segment_count; i++) {
         if (s->segments[i]) recovery_segment(&r, s->segments[i]);
-        else recovery_bad(&r, &(struct segment){.number = i, .closed = true}, 0, "nothing at all: a segment is missing");
+        else
+            recovery_bad(&r, &(struct segment){.number = i, .closed = true}, 0, "nothing at all: a segment is missing");
     }
     if (r.loading_used) tree_free(&r.loading); /* a snapshot that did not arrive whole: as if it had not begun */
     if (r.lost) {
@@ -4199,7 +4285,8 @@ static enum status put_once(const char *first, const struct text *chain, const u
     if (status == DONE) status = call_reply(c, &w);
     if (status == DONE && w.count == 2)
         while (slice_part(&w.word[1], ',', &part) && stored->count < NODES_MAX)
-            if (parse_id(part, &stored->id[stored->count]) && !stored_has(stored, stored->id[stored->count])) stored->count++;
+            if (parse_id(part, &stored->id[stored->count]) && !stored_has(stored, stored->id[stored->count]))
+                stored->count++;
     if (status_keeps_conn(status)) pool_give(first, c);
     else conn_close(c);
     return status;
@@ -4397,8 +4484,8 @@ static enum status upload_read(struct upload *u, int fd, size_t chunk_size, stru
 }
 
 /* Commits the file at the master: it compares what this client says with what the nodes said. */
-static enum status upload_commit(struct upload *u, const char *path, uint64_t size, int64_t mtime_ns, const uint8_t sha[32],
-                                 struct answer *a) {
+static enum status upload_commit(struct upload *u, const char *path, uint64_t size, int64_t mtime_ns,
+                                 const uint8_t sha[32], struct answer *a) {
     struct text line = {0};
     struct slice body = {u->list.data ? u->list.data : "", u->list.length};
     text_add(&line, "COMMIT ");
@@ -4577,8 +4664,8 @@ static void report_damage(const char *address, const struct chunk_info *chunk) {
 
 /* Reads a chunk from any holder but those in `*tried`, beginning with another one for each `turn`; with `verify` it is
  * checked here. Holders that were tried are added. */
-static enum status get_any(const struct file_info *f, uint32_t number, unsigned turn, struct node_set *tried, bool verify,
-                           void *to, int *from) {
+static enum status get_any(const struct file_info *f, uint32_t number, unsigned turn, struct node_set *tried,
+                           bool verify, void *to, int *from) {
     const struct chunk_info *chunk = &f->chunk[number];
     enum status status = fail(UNAVAILABLE, "no live node holds chunk %u of %u", number + 1, f->chunk_count);
     for (unsigned i = 0; i < (unsigned)f->node_count; i++) {
@@ -4586,7 +4673,8 @@ static enum status get_any(const struct file_info *f, uint32_t number, unsigned 
         if (!node_set_has(&chunk->holders, n) || node_set_has(tried, n)) continue;
         node_set_add(tried, n);
         enum status got = get_once(f->node[n].address, chunk, to);
-        if (got == DONE && verify && (got = chunk_check(chunk, to)) == DAMAGED) report_damage(f->node[n].address, chunk);
+        if (got == DONE && verify && (got = chunk_check(chunk, to)) == DAMAGED)
+            report_damage(f->node[n].address, chunk);
         *from = n;
         if (got == DONE) return DONE;
         if (status != DAMAGED) status = fail(got == DAMAGED ? DAMAGED : UNAVAILABLE, "%s", detail);
@@ -4676,12 +4764,16 @@ static enum status download_take(struct download *d, uint32_t number, uint8_t *b
         report_damage(d->f->node[from].address, chunk);
         status = DAMAGED;
     } else if (status == DONE) {
-        return sys_write(fd, buffer, chunk->length) ? DONE : fail(errno == ENOSPC ? NO_SPACE : INTERNAL, "writing: %s", strerror(errno));
+        return sys_write(fd, buffer, chunk->length)
+                   ? DONE
+                   : fail(errno == ENOSPC ? NO_SPACE : INTERNAL, "writing: %s", strerror(errno));
     }
     status = download_again(d, number, status == DAMAGED ? from : -1, buffer);
     if (status != DONE) return status;
     if (!download_check(chunk, buffer, whole)) return fail(DAMAGED, "a chunk changed in memory");
-    return sys_write(fd, buffer, chunk->length) ? DONE : fail(errno == ENOSPC ? NO_SPACE : INTERNAL, "writing: %s", strerror(errno));
+    return sys_write(fd, buffer, chunk->length)
+               ? DONE
+               : fail(errno == ENOSPC ? NO_SPACE : INTERNAL, "writing: %s", strerror(errno));
 }
 
 /* Downloads a file that was looked up into `fd`. Only verified bytes are written, in order. */
@@ -4726,7 +4818,8 @@ static enum status client_download(struct client *cl, const char *path, struct f
     cond_free(&d.changed);
     sha256_final(&whole, digest);
     if (status != DONE) return fail(status, "'%s': %s", shown(path), why);
-    if (memcmp(digest, f->sha256, 32) != 0) return fail(DAMAGED, "'%s': the chunks are right but the whole is not", shown(path));
+    if (memcmp(digest, f->sha256, 32) != 0)
+        return fail(DAMAGED, "'%s': the chunks are right but the whole is not", shown(path));
     return DONE;
 }
 /* ======== 12. Node ======== */
@@ -4900,7 +4993,8 @@ static enum status put_receive(struct request *r, uint8_t *buffer, struct conn *
         have += got;
     }
     sha256_final(&state, digest);
-    if (memcmp(digest, r->body_hash, 32) != 0) return fail(DAMAGED, "the chunk is not what its hash says; send it again");
+    if (memcmp(digest, r->body_hash, 32) != 0)
+        return fail(DAMAGED, "the chunk is not what its hash says; send it again");
     return DONE;
 }
 
@@ -4952,7 +5046,8 @@ static void node_get_done(struct request *r) {
 /* GET SHA256: the bytes of a chunk, as they are on disk. */
 static enum status node_get(struct request *r) {
     struct found found;
-    if (!parse_hex(r->w.word[1], r->reply_hash, 32)) return fail(BAD_REQUEST, "a chunk is named by 64 hexadecimal digits");
+    if (!parse_hex(r->w.word[1], r->reply_hash, 32))
+        return fail(BAD_REQUEST, "a chunk is named by 64 hexadecimal digits");
     enum status status = store_find(&node.store, r->reply_hash, &found);
     if (status != DONE) return status;
     if (found.length <= SMALL_CHUNK_BYTES) {
@@ -4991,7 +5086,8 @@ static enum status fetch_one(struct conn *c, const struct chunk_info *chunk, uin
     uint64_t length;
     enum status status = call_reply(c, &w);
     if (status != DONE) return status;
-    if (w.count != 3 || !parse_u64(w.word[1], CHUNK_MAX_BYTES, &length)) return fail(NO_SERVER, "an answer to GET that is none");
+    if (w.count != 3 || !parse_u64(w.word[1], CHUNK_MAX_BYTES, &length))
+        return fail(NO_SERVER, "an answer to GET that is none");
     status = conn_read_body(c, buffer, length);
     if (status != DONE) return status;
     if (length != chunk->length) return fail(DAMAGED, "a chunk of another length");
@@ -5043,8 +5139,8 @@ static enum status node_fetch(struct request *r) {
     enum status status = DONE;
     while (status == DONE && slice_line(&rest, &row)) {
         struct chunk_info *chunk = &list[count];
-        if (count == COPY_BATCH_CHUNKS || !words_split(row, &w) || w.count != 2 || !parse_hex(w.word[0], chunk->hash, 32) ||
-            !parse_u32(w.word[1], CHUNK_MAX_BYTES, &chunk->length))
+        if (count == COPY_BATCH_CHUNKS || !words_split(row, &w) || w.count != 2 ||
+            !parse_hex(w.word[0], chunk->hash, 32) || !parse_u32(w.word[1], CHUNK_MAX_BYTES, &chunk->length))
             status = fail(BAD_REQUEST, "a row is SHA256 LENGTH, at most %d of them", COPY_BATCH_CHUNKS);
         else if (!store_has(&node.store, chunk->hash, &length)) count++;
     }
@@ -5093,8 +5189,8 @@ static enum status node_promise(struct request *r) {
     if (node.store.promised != epoch || node.store.promised_to != master)
         status = fail(FENCED, "promised epoch %" PRIu64, node.store.promised);
     const struct tree *t = &node.tree;
-    text_format(r->line, " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %d ", t->at.epoch, t->at.seq, t->roster.at.epoch,
-                t->roster.at.seq, (int)node.store.metadata_damaged);
+    text_format(r->line, " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %d ", t->at.epoch, t->at.seq,
+                t->roster.at.epoch, t->roster.at.seq, (int)node.store.metadata_damaged);
     for (int i = 0; i < t->roster.count; i++) {
         if (i > 0) text_byte(r->line, ',');
         text_id(r->line, t->roster.id[i]);
@@ -5183,8 +5279,8 @@ static enum status node_snapshot(struct request *r) {
     if (status == DONE) {
         if (after == 0) snapshot_head(&r->reply, &node.tree);
         const struct inode *from = last;
-        bool more = snapshot_walk(&r->reply, &node.tree, node.tree.root, from ? from->parent : 0, from ? from->name : "",
-                                  from ? from->name_length : 0, SNAPSHOT_PART_BYTES, &last);
+        bool more = snapshot_walk(&r->reply, &node.tree, node.tree.root, from ? from->parent : 0,
+                                  from ? from->name : "", from ? from->name_length : 0, SNAPSHOT_PART_BYTES, &last);
         r->has_reply = true;
         text_format(r->line, " %" PRIu64 " %" PRIu64 " %" PRIu64, node.tree.at.epoch, node.tree.at.seq,
                     more && last ? last->id : 0);
@@ -5215,8 +5311,8 @@ static enum status node_state(struct request *r) {
     text_format(t, "epoch %" PRIu64 "\nseq %" PRIu64 "\npromised %" PRIu64 "\n", node.tree.at.epoch, node.tree.at.seq,
                 node.store.promised);
     lock_take(&node.store.lock);
-    text_format(t, "files %" PRIu64 "\nchunks %" PRIu64 "\nbytes %" PRIu64 "\n", node.tree.files, node.store.chunk_count,
-                node.store.chunk_bytes);
+    text_format(t, "files %" PRIu64 "\nchunks %" PRIu64 "\nbytes %" PRIu64 "\n", node.tree.files,
+                node.store.chunk_count, node.store.chunk_bytes);
     lock_drop(&node.store.lock);
     text_format(t, "master %s\n", node.linked ? node.master_address : "-");
     text_format(t, "state %s\n", failed ? "failed" : node.store.metadata_damaged ? "learner" : "ok");
@@ -5275,8 +5371,8 @@ static enum status node_join(struct conn *c, const char *address) {
     enum status status = conn_flush(c);
     if (status == DONE) status = call_reply(c, &w);
     if (status != DONE) return status;
-    if (w.count != 4 || !parse_u64(w.word[1], UINT64_MAX, &session) || !slice_copy(w.word[2], cluster, sizeof cluster) ||
-        !parse_u64(w.word[3], UINT64_MAX, &epoch))
+    if (w.count != 4 || !parse_u64(w.word[1], UINT64_MAX, &session) ||
+        !slice_copy(w.word[2], cluster, sizeof cluster) || !parse_u64(w.word[3], UINT64_MAX, &epoch))
         return fail(BAD_REQUEST, "an answer to JOIN that is none");
     bool blank = !node.store.formatted; /* only this thread changes it */
     if (blank && store_format(&node.store, cluster, node.id, node.name) != DONE) die(INTERNAL, "%s", detail);
@@ -5310,9 +5406,10 @@ static enum status node_ping(struct conn *c) {
         lock_take(&node.store.lock);
         uint64_t chunks = node.store.chunk_count, bytes = node.store.chunk_bytes, damaged = node.store.damaged;
         lock_drop(&node.store.lock);
-        enum status status = call(c, &w, "PING %" PRIu64 " %s %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %llu %llu %d %" PRIu64,
-                                  session, state, files, chunks, bytes, damaged, atomic_load(&node.store.free_bytes),
-                                  atomic_load(&node.store.total_bytes), atomic_load(&node.transfers), stamp);
+        enum status status =
+            call(c, &w, "PING %" PRIu64 " %s %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %llu %llu %d %" PRIu64,
+                 session, state, files, chunks, bytes, damaged, atomic_load(&node.store.free_bytes),
+                 atomic_load(&node.store.total_bytes), atomic_load(&node.transfers), stamp);
         if (status != DONE) return status;
         if (w.count != 3 || !parse_u64(w.word[1], UINT64_MAX, &stamp) || !parse_u64(w.word[2], UINT64_MAX, &epoch))
             return fail(BAD_REQUEST, "an answer to PING that is none");
@@ -5382,7 +5479,8 @@ static int node_main(const char *folder, const char *listen_address, const char 
     server.table = node_table;
     server.role = "node";
     server.listen_fd = net_listen(listen_address, NODE_PORT, server.address, sizeof server.address);
-    if (!thread_start(store_keeper, &node.store) || !thread_start(node_link, NULL) || !thread_start(node_reporter, NULL))
+    if (!thread_start(store_keeper, &node.store) || !thread_start(node_link, NULL) ||
+        !thread_start(node_reporter, NULL))
         die(INTERNAL, "no threads; raise the limit on processes");
     server_run();
     if (store_sync(&node.store) != DONE) return INTERNAL;
@@ -5701,8 +5799,8 @@ static void commit_update(void) {
     waiters_wake(&master.waiters, waiter_committed);
 }
 
-/* Gives a change its place in the order: applies it here and sends it to all nodes. `lines` are the record's lines after
- * TX; `request` may be NULL. Returns its seq; it is not committed yet. */
+/* Gives a change its place in the order: applies it here and sends it to all nodes. `lines` are the record's lines
+ * after TX; `request` may be NULL. Returns its seq; it is not committed yet. */
 static uint64_t master_propose(const struct text *lines, const char *request) {
     struct text record = {0};
     lock_check(&master.lock);
@@ -5871,8 +5969,8 @@ static void snapshot_parts(const struct tree *t, struct text *parts, size_t *cou
         *part = (struct text){0};
         text_format(part, "SNAPSHOTPART %zu 0\n", *count);
         if (*count == 0) snapshot_head(part, t);
-        more = snapshot_walk(part, t, t->root, last ? last->parent : 0, last ? last->name : "", last ? last->name_length : 0,
-                             SNAPSHOT_PART_BYTES, &last);
+        more = snapshot_walk(part, t, t->root, last ? last->parent : 0, last ? last->name : "",
+                             last ? last->name_length : 0, SNAPSHOT_PART_BYTES, &last);
         if (!more) *(strchr(part->data, '\n') - 1) = '1';
     }
 }
@@ -6036,7 +6134,8 @@ static enum status copy_run(const char *target, const char *source, const struct
     return status;
 }
 
-/* Notes what an order achieved. `epoch` and `session` are from when it began: what came of it later counts for nothing. */
+/* Notes what an order achieved. `epoch` and `session` are from when it began: what came of it later counts for nothing.
+ */
 static void copy_done(struct peer *p, int slot, const struct copy_order *order, uint64_t epoch, uint64_t session,
                       enum status status, const struct text *failed) {
     if (master.epoch != epoch || master.state < ESTABLISHING) return;
@@ -6273,8 +6372,9 @@ static enum status takeover_load(const char *address, struct position at, struct
     enum status status = call_open(address, NODE_PORT, &c);
     do {
         if (status == DONE) status = call(c, &w, "SNAPSHOT %" PRIu64, after);
-        if (status == DONE && (w.count != 6 || !parse_u64(w.word[1], UINT64_MAX, &now.epoch) ||
-                               !parse_u64(w.word[2], UINT64_MAX, &now.seq) || !parse_u64(w.word[3], UINT64_MAX, &after)))
+        if (status == DONE &&
+            (w.count != 6 || !parse_u64(w.word[1], UINT64_MAX, &now.epoch) ||
+             !parse_u64(w.word[2], UINT64_MAX, &now.seq) || !parse_u64(w.word[3], UINT64_MAX, &after)))
             status = fail(INTERNAL, "an answer to SNAPSHOT that is none");
         if (status == DONE && !position_same(now, at)) status = fail(INTERNAL, "the node's records changed meanwhile");
         if (status == DONE) status = call_body(c, &w, &part);
@@ -6403,7 +6503,8 @@ static void roster_watch(void) {
         else node_set_add(&staying, i);
     }
     int all = node_set_count(members), left = node_set_count(&staying);
-    if (lost_one && master.next_roster_seq) { /* a change was under way: which roster holds is not ours to say any more */
+    if (lost_one &&
+        master.next_roster_seq) { /* a change was under way: which roster holds is not ours to say any more */
         reign_end("a node was lost while the roster was changing");
     } else if (lost_one && !roster_may_shrink(left, all)) {
         reign_end("fewer than half of the roster's nodes are left");
@@ -6466,8 +6567,8 @@ static void *master_reign(void *unused) {
         if (master.state == ESTABLISHING && master.committed >= master.established) {
             master.state = REIGNING;
             *master.waiting_for = 0;
-            log_line("reigning: epoch %" PRIu64 ", %" PRIu64 " files, last record %" PRIu64, master.epoch, master.tree.files,
-                     master.tree.at.seq);
+            log_line("reigning: epoch %" PRIu64 ", %" PRIu64 " files, last record %" PRIu64, master.epoch,
+                     master.tree.files, master.tree.at.seq);
             peers_wake();
         }
         if (master.state == ESTABLISHING && clock_ms() - master.established_ms > 2 * master.dead_after_ms + 2000)
@@ -6506,9 +6607,11 @@ static enum status join_check(const struct peer *p, uint64_t instance, struct sl
         return fail(DENIED, "this node belongs to cluster %.*s, this master serves cluster %s%s", (int)cluster.length,
                     cluster.at, master.cluster, master.init ? "; start the master without --init" : "");
     if (blank && !*master.cluster)
-        return fail(READ_ONLY, "this master waits for a node that knows the cluster; for a new cluster start it with --init");
+        return fail(READ_ONLY,
+                    "this master waits for a node that knows the cluster; for a new cluster start it with --init");
     if (p && p->up && p->link && p->instance != instance)
-        return fail(EXISTS, "a node with this id is up at %s; was its directory copied? start this one with an empty one",
+        return fail(EXISTS,
+                    "a node with this id is up at %s; was its directory copied? start this one with an empty one",
                     p->address);
     return DONE;
 }
@@ -6521,7 +6624,8 @@ static enum status master_join(struct request *r) {
     struct slice part, rest = r->w.word[11];
     if (!parse_id(slice_of(r->c->id), &id) || !parse_id(r->w.word[1], &said.instance) ||
         !parse_escaped(r->w.word[3], said.name, sizeof said.name) ||
-        !slice_copy(r->w.word[4], said.address, sizeof said.address) || !parse_u64(r->w.word[5], UINT64_MAX - 1, &said.promised) ||
+        !slice_copy(r->w.word[4], said.address, sizeof said.address) ||
+        !parse_u64(r->w.word[5], UINT64_MAX - 1, &said.promised) ||
         !parse_u64(r->w.word[6], UINT64_MAX, &said.at.epoch) || !parse_u64(r->w.word[7], UINT64_MAX, &said.at.seq) ||
         !parse_u64(r->w.word[8], UINT64_MAX, &said.roster.at.epoch) ||
         !parse_u64(r->w.word[9], UINT64_MAX, &said.roster.at.seq) || !parse_u32(r->w.word[10], 1, &damaged))
@@ -6533,7 +6637,8 @@ static enum status master_join(struct request *r) {
     int slot = peer_slot(id);
     struct peer *p = slot >= 0 ? master.peers[slot] : NULL;
     enum status status = join_check(p, said.instance, r->w.word[2]);
-    if (status == DONE && !p && master.peer_count == NODES_MAX) status = fail(NO_SPACE, "a cluster has at most %d nodes", NODES_MAX);
+    if (status == DONE && !p && master.peer_count == NODES_MAX)
+        status = fail(NO_SPACE, "a cluster has at most %d nodes", NODES_MAX);
     if (status != DONE) {
         lock_drop(&master.lock);
         return status;
@@ -6612,7 +6717,8 @@ static enum status master_ping(struct request *r) {
 }
 
 /* Notes that a node holds a chunk. */
-static void report_holder(int slot, const uint8_t hash[32], uint32_t length, bool fresh, const struct node_set *wanted) {
+static void report_holder(int slot, const uint8_t hash[32], uint32_t length, bool fresh,
+                          const struct node_set *wanted) {
     uint32_t index = tree_chunk_make(&master.tree, hash, length);
     struct chunk *chunk = tree_chunk(&master.tree, index);
     if (chunk->length != length) return; /* can't be: the node verified it */
@@ -6620,7 +6726,8 @@ static void report_holder(int slot, const uint8_t hash[32], uint32_t length, boo
     if (fresh) chunk->flags |= CHUNK_FRESH;
     /* While the chain of an upload still fills its copies, nobody else need hurry. */
     bool chain_done = chunk->references > 0 || node_set_count(&chunk->holders) >= master.sync_copies;
-    if (chain_done && copies_lacking(chunk, wanted) > 0 && (fresh || master.peers[slot]->inventoried)) chunk_enqueue(index);
+    if (chain_done && copies_lacking(chunk, wanted) > 0 && (fresh || master.peers[slot]->inventoried))
+        chunk_enqueue(index);
 }
 
 /* One row of REPORT: `new` or nothing, SHA256 LENGTH; `lost SHA256 0`; `all` after a whole inventory. */
@@ -6713,7 +6820,8 @@ static bool request_repeated(const struct request *r, const uint8_t id[16], enum
 
 /* The lines that make the directories a path lacks above its last part. `*parent` gets the last one's id, `*last` that
  * part. `*made` counts new inodes. */
-static enum status make_parents(const char *path, struct text *lines, uint64_t *parent, struct slice *last, uint64_t *made) {
+static enum status make_parents(const char *path, struct text *lines, uint64_t *parent, struct slice *last,
+                                uint64_t *made) {
     struct slice rest = slice_of(path + 1), part;
     const struct inode *n = tree_by_id(&master.tree, ROOT_ID);
     uint64_t id = ROOT_ID;
@@ -6757,8 +6865,9 @@ static enum status claim_parse(const struct request *r, struct claim *claim) {
     claim->chunk = mem_alloc(claim->count * sizeof *claim->chunk);
     for (uint32_t i = 0; i < claim->count; i++) {
         struct claimed *chunk = &claim->chunk[i];
-        if (!slice_line(&rest, &row) || !words_split(row, &w) || w.count != 2 || !parse_hex(w.word[0], chunk->hash, 32) ||
-            !parse_u32(w.word[1], CHUNK_MAX_BYTES, &chunk->length) || chunk->length == 0)
+        if (!slice_line(&rest, &row) || !words_split(row, &w) || w.count != 2 ||
+            !parse_hex(w.word[0], chunk->hash, 32) || !parse_u32(w.word[1], CHUNK_MAX_BYTES, &chunk->length) ||
+            chunk->length == 0)
             return fail(BAD_REQUEST, "a row of COMMIT is SHA256 LENGTH");
         sum += chunk->length;
     }
@@ -6774,7 +6883,8 @@ static enum status claim_commit(struct request *r, struct claim *claim, const ch
     struct slice last;
     uint64_t parent, made = 0;
     enum status status = make_parents(path, &lines, &parent, &last, &made);
-    const struct inode *old = status == DONE && made == 0 ? tree_lookup(&master.tree, parent, last.at, last.length) : NULL;
+    const struct inode *old =
+        status == DONE && made == 0 ? tree_lookup(&master.tree, parent, last.at, last.length) : NULL;
     if (status == EXISTS || (old && old->kind == KIND_DIRECTORY))
         status = fail(WRONG_KIND, "'%s' is a directory; give the file a name of its own", shown(path));
     if (status == DONE) {
@@ -6986,8 +7096,8 @@ static enum status master_list(struct request *r) {
         bool file = directory->kind == KIND_FILE;
         const struct inode *n = file ? directory : tree_next(&master.tree, directory->id, after);
         while (n && r->reply.length < MIB) {
-            text_format(&r->reply, "%s %" PRIu64 " %" PRIu64 " %" PRId64 " %d ", n->kind == KIND_FILE ? "file" : "dir", n->id,
-                        n->size, n->mtime_ns, n->kind == KIND_FILE ? inode_copies(n) : 0);
+            text_format(&r->reply, "%s %" PRIu64 " %" PRIu64 " %" PRId64 " %d ", n->kind == KIND_FILE ? "file" : "dir",
+                        n->id, n->size, n->mtime_ns, n->kind == KIND_FILE ? inode_copies(n) : 0);
             text_hex(&r->reply, inode_sha256(&master.tree, n), 32);
             text_byte(&r->reply, ' ');
             text_escaped(&r->reply, n->name, n->name_length);
@@ -7022,7 +7132,8 @@ static enum status master_nodes(struct request *r) {
         const struct peer *p = master.peers[i];
         text_format(&r->reply, "%016" PRIx64 " ", p->id);
         text_escaped(&r->reply, p->name, strlen(p->name));
-        text_format(&r->reply, " %s %s %" PRId64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
+        text_format(&r->reply,
+                    " %s %s %" PRId64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
                     p->address, peer_state(p), now_ms - p->ping_ms, p->files, p->chunks, p->bytes, p->free_bytes,
                     p->total_bytes, p->damaged_chunks);
     }
@@ -7103,8 +7214,8 @@ static enum status master_status(struct request *r) {
                 master.tree.at.seq, server.address, *master.cluster ? master.cluster : "-");
     text_format(t, "files %" PRIu64 "\ndirectories %" PRIu64 "\nbytes %" PRIu64 "\nchunks %u\n", master.tree.files,
                 master.tree.directories, master.tree.bytes, master.tree.chunk_count);
-    text_format(t, "copies_missing %" PRIu64 "\nbytes_missing %" PRIu64 "\nunavailable_chunks %" PRIu64 "\n", copies, bytes,
-                unavailable);
+    text_format(t, "copies_missing %" PRIu64 "\nbytes_missing %" PRIu64 "\nunavailable_chunks %" PRIu64 "\n", copies,
+                bytes, unavailable);
     text_format(t, "roster %d\nreads %s\n", node_set_count(&master.roster), master_has_lease() ? "current" : "old");
     text_format(t, "sync_copies %d\nrequests %llu\nrefused %llu\nconnections %d\n", master.sync_copies,
                 atomic_load(&server.requests), atomic_load(&server.refused), atomic_load(&server.connections));
@@ -7206,18 +7317,23 @@ static const struct option_row {
     [OPT_HELP] = {"help", 'h', NULL, AT_CLIENT, "this text"},
     [OPT_VERSION] = {"version", 0, NULL, AT_CLIENT, "versions of the program, the protocol and the disk format"},
     [OPT_MASTER] = {"master", 'm', "HOST:PORT[,...]", AT_CLIENT | AT_NODE, "where the master is (127.0.0.1:3370)"},
-    [OPT_KEY] = {"key", 'k', "FILE", AT_CLIENT | AT_MASTER | AT_NODE, "the cluster's key (~/.config/dfs/key, /etc/dfs/key)"},
-    [OPT_INSECURE] = {"insecure", 0, NULL, AT_CLIENT | AT_MASTER | AT_NODE, "no key; servers then listen on 127.0.0.1 only"},
+    [OPT_KEY] = {"key", 'k', "FILE", AT_CLIENT | AT_MASTER | AT_NODE,
+                 "the cluster's key (~/.config/dfs/key, /etc/dfs/key)"},
+    [OPT_INSECURE] = {"insecure", 0, NULL, AT_CLIENT | AT_MASTER | AT_NODE,
+                      "no key; servers then listen on 127.0.0.1 only"},
     [OPT_JSON] = {"json", 'j', NULL, AT_CLIENT, "answer in JSON"},
     [OPT_QUIET] = {"quiet", 'q', NULL, AT_CLIENT, "no progress, no summary"},
     [OPT_CHUNK_SIZE] = {"chunk-size", 0, "SIZE", AT_CLIENT, "cut uploads into chunks of this size (4M)"},
-    [OPT_LISTEN] = {"listen", 'l', "HOST:PORT", AT_MASTER | AT_NODE, "serve here (0.0.0.0:3370, a node 0.0.0.0:3371); port 0 takes a free one"},
+    [OPT_LISTEN] = {"listen", 'l', "HOST:PORT", AT_MASTER | AT_NODE,
+                    "serve here (0.0.0.0:3370, a node 0.0.0.0:3371); port 0 takes a free one"},
     [OPT_NAME] = {"name", 'n', "NAME", AT_NODE, "the node's name for people (the host's name)"},
     [OPT_INIT] = {"init", 0, NULL, AT_MASTER, "make a new cluster, and its key if there is none"},
-    [OPT_SYNC_COPIES] = {"sync-copies", 0, "N", AT_MASTER, "copies of the bytes on disk before an upload is acknowledged (2)"},
+    [OPT_SYNC_COPIES] = {"sync-copies", 0, "N", AT_MASTER,
+                         "copies of the bytes on disk before an upload is acknowledged (2)"},
     [OPT_ROSTER] = {"roster", 0, "N", AT_MASTER, "how many nodes must confirm every change (7)"},
     [OPT_PING] = {"ping", 0, "TIME", AT_MASTER | AT_NODE, "how often a node pings (1s)"},
-    [OPT_DEAD_AFTER] = {"dead-after", 0, "TIME", AT_MASTER | AT_NODE, "silent for so long is dead (3s); the same everywhere"},
+    [OPT_DEAD_AFTER] = {"dead-after", 0, "TIME", AT_MASTER | AT_NODE,
+                        "silent for so long is dead (3s); the same everywhere"},
     [OPT_SEGMENT_SIZE] = {"segment-size", 0, "SIZE", AT_NODE, "size of one file of the log (64M)"},
     [OPT_FILES] = {"files", 0, "N", AT_BENCH, "bench: how many files (10000)"},
     [OPT_SIZE] = {"size", 0, "SIZE", AT_BENCH, "bench: how large each (1K)"},
@@ -7248,12 +7364,14 @@ static void options_help(void) {
             char left[64], letter[8] = "    ";
             if (!(row->at & groups[g].at)) continue;
             if (row->letter) snprintf(letter, sizeof letter, "-%c, ", row->letter);
-            snprintf(left, sizeof left, "%s--%s%s%s", letter, row->name, row->argument ? " " : "", row->argument ? row->argument : "");
+            snprintf(left, sizeof left, "%s--%s%s%s", letter, row->name, row->argument ? " " : "",
+                     row->argument ? row->argument : "");
             printf("  %-32s %s\n", left, row->help);
         }
         printf("\n");
     }
-    printf("Every option --foo-bar that takes a value is also the environment variable DFS_FOO_BAR (the key: DFS_KEY_FILE).\n"
+    printf("Every option --foo-bar that takes a value is also the environment variable DFS_FOO_BAR (the key: "
+           "DFS_KEY_FILE).\n"
            "Times are written 250ms 3s 5m 2h 7d, sizes 4K 10M 1G. Exit codes:");
     for (int i = 0; i <= READ_ONLY; i++) printf("%s %d %s", i ? ";" : "", i, status_table[i].text);
     printf("; 64 wrong usage.\n");
@@ -7311,7 +7429,8 @@ static int options_parse(int count, char **words) {
         } else if (word[1] == '-') {
             const char *equals = strchr(word, '=');
             struct slice name = {word + 2, equals ? (size_t)(equals - word - 2) : strlen(word + 2)};
-            i += option_take(option_by_name(name), equals ? equals + 1 : NULL, i + 1 < count ? words[i + 1] : NULL, word);
+            i += option_take(option_by_name(name), equals ? equals + 1 : NULL, i + 1 < count ? words[i + 1] : NULL,
+                             word);
         } else {
             int option = option_by_letter(word[1]);
             for (const char *at = word + 1; at[1] && !option_table[option].argument; at++) { /* -jq is -j -q */
@@ -7346,8 +7465,8 @@ static uint64_t option_size(int option, uint64_t missing, uint64_t least, uint64
 static int64_t option_ms(int option, int64_t missing, uint64_t least) {
     uint64_t ms = (uint64_t)missing;
     if (option_value[option] && (!parse_duration_ms(option_value[option], &ms) || ms < least || ms > 86400000))
-        die(USAGE_ERROR, "--%s %s: write a time such as 250ms 3s 5m, from %" PRIu64 "ms to 24h", option_table[option].name,
-            option_value[option], least);
+        die(USAGE_ERROR, "--%s %s: write a time such as 250ms 3s 5m, from %" PRIu64 "ms to 24h",
+            option_table[option].name, option_value[option], least);
     return (int64_t)ms;
 }
 
@@ -7554,11 +7673,13 @@ static int cmd_upload(struct client *cl, int rest, char **words) {
     enum status status = remote_path(named, path);
     if (status != DONE) return cmd_failed("upload", status);
     int fd = pipe_in ? STDIN_FILENO : sys_open(local, O_RDONLY, 0);
-    if (fd < 0) return cmd_failed("upload", fail(errno == ENOENT ? NOT_FOUND : INTERNAL, "%s: %s", local, strerror(errno)));
+    if (fd < 0)
+        return cmd_failed("upload", fail(errno == ENOENT ? NOT_FOUND : INTERNAL, "%s: %s", local, strerror(errno)));
     if (fstat(fd, &about) != 0) die(INTERNAL, "%s: %s", local, strerror(errno));
     if (S_ISDIR(about.st_mode))
         return cmd_failed("upload", fail(WRONG_KIND, "%s is a folder; name a file in it", local));
-    int64_t mtime_ns = S_ISREG(about.st_mode) ? (int64_t)about.st_mtim.tv_sec * 1000000000 + about.st_mtim.tv_nsec : clock_wall_ns();
+    int64_t mtime_ns =
+        S_ISREG(about.st_mode) ? (int64_t)about.st_mtim.tv_sec * 1000000000 + about.st_mtim.tv_nsec : clock_wall_ns();
     posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     uint64_t hint = S_ISREG(about.st_mode) ? (uint64_t)about.st_size : 0;
     size_t chunk_size = option_size(OPT_CHUNK_SIZE, CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, CHUNK_MAX_BYTES);
@@ -7626,7 +7747,8 @@ static int cmd_download(struct client *cl, int rest, char **words) {
         close(fd);
         if (*temporary) unlink(temporary);
     }
-    if (status == DONE && !(pipe_out && option_value[OPT_JSON])) summary("downloaded", path, f->size, f->sha256, begun_ms);
+    if (status == DONE && !(pipe_out && option_value[OPT_JSON]))
+        summary("downloaded", path, f->size, f->sha256, begun_ms);
     file_info_free(f);
     return status == DONE ? 0 : cmd_failed("download", status);
 }
@@ -7745,7 +7867,8 @@ struct list_row {
 };
 
 /* Calls `each` for every entry of a directory, or for the file itself. */
-static enum status client_list(struct client *cl, const char *path, void (*each)(void *, const struct list_row *), void *context) {
+static enum status client_list(struct client *cl, const char *path, void (*each)(void *, const struct list_row *),
+                               void *context) {
     struct text line = {0};
     struct answer a = {0};
     struct list_row row = {.name = ""};
@@ -7848,7 +7971,8 @@ static void list_keep(void *context, const struct list_row *row) {
 }
 
 /* One level of the tree. Recursion is as deep as the tree, at most PATH_MAX_BYTES / 2. */
-static enum status view_level(struct client *cl, const char *path, const char *indent, struct json_writer *w, uint64_t totals[3]) {
+static enum status view_level(struct client *cl, const char *path, const char *indent, struct json_writer *w,
+                              uint64_t totals[3]) {
     struct list_rows rows = {0};
     enum status status = client_list(cl, path, list_keep, &rows);
     for (size_t i = 0; i < rows.count && status == DONE; i++) {
@@ -7996,7 +8120,8 @@ static void status_json(const struct answer *status, const struct answer *nodes)
         static const char *const keys[] = {"files", "chunks", "bytes", "free", "total", "damaged_chunks"};
         char label[LABEL_MAX_BYTES + 1];
         int64_t ping_ms;
-        if (!words_split(row, &words) || words.count != 11 || !parse_escaped(words.word[1], label, sizeof label)) continue;
+        if (!words_split(row, &words) || words.count != 11 || !parse_escaped(words.word[1], label, sizeof label))
+            continue;
         json_object(&w);
         json_key_string(&w, "name", label);
         json_key(&w, "id");
@@ -8023,7 +8148,8 @@ static void nodes_text(const struct answer *nodes) {
     uint64_t bytes, room, damaged;
     char label[LABEL_MAX_BYTES + 1];
     int64_t ping_ms;
-    printf("%-20s %-8s %9s %9s %9s %11s %11s  %s\n", "NODE", "STATE", "PING", "FILES", "CHUNKS", "STORED", "FREE", "ADDRESS");
+    printf("%-20s %-8s %9s %9s %9s %11s %11s  %s\n", "NODE", "STATE", "PING", "FILES", "CHUNKS", "STORED", "FREE",
+           "ADDRESS");
     while (slice_line(&rest, &row)) {
         struct text stored = {0}, space = {0}, ping = {0};
         if (!words_split(row, &w) || w.count != 11 || !parse_escaped(w.word[1], label, sizeof label) ||
@@ -8034,9 +8160,9 @@ static void nodes_text(const struct answer *nodes) {
         text_size(&space, room);
         if (ping_ms < 0) text_add(&ping, "never");
         else text_format(&ping, "%.1fs ago", (double)ping_ms / 1000);
-        printf("%-20s %-8.*s %9s %9.*s %9.*s %11s %11s  %.*s", shown(label), (int)w.word[3].length, w.word[3].at, ping.data,
-               (int)w.word[5].length, w.word[5].at, (int)w.word[6].length, w.word[6].at, stored.data, space.data,
-               (int)w.word[2].length, w.word[2].at);
+        printf("%-20s %-8.*s %9s %9.*s %9.*s %11s %11s  %.*s", shown(label), (int)w.word[3].length, w.word[3].at,
+               ping.data, (int)w.word[5].length, w.word[5].at, (int)w.word[6].length, w.word[6].at, stored.data,
+               space.data, (int)w.word[2].length, w.word[2].at);
         if (damaged > 0) printf("  %" PRIu64 " damaged chunks set aside", damaged);
         printf("\n");
         text_free(&stored);
@@ -8055,7 +8181,8 @@ static void status_text(const struct answer *a) {
         printf("%-15s %.*s\n", rows[i].shown, (int)value.length, value.at);
     }
     while (slice_line(&rest, &row))
-        if (slice_part(&row, ' ', &name) && slice_is(name, "why")) printf("%-15s %.*s\n", "why", (int)row.length, row.at);
+        if (slice_part(&row, ' ', &name) && slice_is(name, "why"))
+            printf("%-15s %.*s\n", "why", (int)row.length, row.at);
 }
 
 /* dfs --status and --nodes */
@@ -8112,7 +8239,8 @@ static enum status bench_down(struct client *cl, const char *path, uint8_t *byte
     int from;
     enum status status = client_stat(cl, path, &f);
     if (status != DONE) return status;
-    if (f->directory || f->chunk_count != (length > 0) || f->size != length) status = fail(WRONG_KIND, "not what bench up made");
+    if (f->directory || f->chunk_count != (length > 0) || f->size != length)
+        status = fail(WRONG_KIND, "not what bench up made");
     else if (f->chunk_count == 1) status = get_any(f, 0, turn, &tried, true, bytes, &from);
     file_info_free(f);
     return status;
@@ -8131,7 +8259,8 @@ static void *bench_main(void *argument) {
             uint64_t seed = mix64(number + (uint64_t)b->begun_ms);
             for (size_t i = 0; i < b->size; i += 8) memcpy(bytes + i, &(uint64_t){mix64(seed + i)}, 8);
         }
-        enum status status = b->up ? bench_up(&self->cl, path, bytes, b->size) : bench_down(&self->cl, path, bytes, b->size, (unsigned)number);
+        enum status status = b->up ? bench_up(&self->cl, path, bytes, b->size)
+                                   : bench_down(&self->cl, path, bytes, b->size, (unsigned)number);
         if (status == DONE) continue;
         if (atomic_fetch_add(&b->failed, 1) == 0) cmd_failed("bench", status);
         break; /* this client gives up; the count of failures says how many did */
@@ -8158,20 +8287,23 @@ static int cmd_bench(const char *masters, int rest, char **words) {
     for (uint64_t i = 0; i < b.clients; i++) pthread_join(thread[i], NULL);
     double seconds = (double)(clock_ms() - b.begun_ms) / 1000;
     free(clients);
-    printf("%s: %" PRIu64 " files of %" PRIu64 " bytes, %" PRIu64 " clients, %llu gave up, %.3f s, %.0f files/s, %.1f MiB/s\n",
+    printf("%s: %" PRIu64 " files of %" PRIu64 " bytes, %" PRIu64
+           " clients, %llu gave up, %.3f s, %.0f files/s, %.1f MiB/s\n",
            words[0], b.files, b.size, b.clients, atomic_load(&b.failed), seconds, (double)b.files / seconds,
            (double)(b.files * b.size) / seconds / 1048576);
     return atomic_load(&b.failed) > 0 ? INTERNAL : 0;
 }
 
 /* ======== 20. main ======== */
+/* From the words of the command line to one of the commands, or to a server. */
 
 /* Which command was asked for; several are an error. */
 static int command_given(void) {
     int found = -1;
     for (int i = 0; i < OPT_COMMANDS_END; i++) {
         if (!option_value[i]) continue;
-        if (found >= 0) die(USAGE_ERROR, "--%s and --%s: one thing at a time", option_table[found].name, option_table[i].name);
+        if (found >= 0)
+            die(USAGE_ERROR, "--%s and --%s: one thing at a time", option_table[found].name, option_table[i].name);
         found = i;
     }
     return found;
@@ -8215,7 +8347,8 @@ int main(int argc, char **argv) {
     pool_init();
     if (command == OPT_HELP) return options_help(), 0;
     if (command == OPT_VERSION) {
-        printf("dfs %s, protocol " PROTOCOL_NAME ", disk format %d, sha256 %s\n", DFS_VERSION, FORMAT_VERSION, sha256_backend_name());
+        printf("dfs %s, protocol " PROTOCOL_NAME ", disk format %d, sha256 %s\n", DFS_VERSION, FORMAT_VERSION,
+               sha256_backend_name());
         return 0;
     }
     if (serve_master || serve_node) {
