@@ -189,6 +189,7 @@ enum {
 #define SEGMENT_MAX_BYTES (64 * MIB)          /* default of --segment-size */
 #define SEGMENT_LIMIT_BYTES (1 * GIB)
 #define SEGMENTS_MAX ((uint32_t)(36 * 36 * 36 * 36))
+#define FILL_BYTES (256 * KIB)                /* zeros written ahead of small entries at once */
 #define RESERVE_BYTES (256 * MIB)             /* left free for metadata, or 5 % of a smaller disk */
 
 _Static_assert(PATH_MAX_BYTES * 3 + 1024 < LINE_MAX_BYTES, "an escaped path and its verb fit into one line");
@@ -818,6 +819,12 @@ static bool sys_pwritev(int fd, struct iovec *piece, int count, uint64_t offset)
         piece->iov_len -= (size_t)done;
     }
     return true;
+}
+
+/* Ends a file at `length` bytes. */
+static bool sys_truncate(int fd, uint64_t length) {
+    if (fault_hit(FAULT_WRITE)) return false;
+    return ftruncate(fd, (off_t)length) == 0;
 }
 
 /* Writes `length` bytes to a descriptor that may be a pipe. */
@@ -2923,6 +2930,7 @@ enum {
     INFLIGHT_MAX = 64,        /* large chunks being written at once */
     SALT_BYTES = 16,
     CHECK_HEX = 16,
+    FILL_AFTER = 16,          /* small entries in a row after which zeros are written ahead of them */
 };
 
 /* A place in the log. */
@@ -2944,6 +2952,8 @@ struct segment {
     int users;                /* who rely on fd staying open */
     int writers;              /* large chunks being written into it */
     uint64_t size;            /* reserved so far */
+    uint64_t filled;          /* the file has zeros up to here, written ahead; 0: none */
+    uint32_t small_run;       /* small entries since the last large one */
     uint64_t writes, synced;  /* counts of finished writes: now, and when the last sync began */
     int64_t used_ms;
     uint8_t salt[SALT_BYTES];
@@ -3251,7 +3261,8 @@ static bool segment_write_toc(const struct segment *g, struct place durable) {
     header_check(g, end_at, end, 15, end + 15);
     end[END_LINE_BYTES - 1] = '\n';
     struct iovec piece[4] = {{header, used}, {toc.data, toc.length}, {(char[]){'\n'}, 1}, {end, END_LINE_BYTES}};
-    bool good = sys_pwritev(g->fd, piece, 4, g->size) && sys_fdatasync(g->fd) == 0;
+    bool good = sys_pwritev(g->fd, piece, 4, g->size) && sys_truncate(g->fd, end_at + END_LINE_BYTES) &&
+                sys_fdatasync(g->fd) == 0;
     text_free(&toc);
     return good;
 }
@@ -3305,6 +3316,19 @@ static enum status append_begin(struct store *s, size_t length) {
     return s->current ? DONE : segment_begin(s);
 }
 
+/* Writes zeros ahead of small entries that come one after another. A sync of bytes that the file system has allocated
+ * already does not wait for its journal: half the time of one that makes the file longer. Recovery takes zeros at the
+ * end of a segment for no entry, and a table of contents ends the file. */
+static bool append_fill(struct segment *g, uint64_t end) {
+    static char zeros[64 * KIB];
+    struct iovec piece[FILL_BYTES / sizeof zeros];
+    if (g->filled < end) g->filled = end;
+    for (size_t i = 0; i < FILL_BYTES / sizeof zeros; i++) piece[i] = (struct iovec){zeros, sizeof zeros};
+    if (!sys_pwritev(g->fd, piece, FILL_BYTES / sizeof zeros, g->filled)) return false;
+    g->filled += FILL_BYTES;
+    return true;
+}
+
 /* Writes a large chunk's payload into its place, outside the lock. */
 static enum status append_outside(struct store *s, struct segment *g, struct place at, const void *payload,
                                   size_t length) {
@@ -3342,6 +3366,9 @@ static enum status store_append(struct store *s, enum entry_kind kind, const uin
     bool outside = kind == ENTRY_CHUNK && length > SMALL_CHUNK_BYTES;
     struct iovec piece[3] = {{header, used}, {(void *)(uintptr_t)payload, length}, {(char[]){'\n'}, 1}};
     g->size += used + length + 1;
+    g->small_run = outside ? 0 : g->small_run + 1;
+    if (g->small_run > FILL_AFTER && g->size > g->filled && !append_fill(g, g->size))
+        return store_fail(s, "writing ahead to the log");
     if (!sys_pwritev(g->fd, piece, outside ? 1 : 3, offset)) return store_fail(s, "writing to the log");
     segment_note(g, &entry);
     uint32_t number = g->entry_count - 1;
@@ -3769,6 +3796,19 @@ static void recovery_entry(struct recovery *r, struct segment *g, struct entry *
     free(payload);
 }
 
+/* Where a segment's file ends but for zeros: they were written ahead of entries that did not come, and are no damage. */
+static uint64_t recovery_end(const struct segment *g) {
+    char window[8192];
+    uint64_t end = g->size;
+    while (end > 0) {
+        size_t have = end < sizeof window ? (size_t)end : sizeof window;
+        if (!sys_pread(g->fd, window, have, end - have)) return g->size;
+        while (have > 0 && window[have - 1] == 0) have--, end--;
+        if (have > 0) break;
+    }
+    return end;
+}
+
 /* Looks for the next header after damage. Returns its offset, or the segment's size. */
 static uint64_t recovery_resync(const struct segment *g, uint64_t from) {
     char window[8192];
@@ -3862,6 +3902,7 @@ static size_t recovery_open(struct recovery *r, struct segment *g) {
     struct stat about;
     if (!segment_use(r->s, g) || fstat(g->fd, &about) != 0) return 0;
     g->size = (uint64_t)about.st_size;
+    g->size = recovery_end(g);
     size_t have = g->size < sizeof line ? (size_t)g->size : sizeof line;
     if (!sys_pread(g->fd, line, have, 0)) return 0;
     const char *end = memchr(line, '\n', have);
