@@ -722,7 +722,7 @@ static enum status path_normalize(const char *path, char *to) {
 }
 
 static enum status status_of_word(struct slice word) {
-    for (int i = 0; i < STATUS_COUNT; i++)
+    for (int i = DONE + 1; i < STATUS_COUNT; i++) /* an error is never DONE, whatever it is called */
         if (slice_is(word, status_table[i].word)) return (enum status)i;
     return INTERNAL;
 }
@@ -2001,7 +2001,7 @@ static enum status call_reply(struct conn *c, struct words *w) {
         if (!slice_is(line, "OK")) return fail(DENIED, "%s did not accept the key", c->peer);
     }
     enum status status = conn_read_line(c, &line);
-    if (status != DONE) return status == BAD_REQUEST ? fail(NO_SERVER, "%s", detail) : status;
+    if (status != DONE) return NO_SERVER; /* also if the line was too long or its MAC wrong: nothing was answered */
     if (line.length >= 4 && memcmp(line.at, "ERR ", 4) == 0) {
         line.at += 4;
         line.length -= 4;
@@ -4218,7 +4218,7 @@ static enum status client_ask(struct client *cl, const struct text *line, const 
         if (clock_ms() > until_ms || (!reached && !atomic_load(&cl->met) && !sent_ever)) break;
         sleep_ms(RETRY_PAUSE_MS);
     }
-    if (changes && sent_ever && status == NO_SERVER)
+    if (changes && sent_ever && (status == NO_SERVER || status == READ_ONLY || status == FENCED))
         return fail(UNKNOWN, "%s; whether the change was made is not known: look, and repeat it if it was not", why);
     if (status == NO_SERVER) return fail(NO_SERVER, "%s; is a master running there? start one with: dfs master", why);
     return fail(status == FENCED ? READ_ONLY : status, "%s", why);
@@ -4619,7 +4619,7 @@ static bool file_info_row(struct file_info *f, struct slice row, uint32_t *chunk
     if (!parse_hex(w.word[1], chunk->hash, 32) || !parse_u32(w.word[2], CHUNK_MAX_BYTES, &chunk->length)) return false;
     if (slice_is(w.word[3], "-")) return true;
     while (slice_part(&w.word[3], ',', &part)) {
-        if (!parse_u32(part, (uint32_t)f->node_count - 1, &index)) return false;
+        if (f->node_count == 0 || !parse_u32(part, (uint32_t)f->node_count - 1, &index)) return false;
         node_set_add(&chunk->holders, (int)index);
     }
     return true;
@@ -5889,11 +5889,11 @@ static enum status master_check_reign(void) {
     return fail(READ_ONLY, "%s", *master.waiting_for ? master.waiting_for : "no node has joined yet");
 }
 
-/* How many nodes hold a chunk; with `seq`, only those whose last sync came after it: they have record `seq` on disk. */
-static int chunk_copies(const struct chunk *chunk, uint64_t seq) {
+/* How many live nodes hold a chunk, on disk or on its way there. */
+static int chunk_copies(const struct chunk *chunk) {
     int count = 0;
     for (int i = 0; i < master.peer_count; i++)
-        count += node_set_has(&chunk->holders, i) && peer_usable(master.peers[i]) && master.peers[i]->acked >= seq;
+        count += node_set_has(&chunk->holders, i) && peer_usable(master.peers[i]);
     return count;
 }
 
@@ -5904,7 +5904,11 @@ struct claim {
     int64_t mtime_ns;
     uint8_t sha256[32], request[16];
     char request_hex[33];
-    struct claimed { uint8_t hash[32]; uint32_t length; } *chunk;
+    struct claimed {
+        uint8_t hash[32];
+        uint32_t length;
+        struct node_set marked; /* held it before the record was proposed: the sync of that covers this */
+    } *chunk;
 };
 
 /* How many copies an acknowledgement needs now. */
@@ -5917,7 +5921,7 @@ static int copies_needed(void) {
 static bool claim_ready(const struct waiter *w) {
     uint32_t index = tree_chunk_find(&master.tree, w->claim->chunk[w->claim->next].hash);
     int needed = copies_needed();
-    return index != NONE && needed > 0 && chunk_copies(tree_chunk(&master.tree, index), w->seq) >= needed;
+    return index != NONE && needed > 0 && chunk_copies(tree_chunk(&master.tree, index)) >= needed;
 }
 
 /* Called when nodes said what they hold. */
@@ -5926,11 +5930,10 @@ static void holders_changed(void) {
     if (master.stat_waiters > 0) cond_broadcast(&master.changed);
 }
 
-/* Waits until every chunk of a claim is held by as many nodes as an acknowledgement needs; with `seq`, by nodes that
- * have that record on disk, and so every chunk that came before it. */
-static enum status claim_wait(struct claim *claim, uint64_t seq) {
+/* Waits until every chunk of a claim is held by as many nodes as an acknowledgement needs. */
+static enum status claim_wait(struct claim *claim) {
     enum { LOOK_MS = 200 }; /* a holder may be lost meanwhile: then another copy is ordered */
-    struct waiter self = {.seq = seq, .claim = claim};
+    struct waiter self = {.claim = claim};
     int64_t until_ms = clock_ms() + COMMIT_TIMEOUT_MS;
     uint64_t epoch = master.epoch;
     for (claim->next = 0; claim->next < claim->count;) {
@@ -5950,10 +5953,35 @@ static enum status claim_wait(struct claim *claim, uint64_t seq) {
         if (master.epoch != epoch || master.state != REIGNING)
             return fail(UNKNOWN, "the master's reign ended; repeat the request, which is safe");
         if (clock_ms() >= until_ms)
-            return fail(seq ? UNKNOWN : UNAVAILABLE, "chunk %u of %u is not on %d nodes; upload the file again",
-                        claim->next + 1, claim->count, copies_needed());
+            return fail(UNAVAILABLE, "chunk %u of %u is not on %d nodes; upload the file again", claim->next + 1,
+                        claim->count, copies_needed());
     }
     return DONE;
+}
+
+/* Notes who holds each chunk now. A record proposed after this comes behind the chunk in each of their logs, so the
+ * sync that makes the record durable makes the chunk durable too. */
+static void claim_mark(struct claim *claim) {
+    for (uint32_t i = 0; i < claim->count; i++) {
+        uint32_t index = tree_chunk_find(&master.tree, claim->chunk[i].hash);
+        claim->chunk[i].marked = index == NONE ? (struct node_set){{0}} : tree_chunk(&master.tree, index)->holders;
+    }
+}
+
+/* Whether every chunk is on disk on enough nodes: those marked that acknowledged record `seq`. */
+static bool claim_durable(const struct claim *claim, uint64_t seq) {
+    struct node_set acked = {{0}};
+    for (int i = 0; i < master.peer_count; i++)
+        if (peer_usable(master.peers[i]) && master.peers[i]->acked >= seq) node_set_add(&acked, i);
+    int needed = copies_needed();
+    for (uint32_t i = 0; i < claim->count; i++) {
+        uint32_t index = tree_chunk_find(&master.tree, claim->chunk[i].hash);
+        if (index == NONE) return false;
+        struct node_set durable = node_set_and(&claim->chunk[i].marked, &acked);
+        durable = node_set_and(&durable, &tree_chunk(&master.tree, index)->holders);
+        if (node_set_count(&durable) < needed) return false;
+    }
+    return needed > 0;
 }
 
 /* ---- The stream of records to one node ---- */
@@ -6119,6 +6147,7 @@ static enum status stream_once(struct peer *p, uint64_t epoch) {
         p->acked = p->at.seq;
         p->progress_ms = clock_ms();
         commit_update();
+        if (p->inventoried) chunks_review(); /* its inventory came first */
         cond_broadcast(&master.changed);
     }
     lock_drop(&master.lock);
@@ -6450,12 +6479,13 @@ static int takeover_best(const struct node_set *present) {
 
 /* The record that begins a reign: its roster is those of the newest roster that were heard; a new cluster begins with
  * all nodes that are here. Serving begins when all of them have it on disk. */
-static void takeover_establish(const struct node_set *present) {
+static void takeover_establish(const struct roster *newest, const struct node_set *present) {
     struct text lines = {0};
     uint64_t id[ROSTER_LIMIT];
     int count = 0;
     master.roster = (struct node_set){{0}};
-    for (int i = 0; i < master.peer_count && count < master.roster_most; i++) {
+    int most = newest->count > 0 ? ROSTER_LIMIT : master.roster_most; /* whoever was heard stays, or it would be a shrink */
+    for (int i = 0; i < master.peer_count && count < most; i++) {
         if (!node_set_has(present, i)) continue;
         node_set_add(&master.roster, i);
         id[count++] = master.peers[i]->id;
@@ -6506,7 +6536,7 @@ static void takeover(void) {
         }
     }
     takeover_adopt(&loaded);
-    takeover_establish(&present);
+    takeover_establish(&newest, &present);
 }
 
 /* Proposes a new roster and remembers it until it is committed. */
@@ -6918,6 +6948,22 @@ static enum status claim_parse(const struct request *r, struct claim *claim) {
     return DONE;
 }
 
+/* After the record `seq` that made a claim's file `id`: sees to it that the bytes are on enough disks. As a rule they are.
+ * If a holder was lost meanwhile, it waits for others and has them sync by a record that changes nothing. */
+static enum status claim_settle(struct claim *claim, uint64_t id, uint64_t seq) {
+    const struct text nothing = {0};
+    enum status status = DONE;
+    while (status == DONE && !claim_durable(claim, seq)) {
+        if (!tree_by_id(&master.tree, id)) return DONE; /* it was there, and somebody removed it since */
+        status = claim_wait(claim);
+        if (status != DONE) break;
+        claim_mark(claim);
+        seq = master_propose(&nothing, NULL);
+        status = master_wait(seq);
+    }
+    return status == DONE ? DONE : UNKNOWN;
+}
+
 /* Writes the record of a claim and waits for it. */
 static enum status claim_commit(struct request *r, struct claim *claim, const char *path) {
     struct text lines = {0};
@@ -6934,9 +6980,10 @@ static enum status claim_commit(struct request *r, struct claim *claim, const ch
         line_file(&lines, id, parent, last, claim->size, claim->mtime_ns, 0, claim->sha256, claim->count);
         for (uint32_t i = 0; i < claim->count && claim->count > 1; i++)
             line_chunk(&lines, i, claim->count, claim->chunk[i].hash, claim->chunk[i].length);
+        claim_mark(claim);
         uint64_t seq = master_propose(&lines, claim->request_hex);
-        status = master_wait(seq);                              /* every node of the roster has the name on disk, */
-        if (status == DONE) status = claim_wait(claim, seq);    /* and enough of them the bytes: acknowledged */
+        status = master_wait(seq);                                /* every node of the roster has the name on disk, */
+        if (status == DONE) status = claim_settle(claim, id, seq); /* and enough of them the bytes: acknowledged */
         if (status == DONE) text_format(r->line, " %" PRIu64 " %" PRIu64, id, seq);
     }
     text_free(&lines);
@@ -6952,9 +6999,15 @@ static enum status master_commit(struct request *r) {
     if (status == DONE) {
         lock_take(&master.lock);
         status = master_check_reign();
-        if (status == DONE && !request_repeated(r, claim.request, &status)) {
-            status = claim_wait(&claim, 0);
-            if (status == DONE && !request_repeated(r, claim.request, &status)) status = claim_commit(r, &claim, path);
+        const struct done_request *done = NULL;
+        if (status == DONE && !(done = tree_request(&master.tree, claim.request))) status = claim_wait(&claim);
+        if (status == DONE && !done) done = tree_request(&master.tree, claim.request);
+        if (status == DONE && !done) {
+            status = claim_commit(r, &claim, path);
+        } else if (status == DONE) { /* a repeated request: the answer of the first */
+            uint64_t id = done->inode;
+            request_repeated(r, claim.request, &status);
+            if (status == DONE) status = claim_settle(&claim, id, master.tree.at.seq);
         }
         lock_drop(&master.lock);
     }
@@ -7117,7 +7170,7 @@ static enum status master_stat(struct request *r) {
 static int inode_copies(const struct inode *n) {
     int least = NODES_MAX;
     for (uint32_t i = 0; i < n->chunk_count; i++) {
-        int copies = chunk_copies(tree_chunk(&master.tree, inode_chunk(n, i)), 0);
+        int copies = chunk_copies(tree_chunk(&master.tree, inode_chunk(n, i)));
         if (copies < least) least = copies;
     }
     return n->chunk_count == 0 ? node_set_count(&master.roster) : least;
