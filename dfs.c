@@ -1090,6 +1090,7 @@ struct conn {
     struct text out;         /* lines not sent yet */
     size_t line_start;       /* where the line that is being written begins in `out` */
     int timeout_ms;          /* for each wait; what SO_RCVTIMEO and SO_SNDTIMEO are set to */
+    int64_t idle_until_ms;   /* until then the next request may take its time to begin; 0 on the asking side */
 };
 
 /* ---- Names ---- */
@@ -1418,6 +1419,7 @@ static enum status conn_fill(struct conn *c) {
         }
         if (got < 0 && errno == EINTR) continue;
         if (got == 0) return fail(NO_SERVER, "%s closed the connection", c->peer);
+        if (errno == EAGAIN && c->end == 0 && clock_ms() < c->idle_until_ms) continue; /* nothing asked yet */
         if (errno == EAGAIN) return fail(NO_SERVER, "%s does not answer (waited %d ms)", c->peer, c->timeout_ms);
         return fail(NO_SERVER, "%s: %s", c->peer, strerror(errno));
     }
@@ -1465,7 +1467,7 @@ static enum status conn_read_line(struct conn *c, struct slice *line) {
         }
         scanned = have;
         if (have > 0 && begun_ms == 0) begun_ms = clock_ms();
-        if (begun_ms != 0 && clock_ms() - begun_ms > LINE_TIMEOUT_MS)
+        if (begun_ms != 0 && clock_ms() - begun_ms > (most == LINE_MAX_BYTES ? LINE_TIMEOUT_MS : STRANGER_TIMEOUT_MS))
             return fail(NO_SERVER, "%s takes too long to finish a line", c->peer);
         enum status status = conn_fill(c);
         if (status != DONE) return status;
@@ -1915,8 +1917,10 @@ static void *conn_main(void *argument) {
     int64_t begun_ms = clock_ms();
     conn_timeout(r.c, STRANGER_TIMEOUT_MS);
     while (conn_serve_one(&r)) {
-        if (r.c->secure || !cluster_key.set) conn_timeout(r.c, IDLE_TIMEOUT_MS);
-        else if (clock_ms() - begun_ms > STRANGER_TIMEOUT_MS) break;
+        if (!r.c->secure && cluster_key.set && clock_ms() - begun_ms > STRANGER_TIMEOUT_MS) break;
+        if (!r.c->secure && cluster_key.set) continue;
+        conn_timeout(r.c, LINE_TIMEOUT_MS);
+        r.c->idle_until_ms = clock_ms() + IDLE_TIMEOUT_MS;
     }
     if (server.gone) server.gone(r.c);
     text_free(&r.body);
@@ -3687,11 +3691,17 @@ struct recovery {
     struct tree *tree;      /* what the records make */
     struct tree loading;    /* a snapshot whose last part was not seen yet */
     bool loading_used;
+    uint32_t loading_next;  /* number of its next part */
     struct place durable;   /* the furthest mark in any header: damage before it is damage, after it a torn tail */
     bool scan_only;         /* first pass: just find the furthest mark */
     bool lost;              /* something before the mark is gone that may have been a record */
     uint64_t torn, bad_chunks;
 };
+
+static void recovery_drop_snapshot(struct recovery *r) {
+    if (r->loading_used) tree_free(&r->loading);
+    r->loading_used = false;
+}
 
 static bool recovery_is_durable(const struct recovery *r, const struct segment *g, uint64_t offset) {
     if (g->closed) return true;
@@ -3700,6 +3710,7 @@ static bool recovery_is_durable(const struct recovery *r, const struct segment *
 
 static void recovery_bad(struct recovery *r, const struct segment *g, uint64_t offset, const char *what) {
     if (r->scan_only) return;
+    recovery_drop_snapshot(r); /* what is bad may have been one of its parts */
     if (!recovery_is_durable(r, g, offset)) {
         r->torn++;
         return;
@@ -3717,11 +3728,12 @@ static enum status recovery_snapshot(struct recovery *r, const char *payload, si
         !parse_u32(w.word[1], UINT32_MAX, &number) || !parse_u32(w.word[2], 1, &last))
         return fail(DAMAGED, "a snapshot part without its first line");
     if (number == 0) {
-        if (r->loading_used) tree_free(&r->loading);
+        recovery_drop_snapshot(r);
         tree_init(&r->loading);
         r->loading_used = true;
+        r->loading_next = 0;
     }
-    if (!r->loading_used) return DONE; /* the rest of one whose beginning was torn */
+    if (!r->loading_used || number != r->loading_next++) return fail(DAMAGED, "a snapshot without its part before this");
     enum status status = snapshot_load(&r->loading, rest.at, rest.length);
     if (status != DONE || !last) return status;
     tree_free(r->tree);
@@ -3977,7 +3989,7 @@ static void store_recover(struct store *s, struct tree *tree) {
         else
             recovery_bad(&r, &(struct segment){.number = i, .closed = true}, 0, "nothing at all: a segment is missing");
     }
-    if (r.loading_used) tree_free(&r.loading); /* a snapshot that did not arrive whole: as if it had not begun */
+    recovery_drop_snapshot(&r); /* one that did not arrive whole: as if it had not begun */
     if (r.lost) {
         log_line("records are damaged or missing; this node starts as a learner and gets them from the others");
         tree_free(tree);
@@ -5062,13 +5074,17 @@ static enum status node_put(struct request *r) {
     }
     char why[DETAIL_BYTES];
     memcpy(why, detail, sizeof why);
+    if (next && r->body_left > 0) { /* the client is gone, and the next node waits for the rest as this one did */
+        conn_close(next);
+        next = NULL;
+    }
     if (next) { /* its answer is read in any case, so that the connection stays in step */
         enum status passed = call_reply(next, &w);
         if (passed == DONE && status == DONE && w.count == 2) {
             text_byte(r->line, ',');
             text_bytes(r->line, w.word[1].at, w.word[1].length);
         }
-        if (r->body_left == 0 && status_keeps_conn(passed)) pool_give(address, next);
+        if (status_keeps_conn(passed)) pool_give(address, next);
         else conn_close(next);
     }
     memcpy(detail, why, sizeof why);
@@ -5293,7 +5309,7 @@ static enum status node_install(struct request *r) {
     if (status == DONE) status = store_record(&node.store, ENTRY_SNAPSHOT, r->body_hash, r->body.data, r->body.length);
     if (status == DONE) status = snapshot_load(&node.loading, rest.at, rest.length);
     lock_drop(&node.lock);
-    if (status == DONE && last) status = store_sync(&node.store);
+    if (status == DONE) status = store_sync(&node.store); /* so the next part's header says that this one is durable */
     if (status != DONE || !last) return status;
     lock_take(&node.lock);
     status = node_check_epoch(r, epoch);
@@ -5602,7 +5618,8 @@ static struct master {
     struct lock lock;
     struct cond changed;      /* state, peers, holders: whoever waits looks again */
     enum reign state;
-    bool init;                /* may found a cluster */
+    bool init;                /* was started to found a cluster */
+    bool may_found;           /* and nobody who holds records was ever heard of */
     char cluster[33];         /* "" until known */
     uint64_t id;
     char waiting_for[512];    /* why it does not reign */
@@ -5639,6 +5656,11 @@ static int peer_slot(uint64_t id) {
 
 static bool peer_usable(const struct peer *p) {
     return p->up && !p->failed && p->streaming;
+}
+
+/* Whether a node never held a record, by what it said last. */
+static bool peer_is_blank(const struct peer *p) {
+    return p->at.seq == 0 && p->roster.count == 0 && !p->damaged;
 }
 
 /* Names of peers in a set, for messages. */
@@ -6013,6 +6035,7 @@ static enum status stream_promise(struct peer *p, struct conn *c, uint64_t epoch
             p->roster = roster;
             p->promised = epoch;
             p->damaged = damaged != 0;
+            if (!peer_is_blank(p)) master.may_found = false;
         }
         if (status == FENCED || status == READ_ONLY) { /* "promised epoch N" */
             struct slice words = slice_of(why);
@@ -6394,7 +6417,7 @@ static bool takeover_is_due(void) {
     int blank = 0;
     if (newest.count == 0) {
         for (int i = 0; i < master.peer_count; i++) blank += master.peers[i]->up && !master.peers[i]->damaged;
-        if (blank > 0 && master.init) return true;
+        if (blank > 0 && master.may_found) return true;
         snprintf(master.waiting_for, sizeof master.waiting_for, blank > 0 ?
                  "no node that has joined holds any records; waiting for one that does" : "no node has joined yet");
         return false;
@@ -6507,9 +6530,9 @@ static void takeover(void) {
     uint64_t epoch = master.epoch;
     struct roster newest = newest_roster(true);
     struct node_set present = roster_present(&newest, true);
-    if (newest.count == 0 && master.init) { /* found a cluster: nobody has ever held a record */
+    if (master.may_found) { /* nobody that was ever heard of holds a record */
         for (int i = 0; i < master.peer_count; i++)
-            if (master.peers[i]->up && master.peers[i]->agreed && !master.peers[i]->damaged) node_set_add(&present, i);
+            if (master.peers[i]->up && master.peers[i]->agreed) node_set_add(&present, i);
         if (node_set_empty(&present)) {
             master.state = WAITING;
             return;
@@ -6637,6 +6660,7 @@ static void *master_reign(void *unused) {
         if (master.state == WAITING && takeover_is_due()) takeover();
         if (master.state == ESTABLISHING && master.committed >= master.established) {
             master.state = REIGNING;
+            master.may_found = false;
             *master.waiting_for = 0;
             log_line("reigning: epoch %" PRIu64 ", %" PRIu64 " files, last record %" PRIu64, master.epoch,
                      master.tree.files, master.tree.at.seq);
@@ -6721,6 +6745,7 @@ static enum status master_join(struct request *r) {
     memcpy(p->name, said.name, sizeof p->name);
     memcpy(p->address, said.address, sizeof p->address);
     if (!p->streaming) p->at = said.at, p->roster = said.roster, p->damaged = damaged != 0;
+    if (!peer_is_blank(p)) master.may_found = false;
     if (said.promised > master.highest_seen) master.highest_seen = said.promised;
     if (!p->up) log_line("node %s joined from %s", p->name, p->address);
     p->link = r->c;
@@ -7358,7 +7383,7 @@ static int master_main(const char *listen_address, bool init, int sync_copies, i
     tree_init(&master.tree);
     master.id = random_u64();
     snprintf(self_id, sizeof self_id, "%016" PRIx64, master.id);
-    master.init = init;
+    master.init = master.may_found = init;
     if (init) {
         random_bytes(cluster, sizeof cluster);
         hex_write(master.cluster, cluster, sizeof cluster);
