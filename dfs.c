@@ -33,7 +33,7 @@
  * Threads. All are detached and end with the process, but where it says otherwise.
  *
  *   who           started by           how many             what it may touch, how it ends
- *   accept loop   main                 1 in a server        the table of connections; ends on SIGTERM or SIGINT
+ *   accept loop   main                 1 in a server        nothing that is shared; ends on SIGTERM or SIGINT
  *   connection    accept loop          1 per connection     what its handlers lock; ends with the connection
  *   keeper        node_main            1 in a node          the store: closes full segments
  *   link          node_main            1 in a node          node.lock: joins the master and pings it
@@ -129,6 +129,7 @@ enum {
     LINE_MAX_BYTES = 16384,      /* one line of the protocol or of a record, with its newline */
     LINE_STRANGER_BYTES = 1024,  /* the same before the peer has proved that it holds the key */
     INPUT_BYTES = 2 * LINE_MAX_BYTES,
+    REPLIES_BYTES = 64 * 1024,   /* replies to pipelined requests that are held back to be sent together */
     WORDS_MAX = 16,              /* words in one request or record line, but for lists of chunks */
     NAME_MAX_BYTES = 255,
     PATH_MAX_BYTES = 4096,
@@ -146,6 +147,7 @@ enum {
     REIGNS_MAX = 64,             /* reigns remembered, to tell whether a node's history is a part of ours */
     REQUESTS_MAX = 4096,         /* request ids remembered, so that a repeated request is answered, not done twice */
     CONNECTIONS_MAX = 1024,      /* open connections of one server */
+    CONNECTIONS_TOLD = 64,       /* and so many more are told that there are too many; those over that are closed */
     CHUNKS_PER_LINE = 100,       /* in a CHUNKS line of a record */
 
     BUFFERS_MAX = 48,            /* chunk buffers of one process, all together */
@@ -1730,6 +1732,7 @@ enum { FROM_CLIENT = 1, FROM_NODE = 2, FROM_MASTER = 4, FROM_ALL = 7 };
 struct request {
     struct conn *c;
     struct words w;           /* w.word[0] is the verb */
+    bool understood;          /* verb and number of arguments are right, and the peer may ask this */
     uint64_t body_length, body_left; /* left: not read from the connection yet */
     uint8_t body_hash[32];
     struct text body;         /* LINES_BODY: read and checked */
@@ -1819,6 +1822,15 @@ static enum status request_body(struct request *r, const struct command *row) {
     return status;
 }
 
+/* Whether a line that was not understood ends in the length and the SHA-256 of a body. */
+static bool line_announces_body(struct slice line) {
+    struct slice part, length = {0}, last = {0};
+    uint8_t hash[32];
+    uint64_t number;
+    while (slice_part(&line, ' ', &part)) length = last, last = part;
+    return parse_hex(last, hash, 32) && parse_u64(length, UINT64_MAX, &number);
+}
+
 /* Finds and runs the command of one line. */
 static enum status request_run(struct request *r, struct slice line) {
     if (!words_split(line, &r->w)) return fail(BAD_REQUEST, "a line is words with one space between them");
@@ -1832,6 +1844,7 @@ static enum status request_run(struct request *r, struct slice line) {
     if (r->w.count - 1 != row->arguments + (row->body == NO_BODY ? 0 : 2))
         return fail(BAD_REQUEST, "write %s %s%s", row->verb, row->usage, row->body == NO_BODY ? "" : " LENGTH SHA256");
     if (!(row->from & conn_role_bit(r->c))) return fail(DENIED, "%s is not for a %s", row->verb, r->c->role);
+    r->understood = true;
     if (row->run == NULL) return conn_answer_auth(r->c, &r->w);
     enum status status = row->body == NO_BODY ? DONE : request_body(r, row);
     if (status != DONE) return status;
@@ -1875,21 +1888,35 @@ static enum status request_reply(struct request *r, enum status outcome) {
     enum status status = DONE;
     if (outcome == DONE && r->file_fd >= 0) status = conn_send_file(c, r->file_fd, r->file_offset, r->file_length);
     else if (outcome == DONE && r->has_reply) status = conn_send(c, r->reply.data, r->reply.length);
-    else if (c->start == c->end) status = conn_flush(c); /* else there are more requests: answer them together */
     if (r->file_fd >= 0) r->file_done(r);
     return status;
+}
+
+/* Ends a connection whose last line is an error. What the peer still sends is read for a while, or the system would
+ * answer it by throwing away what was sent. */
+static void conn_part(struct conn *c) {
+    enum { PART_TIMEOUT_MS = 1000, PART_BYTES = 2 * 1024 * 1024 };
+    char sink[4096];
+    int64_t until_ms = clock_ms() + PART_TIMEOUT_MS;
+    if (conn_flush(c) != DONE || shutdown(c->fd, SHUT_WR) != 0) return;
+    conn_timeout(c, PART_TIMEOUT_MS);
+    for (int left = PART_BYTES; left > 0 && clock_ms() < until_ms; left -= (int)sizeof sink)
+        if (recv(c->fd, sink, sizeof sink, 0) <= 0) return;
 }
 
 /* One request, from its line to its reply; false when the connection is over. */
 static bool conn_serve_one(struct request *r) {
     struct conn *c = r->c;
     struct slice line;
-    if (c->start == c->end && conn_flush(c) != DONE) return false;
+    /* Requests that have arrived are answered together; before waiting for more, the answers go out. */
+    bool more = memchr(c->in + c->start, '\n', c->end - c->start) != NULL;
+    if ((!more || c->out.length > REPLIES_BYTES) && conn_flush(c) != DONE) return false;
     enum status status = conn_read_line(c, &line);
     if (status == NO_SERVER) return false;
     bool broken = status != DONE; /* too long, or not from whom it should be: what follows can't be trusted */
     r->has_reply = r->hash_known = false;
     r->file_fd = -1;
+    r->understood = false;
     r->body_left = 0;
     text_recycle(&r->body, 64 * KIB);
     text_recycle(&r->reply, 64 * KIB);
@@ -1897,6 +1924,7 @@ static bool conn_serve_one(struct request *r) {
     text_add(r->line, "OK");
     bool stranger = cluster_key.set && !c->secure;
     if (!broken) status = request_run(r, line);
+    if (!broken && !r->understood && line_announces_body(line)) r->body_left = UINT64_MAX; /* not to be taken for lines */
     if (status == DENIED) {
         atomic_fetch_add(&server.refused, 1);
         log_line("refused %s: %s", c->peer, detail);
@@ -1908,7 +1936,7 @@ static bool conn_serve_one(struct request *r) {
     if (!broken && r->body_left > 0 && request_drain(r) != DONE) return false;
     memcpy(detail, why, sizeof why);
     if (request_reply(r, status) != DONE) return false;
-    if (broken) conn_flush(c);
+    if (broken) conn_part(c);
     return !broken;
 }
 
@@ -1930,8 +1958,18 @@ static void *conn_main(void *argument) {
     return NULL;
 }
 
+/* One more connection than there may be: it is told so. */
+static void *conn_refuse(void *argument) {
+    struct conn *c = argument;
+    text_add(conn_line(c), "ERR noserver this server has too many connections; try again later");
+    conn_line_end(c);
+    conn_part(c);
+    conn_close(c);
+    atomic_fetch_sub(&server.connections, 1);
+    return NULL;
+}
+
 static void server_accept(void) {
-    static const char full[] = "ERR noserver this server has too many connections; try again later\n";
     struct endpoint peer = {.length = sizeof peer.address};
     int fd = accept4(server.listen_fd, (struct sockaddr *)&peer.address, &peer.length, SOCK_CLOEXEC);
     if (fd < 0) {
@@ -1941,16 +1979,13 @@ static void server_accept(void) {
         }
         return;
     }
-    if (atomic_fetch_add(&server.connections, 1) < CONNECTIONS_MAX) {
-        struct conn *c = conn_new(fd, &peer);
-        if (thread_start(conn_main, c)) return;
-        fd = dup(fd);
-        conn_close(c);
-    }
+    struct conn *c = conn_new(fd, &peer);
+    int count = atomic_fetch_add(&server.connections, 1);
+    if (count == CONNECTIONS_MAX) log_line("too many connections: refusing those over %d", CONNECTIONS_MAX);
+    if (count < CONNECTIONS_MAX && thread_start(conn_main, c)) return;
+    if (count >= CONNECTIONS_MAX && count < CONNECTIONS_MAX + CONNECTIONS_TOLD && thread_start(conn_refuse, c)) return;
+    conn_close(c);
     atomic_fetch_sub(&server.connections, 1);
-    if (fd < 0) return;
-    if (send(fd, full, sizeof full - 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) log_line("too many connections");
-    close(fd);
 }
 
 static void on_stop_signal(int number) {
@@ -2539,6 +2574,8 @@ struct apply {
     struct inode *filling; /* a file whose CHUNKS lines are still coming */
     uint32_t filled;
     uint64_t sum;          /* of their lengths */
+    uint64_t before;       /* epoch of the record before this one */
+    bool new_reign;        /* this record has a higher epoch, and REIGN was not seen yet */
     uint8_t request[16];
     bool has_request;
     uint64_t subject;      /* the inode that the request made or removed */
@@ -2703,12 +2740,20 @@ static enum status apply_tx_line(struct apply *a, struct slice line) {
     if (!words_split(line, &w)) return bad_line(line, "not words");
     if (tx_head(&w, &at)) {
         apply_finish(a);
-        if (at.seq != a->t->at.seq + 1 || at.epoch < a->t->at.epoch) return bad_line(line, "not the next record");
+        if (at.seq != a->t->at.seq + 1 || at.epoch < a->t->at.epoch || a->new_reign)
+            return bad_line(line, "not the next record");
         a->has_request = parse_hex(w.word[3], a->request, 16);
+        a->before = a->t->at.epoch;
+        a->new_reign = at.epoch > a->before;
         a->t->at = at;
         return DONE;
     }
-    if (slice_is(w.word[0], "REIGN")) {
+    if (a->new_reign) { /* says which epoch it follows, so that no record is applied behind another history */
+        uint64_t after;
+        if (w.count != 3 || !slice_is(w.word[0], "REIGN") || !parse_u64(w.word[2], UINT64_MAX, &after) ||
+            after != a->before)
+            return bad_line(line, "not REIGN MASTER EPOCH-BEFORE, with which an epoch begins");
+        a->new_reign = false;
         reign_add(a->t, a->t->at);
         return DONE;
     }
@@ -2724,7 +2769,7 @@ static enum status tree_apply(struct tree *t, const char *records, size_t length
         enum status status = apply_tx_line(&a, line);
         if (status != DONE) return status;
     }
-    if (rest.length > 0 || a.filling) return fail(DAMAGED, "a record ends too early");
+    if (rest.length > 0 || a.filling || a.new_reign) return fail(DAMAGED, "a record ends too early");
     apply_finish(&a);
     return DONE;
 }
@@ -2825,7 +2870,7 @@ static void line_inode(struct text *t, const struct tree *tree, const struct ino
 static void snapshot_head(struct text *t, const struct tree *tree) {
     text_format(t, "SNAPSHOT %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", tree->at.epoch, tree->at.seq, tree->next_id);
     for (int i = 0; i < tree->reign_count; i++)
-        text_format(t, "REIGN %" PRIu64 " %" PRIu64 "\n", tree->reigns[i].epoch, tree->reigns[i].seq);
+        text_format(t, "REIGNED %" PRIu64 " %" PRIu64 "\n", tree->reigns[i].epoch, tree->reigns[i].seq);
     for (int i = 0; i < tree->member_count; i++) line_node(t, &tree->members[i]);
     text_format(t, "ROSTERED %" PRIu64 " %" PRIu64 "\n", tree->roster.at.epoch, tree->roster.at.seq);
     if (tree->roster.count > 0) line_roster(t, tree->roster.id, tree->roster.count);
@@ -2864,7 +2909,7 @@ static enum status snapshot_line(struct apply *a, struct slice line) {
         w.count >= 3 && parse_u64(w.word[1], UINT64_MAX, &at.epoch) && parse_u64(w.word[2], UINT64_MAX, &at.seq);
     if (slice_is(w.word[0], "SNAPSHOT") && w.count == 4 && pair && parse_u64(w.word[3], UINT64_MAX, &a->t->next_id)) {
         a->t->at = at;
-    } else if (slice_is(w.word[0], "REIGN") && w.count == 3 && pair) {
+    } else if (slice_is(w.word[0], "REIGNED") && w.count == 3 && pair) {
         reign_add(a->t, at);
     } else if (slice_is(w.word[0], "ROSTERED") && w.count == 3 && pair) {
         a->t->roster.at = at;
@@ -2962,6 +3007,7 @@ struct segment {
     int64_t used_ms;
     uint8_t salt[SALT_BYTES];
     bool full, closed;        /* full: takes no more entries; closed: has its table of contents */
+    bool damaged;             /* gets no table of contents, which would leave out for good what can't be read now */
     struct entry *entries;    /* until it is closed */
     uint32_t entry_count, entry_capacity;
 };
@@ -3299,7 +3345,7 @@ static void *store_keeper(void *argument) {
         struct segment *ready = NULL;
         for (uint32_t i = 0; i < s->segment_count && !ready && !s->failed; i++) {
             struct segment *g = s->segments[i];
-            if (g && g->full && !g->closed && g->writers == 0) ready = g;
+            if (g && g->full && !g->closed && !g->damaged && g->writers == 0) ready = g;
         }
         if (!ready) cond_wait(&s->rolled, &s->lock);
         else if (segment_close(s, ready) != DONE) log_line("a segment stays without its table of contents: %s", detail);
@@ -3708,15 +3754,32 @@ static bool recovery_is_durable(const struct recovery *r, const struct segment *
     return g->number < r->durable.segment || (g->number == r->durable.segment && offset < r->durable.offset);
 }
 
-static void recovery_bad(struct recovery *r, const struct segment *g, uint64_t offset, const char *what) {
+static void recovery_bad(struct recovery *r, struct segment *g, uint64_t offset, const char *what) {
     if (r->scan_only) return;
     recovery_drop_snapshot(r); /* what is bad may have been one of its parts */
-    if (!recovery_is_durable(r, g, offset)) {
+    if (!g->damaged && !recovery_is_durable(r, g, offset)) {
         r->torn++;
         return;
     }
-    r->lost = true;
+    r->lost = g->damaged = true;
     log_line("DAMAGED: %s in segment %u at offset %" PRIu64, what, g->number, offset);
+}
+
+/* Notes how far a header says that the log was on disk when it was written. */
+static void recovery_mark(struct recovery *r, struct place durable) {
+    if (durable.segment > r->durable.segment ||
+        (durable.segment == r->durable.segment && durable.offset > r->durable.offset))
+        r->durable = durable;
+}
+
+/* Reads from a segment. What the disk can't read was not torn by a crash: it is damage, wherever it is. */
+static bool recovery_read(struct segment *g, void *to, size_t length, uint64_t offset) {
+    if (sys_pread(g->fd, to, length, offset)) return true;
+    if (errno != 0 && !g->damaged) {
+        log_line("DAMAGED: segment %u can't be read at offset %" PRIu64 ": %s", g->number, offset, strerror(errno));
+        g->damaged = true;
+    }
+    return false;
 }
 
 /* SNAPSHOTPART NUMBER LAST\n, then lines of a snapshot. */
@@ -3754,7 +3817,11 @@ static enum status recovery_payload(struct recovery *r, const struct entry *entr
     case ENTRY_RECORD:
         if (records_span(payload, entry->length, &first, &last) != DONE) return DAMAGED;
         if (first.seq != r->tree->at.seq + 1) return fail(DAMAGED, "a gap before record %" PRIu64, first.seq);
-        if (tree_apply(r->tree, payload, entry->length) != DONE) die(DAMAGED, "the log contradicts itself: %s", detail);
+        if (tree_apply(r->tree, payload, entry->length) != DONE) {
+            tree_free(r->tree); /* half applied: only a snapshot helps now, and no record of this log fits any more */
+            tree_init(r->tree);
+            return fail(DAMAGED, "a record that does not fit: %s", detail);
+        }
         if (last.epoch > r->s->promised) r->s->promised = last.epoch;
         r->lost = false;
         return DONE;
@@ -3787,7 +3854,7 @@ static void recovery_entry(struct recovery *r, struct segment *g, struct entry *
     }
     char *payload = malloc((size_t)entry->length + 1);
     if (!payload) die(INTERNAL, "out of memory");
-    entry->good = sys_pread(g->fd, payload, entry->length, entry->offset);
+    entry->good = recovery_read(g, payload, entry->length, entry->offset);
     if (entry->good) {
         payload[entry->length] = 0;
         sha256_digest(payload, entry->length, digest);
@@ -3809,26 +3876,32 @@ static void recovery_entry(struct recovery *r, struct segment *g, struct entry *
 }
 
 /* Where a segment's file ends but for zeros: they were written ahead of entries that did not come, and are no damage. */
-static uint64_t recovery_end(const struct segment *g) {
+static uint64_t recovery_end(struct segment *g, uint64_t end) {
     char window[8192];
-    uint64_t end = g->size;
     while (end > 0) {
         size_t have = end < sizeof window ? (size_t)end : sizeof window;
-        if (!sys_pread(g->fd, window, have, end - have)) return g->size;
+        if (!recovery_read(g, window, have, end - have)) break;
         while (have > 0 && window[have - 1] == 0) have--, end--;
         if (have > 0) break;
     }
     return end;
 }
 
-/* Looks for the next header after damage. Returns its offset, or the segment's size. */
-static uint64_t recovery_resync(const struct segment *g, uint64_t from) {
+/* Looks for the next header after damage, stepping over what can't be read. Returns its offset, or the segment's size. */
+static uint64_t recovery_resync(struct segment *g, uint64_t from) {
+    enum { STEP = 512 };
     char window[8192];
     struct entry entry;
     struct place durable;
     for (uint64_t at = from; at < g->size;) {
         size_t have = g->size - at < sizeof window ? (size_t)(g->size - at) : sizeof window;
-        if (!sys_pread(g->fd, window, have, at)) return g->size;
+        if (!recovery_read(g, window, have, at)) {
+            have = have < STEP ? have : STEP;
+            if (!recovery_read(g, window, have, at)) {
+                at += have;
+                continue;
+            }
+        }
         for (size_t i = 0; i < have; i++) {
             if (!strchr("crpsat", window[i]) || window[i] == 0) continue;
             if (have - i < HEADER_MAX_BYTES && at + have < g->size) break; /* read on from here */
@@ -3847,16 +3920,14 @@ static void recovery_scan(struct recovery *r, struct segment *g, uint64_t at) {
         struct entry entry;
         struct place durable = {0, 0};
         size_t have = g->size - at < sizeof bytes ? (size_t)(g->size - at) : sizeof bytes;
-        size_t used = sys_pread(g->fd, bytes, have, at) ? header_read(g, at, bytes, have, &entry, &durable) : 0;
+        size_t used = recovery_read(g, bytes, have, at) ? header_read(g, at, bytes, have, &entry, &durable) : 0;
         if (used == 0) {
             uint64_t next = recovery_resync(g, at + 1);
             recovery_bad(r, g, at, "something that is no entry");
             at = next;
             continue;
         }
-        if (durable.segment > r->durable.segment ||
-            (durable.segment == r->durable.segment && durable.offset > r->durable.offset))
-            r->durable = durable;
+        recovery_mark(r, durable);
         uint64_t end = at + used + entry.length + 1;
         if (entry.kind == ENTRY_TOC) return; /* a table whose end line is damaged: all before it was just read */
         if (end > g->size) {
@@ -3894,6 +3965,7 @@ static bool recovery_toc(struct recovery *r, struct segment *g) {
     if (good) sha256_digest(lines, toc.length, digest);
     good = good && memcmp(digest, toc.hash, 32) == 0;
     g->closed = g->full = good;
+    if (good) recovery_mark(r, durable);
     struct slice rest = {lines, toc.length}, line;
     while (good && slice_line(&rest, &line)) {
         if (!words_split(line, &w) || w.count != 4 || !parse_u32(w.word[0], UINT32_MAX, &entry.offset) ||
@@ -3907,16 +3979,18 @@ static bool recovery_toc(struct recovery *r, struct segment *g) {
     return good;
 }
 
-/* Opens a segment's file and checks its first line. Returns that line's length, 0 if this is not our segment. */
+/* Opens a segment's file and checks its first line. Returns that line's length, 0 if this is not our segment. Dies if
+ * the file can't be opened: to go on without it would be to forget what it holds. */
 static size_t recovery_open(struct recovery *r, struct segment *g) {
     char line[SEGMENT_LINE_MAX_BYTES], expected[SEGMENT_LINE_MAX_BYTES];
     struct words w;
     struct stat about;
-    if (!segment_use(r->s, g) || fstat(g->fd, &about) != 0) return 0;
-    g->size = (uint64_t)about.st_size;
-    g->size = recovery_end(g);
+    if (!segment_use(r->s, g) || fstat(g->fd, &about) != 0)
+        die(INTERNAL, "segment %u of %s can't be opened: %s; mend the disk, or start with an empty directory", g->number,
+            r->s->folder, strerror(errno));
+    g->size = recovery_end(g, (uint64_t)about.st_size);
     size_t have = g->size < sizeof line ? (size_t)g->size : sizeof line;
-    if (!sys_pread(g->fd, line, have, 0)) return 0;
+    if (!recovery_read(g, line, have, 0)) return 0;
     const char *end = memchr(line, '\n', have);
     if (!end || !words_split((struct slice){line, (size_t)(end - line)}, &w) || w.count != 7 ||
         !parse_hex(w.word[5], g->salt, SALT_BYTES))
@@ -3925,23 +3999,39 @@ static size_t recovery_open(struct recovery *r, struct segment *g) {
     return length == (size_t)(end - line) + 1 && memcmp(line, expected, length) == 0 ? length : 0;
 }
 
+/* Removes the last segment, which a crash left without its first line: nothing was ever appended to it. */
+static void recovery_unmake(struct store *s, struct segment *g) {
+    char path[PATH_MAX];
+    segment_path(s, g->number, false, path, sizeof path);
+    bool good = unlink(path) == 0;
+    *strrchr(path, '/') = 0;
+    if (!good || !sys_sync_folder(path)) die(INTERNAL, "removing an empty segment in %s: %s", path, strerror(errno));
+    close(g->fd);
+    s->files_open--;
+    s->segments[--s->segment_count] = NULL;
+    free(g);
+}
+
 /* One segment of the second pass. A segment that was not closed is closed now, so that it is scanned only once. */
 static void recovery_segment(struct recovery *r, struct segment *g) {
+    char line[SEGMENT_LINE_MAX_BYTES];
     size_t first = recovery_open(r, g);
+    if (first == 0 && g->number + 1 == r->s->segment_count && !g->damaged && g->size <= segment_line(r->s, g, line)) {
+        recovery_unmake(r->s, g);
+        return;
+    }
     if (first == 0) {
-        bool tail = g->number + 1 == r->s->segment_count; /* a crash while it was being made */
-        if (!tail || g->size > SEGMENT_LINE_MAX_BYTES)
-            recovery_bad(r, &(struct segment){.number = g->number, .closed = true}, 0,
-                         "the first line is not this node's");
         g->full = g->closed = true;
+        recovery_bad(r, g, 0, "the first line is not this node's");
     } else if (!recovery_toc(r, g)) {
         recovery_scan(r, g, first);
         g->full = true;
-        g->writes = 1;
-        if (segment_close(r->s, g) != DONE)
+        g->writes = g->damaged ? 0 : 1;
+        if (g->damaged && sys_fdatasync(g->fd) != 0) store_fail(r->s, "syncing a damaged segment");
+        if (!g->damaged && segment_close(r->s, g) != DONE)
             log_line("segment %u stays without its table of contents: %s", g->number, detail);
     }
-    if (g->users > 0) segment_unuse(r->s, g);
+    segment_unuse(r->s, g);
 }
 
 /* Finds the files of the log: four levels of folders named by base 36 digits. */
@@ -6513,7 +6603,7 @@ static void takeover_establish(const struct roster *newest, const struct node_se
         node_set_add(&master.roster, i);
         id[count++] = master.peers[i]->id;
     }
-    text_format(&lines, "REIGN %016" PRIx64 "\n", master.id);
+    text_format(&lines, "REIGN %016" PRIx64 " %" PRIu64 "\n", master.id, master.tree.at.epoch);
     line_roster(&lines, id, count);
     master.state = ESTABLISHING;
     master.established_ms = clock_ms();
@@ -6973,6 +7063,15 @@ static enum status claim_parse(const struct request *r, struct claim *claim) {
     return DONE;
 }
 
+/* Puts a claim's chunks in line to be copied: before its record named them nobody had to. */
+static void claim_review(const struct claim *claim) {
+    struct node_set wanted = wanted_holders();
+    for (uint32_t i = 0; i < claim->count; i++) {
+        uint32_t index = tree_chunk_find(&master.tree, claim->chunk[i].hash);
+        if (index != NONE && copies_lacking(tree_chunk(&master.tree, index), &wanted) > 0) chunk_enqueue(index);
+    }
+}
+
 /* After the record `seq` that made a claim's file `id`: sees to it that the bytes are on enough disks. As a rule they are.
  * If a holder was lost meanwhile, it waits for others and has them sync by a record that changes nothing. */
 static enum status claim_settle(struct claim *claim, uint64_t id, uint64_t seq) {
@@ -7007,6 +7106,7 @@ static enum status claim_commit(struct request *r, struct claim *claim, const ch
             line_chunk(&lines, i, claim->count, claim->chunk[i].hash, claim->chunk[i].length);
         claim_mark(claim);
         uint64_t seq = master_propose(&lines, claim->request_hex);
+        claim_review(claim);
         status = master_wait(seq);                                /* every node of the roster has the name on disk, */
         if (status == DONE) status = claim_settle(claim, id, seq); /* and enough of them the bytes: acknowledged */
         if (status == DONE) text_format(r->line, " %" PRIu64 " %" PRIu64, id, seq);
