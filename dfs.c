@@ -1924,7 +1924,8 @@ static bool conn_serve_one(struct request *r) {
     text_add(r->line, "OK");
     bool stranger = cluster_key.set && !c->secure;
     if (!broken) status = request_run(r, line);
-    if (!broken && !r->understood && line_announces_body(line)) r->body_left = UINT64_MAX; /* not to be taken for lines */
+    if (!broken && !r->understood && line_announces_body(line))
+        r->body_left = UINT64_MAX; /* not to be taken for lines */
     if (status == DENIED) {
         atomic_fetch_add(&server.refused, 1);
         log_line("refused %s: %s", c->peer, detail);
@@ -2979,8 +2980,11 @@ enum {
     INFLIGHT_MAX = 64,        /* large chunks being written at once */
     SALT_BYTES = 16,
     CHECK_HEX = 16,
+    SEGMENT_ENTRIES_MAX = 400000, /* so that the table of contents is one entry */
     FILL_AFTER = 16,          /* small entries in a row after which zeros are written ahead of them */
 };
+
+_Static_assert(SEGMENT_ENTRIES_MAX * 100ULL < PAYLOAD_MAX_BYTES, "a table of contents can be read back");
 
 /* A place in the log. */
 struct place {
@@ -3035,6 +3039,7 @@ struct store {
     int files_open;
     struct slot *slots;
     uint64_t slot_count, chunk_count, chunk_bytes;
+    uint64_t slot_moves;      /* counts what may have moved a slot that store_list has still to visit */
     uint64_t round_begun, round_done;
     bool round_running;
     struct place inflight[INFLIGHT_MAX];
@@ -3170,6 +3175,7 @@ static void index_add(struct store *s, const uint8_t hash[32], struct place at, 
         struct slot *old = s->slots;
         uint64_t old_count = s->slot_count;
         s->slot_count = old_count ? old_count * 2 : 64;
+        s->slot_moves++;
         s->slots = mem_alloc(s->slot_count * sizeof *s->slots);
         for (uint64_t i = 0; i < old_count; i++)
             if (old[i].length != 0) slot_insert(s, &old[i]);
@@ -3184,6 +3190,7 @@ static void index_add(struct store *s, const uint8_t hash[32], struct place at, 
 /* Removes a slot and closes the gap, so that no search ends too early (Knuth, volume 3, 6.4, algorithm R). */
 static void index_remove(struct store *s, struct slot *removed) {
     uint64_t mask = s->slot_count - 1, gap = (uint64_t)(removed - s->slots);
+    s->slot_moves++;
     s->chunk_count--;
     s->chunk_bytes -= removed->length;
     for (uint64_t i = (gap + 1) & mask; s->slots[i].length != 0; i = (i + 1) & mask) {
@@ -3334,6 +3341,7 @@ static enum status segment_close(struct store *s, struct segment *g) {
     free(g->entries);
     g->entries = NULL;
     g->entry_count = g->entry_capacity = 0;
+    cond_broadcast(&s->rolled);
     return DONE;
 }
 
@@ -3353,12 +3361,30 @@ static void *store_keeper(void *argument) {
     return NULL;
 }
 
+/* At an orderly stop: has the keeper close the segment that takes appends, so that no open end is left that could be
+ * torn. Waits for at most CALL_TIMEOUT_MS; what is appended meanwhile goes into a new segment. */
+static enum status store_close(struct store *s) {
+    int64_t until_ms = clock_ms() + CALL_TIMEOUT_MS;
+    lock_take(&s->lock);
+    struct segment *g = s->current;
+    if (g) g->full = true;
+    s->current = NULL;
+    cond_broadcast(&s->rolled);
+    while (g && !g->closed && !s->failed && cond_wait_until(&s->rolled, &s->lock, until_ms)) continue;
+    bool good = !s->failed && (!g || g->closed);
+    lock_drop(&s->lock);
+    return good ? DONE : fail(INTERNAL, "the log was not closed; the next start will look through its end");
+}
+
 /* ---- Appending ---- */
 
 /* Makes room in the current segment, going on to a new one if this entry would not fit. */
 static enum status append_begin(struct store *s, size_t length) {
     if (s->failed) return fail(INTERNAL, "the store of this node failed: %s", s->why);
-    if (s->current && s->current->entry_count > 0 && s->current->size + length + HEADER_MAX_BYTES > s->segment_max) {
+    struct segment *g = s->current;
+    if (!s->formatted) return fail(READ_ONLY, "this node is blank: it has not joined a cluster yet");
+    if (g && g->entry_count > 0 &&
+        (g->size + length + HEADER_MAX_BYTES > s->segment_max || g->entry_count == SEGMENT_ENTRIES_MAX)) {
         s->current->full = true;
         s->current = NULL;
         cond_broadcast(&s->rolled);
@@ -3470,29 +3496,30 @@ static enum status store_record(struct store *s, enum entry_kind kind, const uin
 static enum status sync_round(struct store *s) {
     struct segment *dirty[SEGMENT_FILES_MAX];
     uint64_t writes[SEGMENT_FILES_MAX];
-    int count = 0;
     bool good = true;
     struct place durable = s->current ? (struct place){s->current->number, (uint32_t)s->current->size} : s->durable;
     for (int i = 0; i < s->inflight_count; i++)
         if (s->inflight[i].segment < durable.segment ||
             (s->inflight[i].segment == durable.segment && s->inflight[i].offset < durable.offset))
             durable = s->inflight[i];
-    for (uint32_t i = s->segment_count; i-- > 0 && count < SEGMENT_FILES_MAX;) {
-        struct segment *g = s->segments[i];
-        if (!g || g->closed) continue;
-        if (g->writes == g->synced || g->fd < 0) continue;
-        g->users++;
-        writes[count] = g->writes;
-        dirty[count++] = g;
-    }
-    lock_drop(&s->lock);
-    for (int i = 0; i < count; i++) good = sys_fdatasync(dirty[i]->fd) == 0 && good;
-    int error = errno;
-    lock_take(&s->lock);
-    errno = error;
-    for (int i = 0; i < count; i++) {
-        dirty[i]->users--;
-        if (good && writes[i] > dirty[i]->synced) dirty[i]->synced = writes[i];
+    for (uint32_t i = s->segment_count; i > 0 && good;) { /* as many files at once as there may be open */
+        int count = 0;
+        while (i > 0 && count < SEGMENT_FILES_MAX) {
+            struct segment *g = s->segments[--i];
+            if (!g || g->closed || g->writes == g->synced || g->fd < 0) continue;
+            g->users++;
+            writes[count] = g->writes;
+            dirty[count++] = g;
+        }
+        lock_drop(&s->lock);
+        for (int k = 0; k < count; k++) good = sys_fdatasync(dirty[k]->fd) == 0 && good;
+        int error = errno;
+        lock_take(&s->lock);
+        errno = error;
+        for (int k = 0; k < count; k++) {
+            dirty[k]->users--;
+            if (good && writes[k] > dirty[k]->synced) dirty[k]->synced = writes[k];
+        }
     }
     if (!good) return store_fail(s, "syncing the log");
     if (durable.segment > s->durable.segment ||
@@ -3624,10 +3651,12 @@ static enum status store_verify(struct store *s, const uint8_t hash[32]) {
     return status == DONE ? fail(DAMAGED, "the chunk was damaged and is set aside") : status;
 }
 
-/* Calls `each` for all chunks, some at a time under the lock; `cursor` starts at 0. Chunks added meanwhile may or may
- * not be among them. False at the end. */
-static bool store_list(struct store *s, uint64_t *cursor, struct text *to, size_t most) {
+/* Lists all chunks, about `most` bytes at a time: `cursor` and `moves` start at 0. When slots moved meanwhile it begins
+ * again. Chunks added meanwhile may or may not be among them. False at the end. */
+static bool store_list(struct store *s, uint64_t *cursor, uint64_t *moves, struct text *to, size_t most) {
     lock_take(&s->lock);
+    if (*moves != s->slot_moves) *cursor = 0;
+    *moves = s->slot_moves;
     for (; *cursor < s->slot_count && to->length < most; ++*cursor) {
         const struct slot *slot = &s->slots[*cursor];
         if (slot->length == 0) continue;
@@ -3661,7 +3690,13 @@ static void store_identify(struct store *s) {
     char id[17];
     snprintf(path, sizeof path, "%s/node.json", s->folder);
     enum status status = file_read(path, 64 * KIB, &file);
-    if (status == NOT_FOUND) return;
+    if (status == NOT_FOUND) {
+        snprintf(path, sizeof path, "%s/log", s->folder);
+        if (access(path, F_OK) == 0)
+            die(DAMAGED, "%s has a log but no node.json, which says whose it is; put it back, or start with an empty "
+                "directory", s->folder);
+        return;
+    }
     if (status != DONE) die(INTERNAL, "%s", detail);
     enum json_error error = json_parse(file.data ? file.data : "", file.length, tokens, 64, &used, &offset);
     if (error != JSON_OK || tokens[0].type != JSON_OBJECT)
@@ -3796,7 +3831,8 @@ static enum status recovery_snapshot(struct recovery *r, const char *payload, si
         r->loading_used = true;
         r->loading_next = 0;
     }
-    if (!r->loading_used || number != r->loading_next++) return fail(DAMAGED, "a snapshot without its part before this");
+    if (!r->loading_used || number != r->loading_next++)
+        return fail(DAMAGED, "a snapshot without its part before this");
     enum status status = snapshot_load(&r->loading, rest.at, rest.length);
     if (status != DONE || !last) return status;
     tree_free(r->tree);
@@ -3875,7 +3911,8 @@ static void recovery_entry(struct recovery *r, struct segment *g, struct entry *
     free(payload);
 }
 
-/* Where a segment's file ends but for zeros: they were written ahead of entries that did not come, and are no damage. */
+/* Where a segment's file ends but for zeros: they were written ahead of entries that did not come, and are no damage.
+ */
 static uint64_t recovery_end(struct segment *g, uint64_t end) {
     char window[8192];
     while (end > 0) {
@@ -3887,7 +3924,8 @@ static uint64_t recovery_end(struct segment *g, uint64_t end) {
     return end;
 }
 
-/* Looks for the next header after damage, stepping over what can't be read. Returns its offset, or the segment's size. */
+/* Looks for the next header after damage, stepping over what can't be read. Returns its offset, or the segment's size.
+ */
 static uint64_t recovery_resync(struct segment *g, uint64_t from) {
     enum { STEP = 512 };
     char window[8192];
@@ -3986,8 +4024,8 @@ static size_t recovery_open(struct recovery *r, struct segment *g) {
     struct words w;
     struct stat about;
     if (!segment_use(r->s, g) || fstat(g->fd, &about) != 0)
-        die(INTERNAL, "segment %u of %s can't be opened: %s; mend the disk, or start with an empty directory", g->number,
-            r->s->folder, strerror(errno));
+        die(INTERNAL, "segment %u of %s can't be opened: %s; mend the disk, or start with an empty directory",
+            g->number, r->s->folder, strerror(errno));
     g->size = recovery_end(g, (uint64_t)about.st_size);
     size_t have = g->size < sizeof line ? (size_t)g->size : sizeof line;
     if (!recovery_read(g, line, have, 0)) return 0;
@@ -5035,12 +5073,12 @@ static enum status report_send(const char *address, uint64_t session, uint64_t e
 /* Tells the master of everything on this disk, then that this was all. */
 static enum status report_inventory(const char *address, uint64_t session, uint64_t epoch) {
     struct text lines = {0};
-    uint64_t cursor = 0;
+    uint64_t cursor = 0, moves = 0;
     enum status status = DONE;
     bool more = true;
     while (more && status == DONE) {
         text_clear(&lines);
-        more = store_list(&node.store, &cursor, &lines, REPORT_BATCH * 80);
+        more = store_list(&node.store, &cursor, &moves, &lines, REPORT_BATCH * 80);
         if (!more) text_add(&lines, "all\n");
         status = report_send(address, session, epoch, &lines);
     }
@@ -5329,13 +5367,7 @@ static enum status node_promise(struct request *r) {
         node.store.promised_to = master;
         status = store_promise(&node.store, epoch, master);
     }
-    lock_drop(&node.lock);
-    if (status == DONE) status = store_sync(&node.store); /* a promise is given here, for good */
-    if (status != DONE) return status;
-    lock_take(&node.lock);
-    if (node.store.promised != epoch || node.store.promised_to != master)
-        status = fail(FENCED, "promised epoch %" PRIu64, node.store.promised);
-    const struct tree *t = &node.tree;
+    const struct tree *t = &node.tree; /* what the sync below makes durable, if it was not yet */
     text_format(r->line, " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %d ", t->at.epoch, t->at.seq,
                 t->roster.at.epoch, t->roster.at.seq, (int)node.store.metadata_damaged);
     for (int i = 0; i < t->roster.count; i++) {
@@ -5343,6 +5375,11 @@ static enum status node_promise(struct request *r) {
         text_id(r->line, t->roster.id[i]);
     }
     if (t->roster.count == 0) text_byte(r->line, '-');
+    lock_drop(&node.lock);
+    if (status == DONE) status = store_sync(&node.store); /* a promise is given here, for good */
+    if (status != DONE) return status;
+    lock_take(&node.lock);
+    status = node_check_epoch(r, epoch);
     lock_drop(&node.lock);
     return status;
 }
@@ -5398,12 +5435,7 @@ static enum status node_install(struct request *r) {
         status = fail(BAD_REQUEST, "parts of a snapshot come in their order");
     if (status == DONE) status = store_record(&node.store, ENTRY_SNAPSHOT, r->body_hash, r->body.data, r->body.length);
     if (status == DONE) status = snapshot_load(&node.loading, rest.at, rest.length);
-    lock_drop(&node.lock);
-    if (status == DONE) status = store_sync(&node.store); /* so the next part's header says that this one is durable */
-    if (status != DONE || !last) return status;
-    lock_take(&node.lock);
-    status = node_check_epoch(r, epoch);
-    if (status == DONE && node.loading_used) {
+    if (status == DONE && last) {
         tree_free(&node.tree);
         node.tree = node.loading;
         node.loading_used = false;
@@ -5412,7 +5444,7 @@ static enum status node_install(struct request *r) {
                  node.tree.at.seq, node.tree.files);
     }
     lock_drop(&node.lock);
-    return status;
+    return status == DONE ? store_sync(&node.store) : status; /* so the next part's header says that this is durable */
 }
 
 /* SNAPSHOT AFTER: the next part of this node's tree; AFTER is the last inode of the part before, 0 at first. */
@@ -5630,7 +5662,7 @@ static int node_main(const char *folder, const char *listen_address, const char 
         !thread_start(node_reporter, NULL))
         die(INTERNAL, "no threads; raise the limit on processes");
     server_run();
-    if (store_sync(&node.store) != DONE) return INTERNAL;
+    if (node.store.formatted && store_close(&node.store) != DONE) die(INTERNAL, "%s", detail);
     return 0;
 }
 /* ======== 13. Master ======== */
@@ -5648,6 +5680,7 @@ static const char *const reign_names[] = {"waiting", "asking for promises", "loa
 
 /* One order to fetch: chunks that `target` gets from `source`. */
 struct copy_order {
+    uint64_t epoch; /* the chunks' numbers are of this reign's tree */
     int source, count;
     uint32_t chunk[COPY_BATCH_CHUNKS];
 };
@@ -5716,6 +5749,7 @@ static struct master {
     uint64_t epoch;           /* of the reign, or the one asked for */
     uint64_t highest_seen;    /* epoch that anybody promised */
     int64_t half_ms;          /* since when more than half of the newest roster is there */
+    int64_t retry_ms;         /* no take-over before this time: the last one failed */
     struct tree tree;
     uint64_t committed;       /* seq: acknowledged by the whole roster */
     uint64_t established;     /* seq of the record that began this reign */
@@ -6189,7 +6223,7 @@ static enum status stream_snapshot(struct peer *p, struct conn *c, uint64_t epoc
 static bool stream_next(struct peer *p, uint64_t epoch, struct text *batch, uint64_t *last) {
     text_recycle(batch, 256 * KIB);
     lock_check(&master.lock);
-    while (master.epoch == epoch && master.state >= ESTABLISHING && p->up) {
+    while (master.epoch == epoch && master.state >= ESTABLISHING && p->up && p->streaming) {
         uint64_t next = p->acked + 1;
         if (master.history_count > 0 && next < master.history_first) return false; /* it fell behind: a snapshot */
         if (next <= master.tree.at.seq) {
@@ -6317,11 +6351,10 @@ static enum status copy_run(const char *target, const char *source, const struct
     return status;
 }
 
-/* Notes what an order achieved. `epoch` and `session` are from when it began: what came of it later counts for nothing.
- */
-static void copy_done(struct peer *p, int slot, const struct copy_order *order, uint64_t epoch, uint64_t session,
-                      enum status status, const struct text *failed) {
-    if (master.epoch != epoch || master.state < ESTABLISHING) return;
+/* Notes what an order achieved. `session` is from when it began: what came of it later counts for nothing. */
+static void copy_done(struct peer *p, int slot, const struct copy_order *order, uint64_t session, enum status status,
+                      const struct text *failed) {
+    if (master.epoch != order->epoch || master.state < ESTABLISHING) return;
     for (int i = 0; i < order->count; i++) {
         uint32_t index = order->chunk[i];
         struct chunk *chunk = tree_chunk(&master.tree, index);
@@ -6351,10 +6384,11 @@ static void *peer_copier(void *argument) {
     for (;;) {
         while (p->order_count == 0) cond_wait(&p->order_ready, &master.lock);
         struct copy_order *order = p->orders[--p->order_count];
-        uint64_t epoch = master.epoch, session = p->session;
+        uint64_t session = p->session;
+        bool good = order->epoch == master.epoch; /* else its numbers mean nothing any more */
         text_recycle(&rows, 64 * KIB);
         text_recycle(&failed, 64 * KIB);
-        for (int i = 0; i < order->count; i++) {
+        for (int i = 0; i < order->count && good; i++) {
             const struct chunk *chunk = tree_chunk(&master.tree, order->chunk[i]);
             text_hex(&rows, chunk->hash, 32);
             text_byte(&rows, ' ');
@@ -6364,13 +6398,13 @@ static void *peer_copier(void *argument) {
         memcpy(target, p->address, sizeof target);
         memcpy(source, master.peers[order->source]->address, sizeof source);
         lock_drop(&master.lock);
-        enum status status = copy_run(target, source, &rows, &failed);
-        if (status != DONE) {
+        enum status status = good ? copy_run(target, source, &rows, &failed) : FENCED;
+        if (good && status != DONE) {
             log_line("copying to node %s: %s", p->name, detail);
             sleep_ms(RETRY_PAUSE_MS);
         }
         lock_take(&master.lock);
-        copy_done(p, peer_slot(p->id), order, epoch, session, status, &failed);
+        copy_done(p, peer_slot(p->id), order, session, status, &failed);
         p->receiving--;
         master.peers[order->source]->sending--;
         free(order);
@@ -6424,7 +6458,7 @@ static bool plan_order(struct chunk_queue *q) {
             continue;
         }
         struct copy_order *order = mem_alloc(sizeof *order);
-        *order = (struct copy_order){.source = source, .count = 1, .chunk = {index}};
+        *order = (struct copy_order){.epoch = master.epoch, .source = source, .count = 1, .chunk = {index}};
         chunk->flags = (chunk->flags & ~(uint32_t)CHUNK_QUEUED) | CHUNK_COPYING;
         order_fill(q, order, target);
         struct peer *p = master.peers[target];
@@ -6472,7 +6506,7 @@ static struct node_set roster_present(const struct roster *r, bool promised) {
         int slot = peer_slot(r->id[i]);
         if (slot < 0) continue;
         const struct peer *p = master.peers[slot];
-        if (p->up && !p->damaged && (!promised || p->agreed)) node_set_add(&set, slot);
+        if (p->up && !p->damaged && !p->failed && (!promised || p->agreed)) node_set_add(&set, slot);
     }
     return set;
 }
@@ -6505,6 +6539,7 @@ static void waiting_say(const struct roster *r, const struct node_set *present) 
 static bool takeover_is_due(void) {
     struct roster newest = newest_roster(false);
     int blank = 0;
+    if (clock_ms() < master.retry_ms) return false;
     if (newest.count == 0) {
         for (int i = 0; i < master.peer_count; i++) blank += master.peers[i]->up && !master.peers[i]->damaged;
         if (blank > 0 && master.may_found) return true;
@@ -6597,7 +6632,8 @@ static void takeover_establish(const struct roster *newest, const struct node_se
     uint64_t id[ROSTER_LIMIT];
     int count = 0;
     master.roster = (struct node_set){{0}};
-    int most = newest->count > 0 ? ROSTER_LIMIT : master.roster_most; /* whoever was heard stays, or it would be a shrink */
+    int most =
+        newest->count > 0 ? ROSTER_LIMIT : master.roster_most; /* whoever was heard stays, or it would be a shrink */
     for (int i = 0; i < master.peer_count && count < most; i++) {
         if (!node_set_has(present, i)) continue;
         node_set_add(&master.roster, i);
@@ -6670,9 +6706,14 @@ static void roster_propose(const struct node_set *set) {
     commit_update();
 }
 
+/* Whether a node acknowledges nothing though records wait for it. */
+static bool peer_is_stalled(const struct peer *p, int64_t now_ms) {
+    return p->acked < master.tree.at.seq && now_ms - p->progress_ms > master.dead_after_ms;
+}
+
 /* A member that can't be waited for: gone, its disk failed, or it acknowledges nothing though it answers pings. */
 static bool member_is_lost(const struct peer *p, int64_t now_ms) {
-    return !p->up || p->failed || (p->acked < master.tree.at.seq && now_ms - p->progress_ms > master.dead_after_ms);
+    return !p->up || p->failed || peer_is_stalled(p, now_ms);
 }
 
 /* The rules of shrinking and growing. */
@@ -6728,6 +6769,12 @@ static void peers_watch(void) {
     for (int i = 0; i < master.peer_count; i++) {
         struct peer *p = master.peers[i];
         if (!p->up) continue;
+        if (p->streaming && peer_is_stalled(p, now_ms)) { /* it pings, but its disk hangs: nobody waits for it */
+            log_line("node %s acknowledges nothing", p->name);
+            p->streaming = false;
+            if (master.state >= ESTABLISHING) chunks_review();
+            cond_broadcast(&master.changed);
+        }
         bool silent = now_ms - p->ping_ms > master.dead_after_ms;
         bool closed = !p->link && now_ms - p->gone_ms > RECONNECT_GRACE_MS;
         if (!silent && !closed) continue;
@@ -6747,7 +6794,10 @@ static void *master_reign(void *unused) {
     lock_take(&master.lock);
     for (;;) {
         peers_watch();
-        if (master.state == WAITING && takeover_is_due()) takeover();
+        if (master.state == WAITING && takeover_is_due()) {
+            takeover();
+            if (master.state == WAITING) master.retry_ms = clock_ms() + master.dead_after_ms;
+        }
         if (master.state == ESTABLISHING && master.committed >= master.established) {
             master.state = REIGNING;
             master.may_found = false;
@@ -6837,10 +6887,8 @@ static enum status master_join(struct request *r) {
     if (!p->streaming) p->at = said.at, p->roster = said.roster, p->damaged = damaged != 0;
     if (!peer_is_blank(p)) master.may_found = false;
     if (said.promised > master.highest_seen) master.highest_seen = said.promised;
-    if (!p->up) log_line("node %s joined from %s", p->name, p->address);
     p->link = r->c;
-    p->up = true;
-    p->ping_ms = p->echo_ms = clock_ms();
+    p->ping_ms = clock_ms();
     p->echo_ms = 0;
     p->session = ++master.next_session;
     if (master.state >= ESTABLISHING && said.roster.at.epoch > master.epoch) reign_end("a node follows a newer master");
@@ -6888,6 +6936,12 @@ static enum status master_ping(struct request *r) {
         if (failed && !p->failed) log_line("node %s: its disk failed", p->name);
         p->failed = failed;
         p->ping_ms = now_ms;
+        if (!p->up) { /* its first ping: it took the answer to JOIN in, and a blank node is formatted now */
+            log_line("node %s joined from %s", p->name, p->address);
+            p->up = true;
+            master.retry_ms = 0;
+            peers_wake();
+        }
         if ((int64_t)echo <= now_ms) p->echo_ms = (int64_t)echo;
         p->files = said.files;
         p->chunks = said.chunks;
@@ -6994,6 +7048,17 @@ static enum status master_targets(struct request *r) {
     return status;
 }
 
+/* Ends a request that changed nothing: what its answer was read from may not be acknowledged yet, and must be before
+ * the answer goes out. Returns `status`, or READ_ONLY when the reign ends first. */
+static enum status answer_settle(enum status status) {
+    char why[DETAIL_BYTES];
+    if (master.state != REIGNING || master.committed >= master.tree.at.seq) return status;
+    memcpy(why, detail, sizeof why);
+    if (master_wait(master.tree.at.seq) != DONE) return fail(READ_ONLY, "the master's reign ended; ask again");
+    memcpy(detail, why, sizeof detail);
+    return status;
+}
+
 /* Answers a request that was done before. False if it was not. */
 static bool request_repeated(const struct request *r, const uint8_t id[16], enum status *status) {
     const struct done_request *done = tree_request(&master.tree, id);
@@ -7072,8 +7137,8 @@ static void claim_review(const struct claim *claim) {
     }
 }
 
-/* After the record `seq` that made a claim's file `id`: sees to it that the bytes are on enough disks. As a rule they are.
- * If a holder was lost meanwhile, it waits for others and has them sync by a record that changes nothing. */
+/* After the record `seq` that made a claim's file `id`: sees to it that the bytes are on enough disks. As a rule they
+ * are. If a holder was lost meanwhile, it waits for others and has them sync by a record that changes nothing. */
 static enum status claim_settle(struct claim *claim, uint64_t id, uint64_t seq) {
     const struct text nothing = {0};
     enum status status = DONE;
@@ -7134,6 +7199,7 @@ static enum status master_commit(struct request *r) {
             request_repeated(r, claim.request, &status);
             if (status == DONE) status = claim_settle(&claim, id, master.tree.at.seq);
         }
+        if (status != DONE && status != UNKNOWN) status = answer_settle(status);
         lock_drop(&master.lock);
     }
     free(claim.chunk);
@@ -7165,6 +7231,7 @@ static enum status master_mkdir(struct request *r) {
             if (status == DONE) text_format(r->line, " %" PRIu64 " %" PRIu64, id, seq);
         }
     }
+    if (status != DONE && status != UNKNOWN) status = answer_settle(status);
     lock_drop(&master.lock);
     text_free(&lines);
     return status;
@@ -7195,16 +7262,15 @@ static enum status master_rm(struct request *r) {
             if (status == DONE) text_format(r->line, " %" PRIu64 " %" PRIu64, id, seq);
         }
     }
+    if (status != DONE && status != UNKNOWN) status = answer_settle(status);
     lock_drop(&master.lock);
     text_free(&lines);
     return status;
 }
 
-/* Before a read: what it will see must be acknowledged, so it waits for the changes that are under way. Sets whether
- * the answer is current, or possibly old. */
+/* Begins a read: says whether its answer is current, or possibly old. */
 static enum status read_begin(struct request *r) {
     enum status status = master_check_reign();
-    if (status == DONE && master.committed < master.tree.at.seq) status = master_wait(master.tree.at.seq);
     text_add(r->line, status == DONE && master_has_lease() ? " current" : " old");
     return status;
 }
@@ -7287,6 +7353,7 @@ static enum status master_stat(struct request *r) {
         stat_rows(&r->reply, n);
         r->has_reply = true;
     }
+    status = answer_settle(status);
     lock_drop(&master.lock);
     return status;
 }
@@ -7331,6 +7398,7 @@ static enum status master_list(struct request *r) {
         text_add(r->line, n && !file ? " more" : " end");
         r->has_reply = true;
     }
+    status = answer_settle(status);
     lock_drop(&master.lock);
     return status;
 }
@@ -7471,8 +7539,8 @@ static const struct command master_table[] = {
     {"REPORT", master_report, 2, LINES_BODY, FROM_NODE, "SESSION EPOCH", "what a node has on its disk"},
     {0}};
 
-/* Runs a master until it is told to stop. With `init` it may found a cluster. */
-static int master_main(const char *listen_address, bool init, int sync_copies, int roster_most, int64_t ping_ms,
+/* Runs a master that listens already until it is told to stop. With `init` it may found a cluster. */
+static int master_main(bool init, int sync_copies, int roster_most, int64_t ping_ms,
                        int64_t dead_after_ms) {
     uint8_t cluster[16];
     log_role = "master";
@@ -7495,7 +7563,6 @@ static int master_main(const char *listen_address, bool init, int sync_copies, i
     server.table = master_table;
     server.role = "master";
     server.gone = master_gone;
-    server.listen_fd = net_listen(listen_address, MASTER_PORT, server.address, sizeof server.address);
     if (!thread_start(master_reign, NULL) || !thread_start(master_planner, NULL))
         die(INTERNAL, "no threads; raise the limit on processes");
     server_run();
@@ -7589,8 +7656,9 @@ static void options_help(void) {
         }
         printf("\n");
     }
-    printf("Every option --foo-bar that takes a value is also the environment variable DFS_FOO_BAR (the key: "
-           "DFS_KEY_FILE).\n"
+    printf("Every option --foo-bar below the commands is also the environment variable DFS_FOO_BAR (the key: "
+           "DFS_KEY_FILE;\n"
+           "options without a value: 1 or 0).\n"
            "Times are written 250ms 3s 5m 2h 7d, sizes 4K 10M 1G. Exit codes:");
     for (int i = 0; i <= READ_ONLY; i++) printf("%s %d %s", i ? ";" : "", i, status_table[i].text);
     printf("; 64 wrong usage.\n");
@@ -7660,8 +7728,16 @@ static int options_parse(int count, char **words) {
             i += option_take(option, word[2] ? word + 2 : NULL, i + 1 < count ? words[i + 1] : NULL, words[i]);
         }
     }
-    for (int i = OPT_COMMANDS_END; i < OPT_COUNT; i++)
-        if (!option_value[i]) option_value[i] = option_environment(i);
+    for (int i = OPT_COMMANDS_END; i < OPT_COUNT; i++) {
+        const char *value = option_value[i] ? NULL : option_environment(i);
+        if (!value || !*value) continue;
+        bool off = strcmp(value, "0") == 0 || strcmp(value, "no") == 0;
+        bool on = strcmp(value, "1") == 0 || strcmp(value, "yes") == 0;
+        if (!option_table[i].argument && !on && !off)
+            die(USAGE_ERROR, "the environment's value for --%s is '%s'; write 1 or yes, 0 or no", option_table[i].name,
+                value);
+        if (option_table[i].argument || on) option_value[i] = value;
+    }
     return rest;
 }
 
@@ -7753,14 +7829,17 @@ static bool key_make(char *path, size_t capacity, char hex[2 * KEY_BYTES + 2]) {
 static void print_join(const char *listen_address, const char *path, const char *hex, bool made) {
     char host[256] = "", name[128] = "THIS-HOST";
     uint16_t port = MASTER_PORT;
-    bool named = net_split(listen_address, host, sizeof host, &port) && *host && strcmp(host, "0.0.0.0") != 0;
+    bool named = net_split(listen_address, host, sizeof host, &port) && strcmp(host, "0.0.0.0") != 0 &&
+                 strcmp(host, "::") != 0;
     if (!named && gethostname(name, sizeof name - 1) == 0) snprintf(host, sizeof host, "%s", name);
+    bool brackets = strchr(host, ':') != NULL;
     fprintf(stderr, "A new cluster. On each machine that shall keep files:\n\n");
     if (made)
         fprintf(stderr, "  (umask 077; mkdir -p ~/.config/dfs; echo %s >~/.config/dfs/key)\n", hex);
     else if (cluster_key.set)
         fprintf(stderr, "  copy the key file %s to ~/.config/dfs/key, readable by its owner only\n", path);
-    fprintf(stderr, "  dfs node /srv/dfs -m %s:%u%s\n\n", host, port, cluster_key.set ? "" : " --insecure");
+    fprintf(stderr, "  dfs node /srv/dfs -m %s%s%s:%u%s\n\n", brackets ? "[" : "", host, brackets ? "]" : "", port,
+            cluster_key.set ? "" : " --insecure");
     if (made) fprintf(stderr, "The key is in %s and is not shown again.\n", path);
 }
 
@@ -7768,15 +7847,18 @@ static int cmd_master(int rest) {
     char path[PATH_MAX] = "", hex[2 * KEY_BYTES + 2] = "";
     bool init = option_value[OPT_INIT] != NULL, insecure = option_value[OPT_INSECURE] != NULL, made = false;
     if (rest != 0) die(USAGE_ERROR, "dfs master takes options only; dfs --help lists them");
-    if (init && !insecure) made = key_make(path, sizeof path, hex);
-    key_setup(true);
-    const char *address = option_value[OPT_LISTEN] ? option_value[OPT_LISTEN] : insecure ? "127.0.0.1" : "0.0.0.0";
-    if (init) print_join(address, path, hex, made);
-    explicit_bzero(hex, sizeof hex);
     int64_t ping_ms = option_ms(OPT_PING, PING_MS, 10), dead_ms = option_ms(OPT_DEAD_AFTER, DEAD_AFTER_MS, 30);
     if (dead_ms < 2 * ping_ms) die(USAGE_ERROR, "--dead-after must be at least twice --ping");
-    return master_main(address, init, (int)option_number(OPT_SYNC_COPIES, 2, 1, 8),
-                       (int)option_number(OPT_ROSTER, ROSTER_MAX, 1, ROSTER_LIMIT), ping_ms, dead_ms);
+    int sync_copies = (int)option_number(OPT_SYNC_COPIES, 2, 1, 8);
+    int roster_most = (int)option_number(OPT_ROSTER, ROSTER_MAX, 1, ROSTER_LIMIT);
+    if (!init) key_setup(true);
+    const char *address = option_value[OPT_LISTEN] ? option_value[OPT_LISTEN] : insecure ? "127.0.0.1" : "0.0.0.0";
+    server.listen_fd = net_listen(address, MASTER_PORT, server.address, sizeof server.address);
+    if (init && !insecure) made = key_make(path, sizeof path, hex); /* last: until here anything may have been wrong */
+    if (init) key_setup(true);
+    if (init) print_join(server.address, path, hex, made);
+    explicit_bzero(hex, sizeof hex);
+    return master_main(init, sync_copies, roster_most, ping_ms, dead_ms);
 }
 
 static const char *masters_option(void) {
@@ -7910,41 +7992,57 @@ static int cmd_upload(struct client *cl, int rest, char **words) {
     return 0;
 }
 
-/* Opens what a download is written into: a temporary file beside the target, or standard output. */
-static enum status download_open(const char *path, const char *local, char *target, char *temporary, int *fd) {
+/* The temporary file of the download under way, so that a signal can remove it; "" when there is none. */
+static char download_temporary[PATH_MAX + 32];
+
+static void on_client_signal(int number) {
+    if (*download_temporary) unlink(download_temporary);
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+/* Opens what a download is written into: a temporary file in the target's folder, with the mode of the file that it
+ * will replace, or standard output. A link is followed, so that the file it points to is replaced. */
+static enum status download_open(const char *path, const char *local, char target[PATH_MAX], int *fd) {
     struct stat about;
+    char given[PATH_MAX], *slash;
     *fd = STDOUT_FILENO;
     if (strcmp(local, "-") == 0) return DONE;
-    snprintf(target, PATH_MAX, "%s", local);
-    bool exists = stat(local, &about) == 0;
-    if (exists && S_ISDIR(about.st_mode)) {
-        snprintf(target, PATH_MAX, "%s/%s", local, strrchr(path, '/') + 1);
-        exists = stat(target, &about) == 0;
-    }
+    bool folder = stat(local, &about) == 0 && S_ISDIR(about.st_mode);
+    int length =
+        snprintf(given, sizeof given, "%s%s%s", local, folder ? "/" : "", folder ? strrchr(path, '/') + 1 : "");
+    if (length >= (int)sizeof given) return fail(BAD_REQUEST, "%s: the path is too long", local);
+    bool exists = stat(given, &about) == 0;
+    if (!exists || !realpath(given, target)) snprintf(target, PATH_MAX, "%s", given);
     if (exists && !S_ISREG(about.st_mode)) { /* a device or a pipe is written as it is */
         *fd = sys_open(target, O_WRONLY, 0);
-        *temporary = 0;
         return *fd >= 0 ? DONE : fail(INTERNAL, "%s: %s", target, strerror(errno));
     }
-    snprintf(temporary, PATH_MAX + 32, "%.*s.dfs-%08x", PATH_MAX - 1, target, (unsigned)random_u64());
-    *fd = sys_open(temporary, O_WRONLY | O_CREAT | O_EXCL, 0666);
-    return *fd >= 0 ? DONE : fail(errno == ENOSPC ? NO_SPACE : INTERNAL, "%s: %s", temporary, strerror(errno));
+    slash = strrchr(target, '/');
+    snprintf(download_temporary, sizeof download_temporary, "%.*s.dfs-%08x", slash ? (int)(slash + 1 - target) : 0,
+             target, (unsigned)random_u64());
+    *fd = sys_open(download_temporary, O_WRONLY | O_CREAT | O_EXCL, 0666);
+    if (*fd >= 0 && (!exists || fchmod(*fd, about.st_mode & 07777) == 0)) return DONE;
+    return fail(errno == ENOSPC ? NO_SPACE : INTERNAL, "%s: %s", download_temporary, strerror(errno));
 }
 
 /* Puts the finished temporary file in the target's place. */
-static enum status download_finish(int fd, const char *temporary, const char *target, int64_t mtime_ns) {
+static enum status download_finish(int fd, const char *target, int64_t mtime_ns) {
     struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {mtime_ns / 1000000000, mtime_ns % 1000000000}};
     if (times[1].tv_nsec < 0) times[1].tv_nsec += 1000000000, times[1].tv_sec--;
     futimens(fd, times); /* a file system without times still has the contents */
-    if (close(fd) == 0 && sys_rename(temporary, target) == 0) return DONE;
+    if (close(fd) == 0 && sys_rename(download_temporary, target) == 0) {
+        *download_temporary = 0;
+        return DONE;
+    }
     enum status status = fail(errno == ENOSPC ? NO_SPACE : INTERNAL, "%s: %s", target, strerror(errno));
-    unlink(temporary);
+    unlink(download_temporary);
     return status;
 }
 
 /* dfs -d REMOTE LOCAL */
 static int cmd_download(struct client *cl, int rest, char **words) {
-    char path[PATH_MAX_BYTES + 1], target[PATH_MAX], temporary[PATH_MAX + 32] = "";
+    char path[PATH_MAX_BYTES + 1], target[PATH_MAX];
     struct file_info *f;
     int fd;
     int64_t begun_ms = clock_ms();
@@ -7954,18 +8052,16 @@ static int cmd_download(struct client *cl, int rest, char **words) {
     if (status == DONE) status = client_stat(cl, path, &f);
     if (status != DONE) return cmd_failed("download", status);
     if (f->directory) status = fail(WRONG_KIND, "'%s' is a directory; name a file in it", shown(path));
-    if (status == DONE) status = download_open(path, words[1], target, temporary, &fd);
+    if (status == DONE) status = download_open(path, words[1], target, &fd);
     if (status != DONE) {
         file_info_free(f);
         return cmd_failed("download", status);
     }
     if (f->old) fprintf(stderr, "dfs: possibly old: the master has lost touch with its nodes\n");
     status = client_download(cl, path, f, fd);
-    if (status == DONE && !pipe_out && *temporary) status = download_finish(fd, temporary, target, f->mtime_ns);
-    else if (!pipe_out) {
-        close(fd);
-        if (*temporary) unlink(temporary);
-    }
+    if (status == DONE && *download_temporary) status = download_finish(fd, target, f->mtime_ns);
+    else if (!pipe_out && close(fd) != 0 && status == DONE) status = fail(INTERNAL, "%s: %s", target, strerror(errno));
+    if (status != DONE && *download_temporary) unlink(download_temporary);
     if (status == DONE && !(pipe_out && option_value[OPT_JSON]))
         summary("downloaded", path, f->size, f->sha256, begun_ms);
     file_info_free(f);
@@ -8200,14 +8296,16 @@ static enum status view_level(struct client *cl, const char *path, const char *i
         struct text t = {0}, deeper = {0}, below = {0};
         totals[row->directory ? 1 : 0]++;
         totals[2] += row->size;
-        if (w) {
+        text_format(&below, "%s/%s", strcmp(path, "/") == 0 ? "" : path, row->name);
+        if (w) { /* a flat list: folders may be nested deeper than JSON should be */
             json_object(w);
-            json_key_string(w, "name", row->name);
+            json_path(w, below.data);
             json_key_string(w, "kind", row->directory ? "directory" : "file");
             if (!row->directory) {
                 json_key_unsigned(w, "size", row->size);
                 json_key_unsigned(w, "copies", row->copies);
             }
+            json_object_end(w);
         } else {
             text_format(&t, "%s%s ", indent, last ? "`--" : "|--");
             text_display(&t, row->name, strlen(row->name));
@@ -8221,12 +8319,8 @@ static enum status view_level(struct client *cl, const char *path, const char *i
         }
         if (row->directory) {
             text_format(&deeper, "%s%s", indent, last ? "    " : "|   ");
-            text_format(&below, "%s/%s", strcmp(path, "/") == 0 ? "" : path, row->name);
-            if (w) json_key(w, "entries"), json_array(w);
             status = view_level(cl, below.data, deeper.data, w, totals);
-            if (w) json_array_end(w);
         }
-        if (w) json_object_end(w);
         text_free(&t);
         text_free(&deeper);
         text_free(&below);
@@ -8538,6 +8632,9 @@ static void options_refuse(unsigned at, const char *where) {
 static int run_client(int command, int rest, char **words) {
     static struct client cl;
     option_quiet = option_value[OPT_QUIET] != NULL;
+    signal(SIGINT, on_client_signal);
+    signal(SIGTERM, on_client_signal);
+    signal(SIGHUP, on_client_signal);
     options_refuse(AT_CLIENT | (command == OPT_BENCH ? AT_BENCH : 0), "this command");
     key_setup(false);
     client_init(&cl, masters_option());
@@ -8555,11 +8652,18 @@ static int run_client(int command, int rest, char **words) {
     }
 }
 
+/* A closed standard descriptor would be taken by the next file or socket, and output would go into that. */
+static void descriptors_fill(void) {
+    for (int fd = 0; fd <= 2; fd++) /* a write into one of these fails, and is seen */
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) != fd) _exit(INTERNAL);
+}
+
 int main(int argc, char **argv) {
     const char *role = argc > 1 ? argv[1] : "";
     bool serve_master = strcmp(role, "master") == 0, serve_node = strcmp(role, "node") == 0;
     int skip = serve_master || serve_node ? 2 : 1;
     char **words = argv + skip;
+    descriptors_fill();
     int rest = options_parse(argc - skip, words), command = command_given();
     fault_setup(getenv("DFS_FAULT"));
     buffers_init();
@@ -8580,5 +8684,8 @@ int main(int argc, char **argv) {
         fprintf(stderr, "%sdfs --help says more.\n", usage_text);
         return USAGE_ERROR;
     }
-    return run_client(command, rest, words);
+    int code = run_client(command, rest, words);
+    if (fflush(stdout) == 0 && !ferror(stdout)) return code;
+    fprintf(stderr, "dfs: writing the output: %s\n", strerror(errno));
+    return code ? code : errno == ENOSPC ? NO_SPACE : INTERNAL;
 }
