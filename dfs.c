@@ -175,6 +175,7 @@ enum {
     PING_MS = 1000,              /* default of --ping */
     DEAD_AFTER_MS = 3000,        /* default of --dead-after */
     WATCH_MS = 20,               /* how often the master looks after its nodes */
+    LOOK_MS = 200,               /* how often who waits for copies looks again: a holder may be lost meanwhile */
     BUFFERS_IDLE_MS = 5000,      /* chunk buffers not used for so long go back to the system */
 };
 
@@ -2905,6 +2906,7 @@ static enum status snapshot_line(struct apply *a, struct slice line) {
     uint64_t inode;
     uint8_t request[16];
     if (line.length > 7 && memcmp(line.at, "CHUNKS ", 7) == 0) return apply_chunks(a, line);
+    if (a->filling) return bad_line(line, "a file's chunks are missing before it");
     if (!words_split(line, &w)) return bad_line(line, "not words");
     bool pair =
         w.count >= 3 && parse_u64(w.word[1], UINT64_MAX, &at.epoch) && parse_u64(w.word[2], UINT64_MAX, &at.seq);
@@ -6063,14 +6065,42 @@ static int copies_needed(void) {
     return usable < master.sync_copies ? usable : master.sync_copies;
 }
 
-/* Whether the next chunk of a claim is on enough nodes: what the nodes said, which is the third party's word. */
+/* Notes who holds each chunk now. A record proposed after this comes behind the chunk in each of their logs, so the
+ * sync that makes the record durable makes the chunk durable too. */
+static void claim_mark(struct claim *claim) {
+    for (uint32_t i = 0; i < claim->count; i++) {
+        uint32_t index = tree_chunk_find(&master.tree, claim->chunk[i].hash);
+        claim->chunk[i].marked = index == NONE ? (struct node_set){{0}} : tree_chunk(&master.tree, index)->holders;
+    }
+}
+
+/* Whether every chunk is on disk on enough nodes: those marked that acknowledged record `seq`. With 0, whether it will
+ * be when all those marked acknowledge. */
+static bool claim_durable(const struct claim *claim, uint64_t seq) {
+    struct node_set acked = {{0}};
+    for (int i = 0; i < master.peer_count; i++)
+        if (peer_usable(master.peers[i]) && master.peers[i]->acked >= seq) node_set_add(&acked, i);
+    int needed = copies_needed();
+    for (uint32_t i = 0; i < claim->count; i++) {
+        uint32_t index = tree_chunk_find(&master.tree, claim->chunk[i].hash);
+        if (index == NONE) return false;
+        struct node_set durable = node_set_and(&claim->chunk[i].marked, &acked);
+        durable = node_set_and(&durable, &tree_chunk(&master.tree, index)->holders);
+        if (node_set_count(&durable) < needed) return false;
+    }
+    return needed > 0;
+}
+
+/* Whether who waits for a claim can go on: with a record, when enough nodes synced it behind the chunks; without, when
+ * the next chunk is on enough nodes: what the nodes said, which is the third party's word. */
 static bool claim_ready(const struct waiter *w) {
+    if (w->seq != 0) return claim_durable(w->claim, w->seq);
     uint32_t index = tree_chunk_find(&master.tree, w->claim->chunk[w->claim->next].hash);
     int needed = copies_needed();
     return index != NONE && needed > 0 && chunk_copies(tree_chunk(&master.tree, index)) >= needed;
 }
 
-/* Called when nodes said what they hold. */
+/* Called when nodes said what they hold, or acknowledged a record. */
 static void holders_changed(void) {
     if (master.claims) waiters_wake(&master.claims, claim_ready);
     if (master.stat_waiters > 0) cond_broadcast(&master.changed);
@@ -6078,7 +6108,6 @@ static void holders_changed(void) {
 
 /* Waits until every chunk of a claim is held by as many nodes as an acknowledgement needs. */
 static enum status claim_wait(struct claim *claim) {
-    enum { LOOK_MS = 200 }; /* a holder may be lost meanwhile: then another copy is ordered */
     struct waiter self = {.claim = claim};
     int64_t until_ms = clock_ms() + COMMIT_TIMEOUT_MS;
     uint64_t epoch = master.epoch;
@@ -6103,31 +6132,6 @@ static enum status claim_wait(struct claim *claim) {
                         claim->count, copies_needed());
     }
     return DONE;
-}
-
-/* Notes who holds each chunk now. A record proposed after this comes behind the chunk in each of their logs, so the
- * sync that makes the record durable makes the chunk durable too. */
-static void claim_mark(struct claim *claim) {
-    for (uint32_t i = 0; i < claim->count; i++) {
-        uint32_t index = tree_chunk_find(&master.tree, claim->chunk[i].hash);
-        claim->chunk[i].marked = index == NONE ? (struct node_set){{0}} : tree_chunk(&master.tree, index)->holders;
-    }
-}
-
-/* Whether every chunk is on disk on enough nodes: those marked that acknowledged record `seq`. */
-static bool claim_durable(const struct claim *claim, uint64_t seq) {
-    struct node_set acked = {{0}};
-    for (int i = 0; i < master.peer_count; i++)
-        if (peer_usable(master.peers[i]) && master.peers[i]->acked >= seq) node_set_add(&acked, i);
-    int needed = copies_needed();
-    for (uint32_t i = 0; i < claim->count; i++) {
-        uint32_t index = tree_chunk_find(&master.tree, claim->chunk[i].hash);
-        if (index == NONE) return false;
-        struct node_set durable = node_set_and(&claim->chunk[i].marked, &acked);
-        durable = node_set_and(&durable, &tree_chunk(&master.tree, index)->holders);
-        if (node_set_count(&durable) < needed) return false;
-    }
-    return needed > 0;
 }
 
 /* ---- The stream of records to one node ---- */
@@ -6260,6 +6264,7 @@ static enum status stream_records(struct peer *p, struct conn *c, uint64_t epoch
             p->acked = last;
             p->progress_ms = clock_ms();
             commit_update();
+            holders_changed();
         }
         if (status == FENCED && master.epoch == epoch && master.state >= ESTABLISHING)
             reign_end("a node has promised a newer master");
@@ -7141,9 +7146,19 @@ static void claim_review(const struct claim *claim) {
  * are. If a holder was lost meanwhile, it waits for others and has them sync by a record that changes nothing. */
 static enum status claim_settle(struct claim *claim, uint64_t id, uint64_t seq) {
     const struct text nothing = {0};
+    int64_t until_ms = clock_ms() + COMMIT_TIMEOUT_MS;
+    uint64_t epoch = master.epoch;
     enum status status = DONE;
     while (status == DONE && !claim_durable(claim, seq)) {
+        struct waiter self = {.seq = seq, .claim = claim};
         if (!tree_by_id(&master.tree, id)) return DONE; /* it was there, and somebody removed it since */
+        if (master.epoch != epoch || master.state != REIGNING || clock_ms() >= until_ms)
+            return fail(UNKNOWN, "the bytes are not on %d disks yet; repeat the request, which is safe",
+                        copies_needed());
+        if (claim_durable(claim, 0)) {
+            waiter_sleep(&master.claims, &self, clock_ms() + LOOK_MS);
+            continue;
+        }
         status = claim_wait(claim);
         if (status != DONE) break;
         claim_mark(claim);
