@@ -186,7 +186,7 @@ enum {
 #define PAYLOAD_MAX_BYTES (64 * MIB)          /* one entry of the log */
 #define BATCH_MAX_BYTES (1 * MIB)             /* records sent to a node at once, unless one is larger */
 #define SNAPSHOT_PART_BYTES (1 * MIB)
-#define HISTORY_MAX_BYTES (16 * MIB)          /* records a master keeps, to send a returning node the difference */
+#define HISTORY_MAX_BYTES (4 * MIB)           /* records a master keeps, to send a returning node the difference */
 #define COPY_BATCH_BYTES (8 * MIB)
 #define FILE_MAX_CHUNKS ((uint32_t)300000)    /* so that a list of chunks fits into one body */
 #define SEGMENT_MAX_BYTES (64 * MIB)          /* default of --segment-size */
@@ -6009,6 +6009,7 @@ static uint64_t master_propose(const struct text *lines, const char *request) {
         master.history_capacity = master.history_capacity ? master.history_capacity * 2 : 64;
         master.history = mem_resize(master.history, master.history_capacity * sizeof *master.history);
     }
+    record.data = mem_resize(record.data, record.length); /* kept for long: what it grew to in advance goes back */
     if (master.history_count == 0) master.history_first = master.tree.at.seq;
     master.history[master.history_count++] = (struct record){master.tree.at.seq, record.data, record.length};
     master.history_bytes += record.length;
