@@ -147,6 +147,7 @@ enum {
     REIGNS_MAX = 64,             /* reigns remembered, to tell whether a node's history is a part of ours */
     REQUESTS_MAX = 4096,         /* request ids remembered, so that a repeated request is answered, not done twice */
     CONNECTIONS_MAX = 1024,      /* open connections of one server */
+    FILES_OWN = 320,             /* descriptors that a server keeps for its log and its calls to others */
     CONNECTIONS_TOLD = 64,       /* and so many more are told that there are too many; those over that are closed */
     CHUNKS_PER_LINE = 100,       /* in a CHUNKS line of a record */
 
@@ -319,7 +320,7 @@ static int64_t clock_read_ns(clockid_t clock) {
 
 /* Milliseconds on the monotonic clock: the only clock that decides anything. */
 static int64_t clock_ms(void) {
-    return clock_read_ns(CLOCK_MONOTONIC) / 1000000;
+    return clock_read_ns(CLOCK_BOOTTIME) / 1000000;
 }
 
 /* Nanoseconds since 1970 on the wall clock: shown to people and stored as a file's time, never compared. */
@@ -768,6 +769,17 @@ static void fault_setup(const char *setting) {
     }
 }
 
+/* The status for a failed system call on a file that a user named. */
+static enum status status_of_errno(void) {
+    switch (errno) {
+    case ENOENT: return NOT_FOUND;
+    case EACCES: case EPERM: case EROFS: return DENIED;
+    case ENOSPC: case EDQUOT: return NO_SPACE;
+    case EISDIR: case ENOTDIR: return WRONG_KIND;
+    default: return INTERNAL;
+    }
+}
+
 static int sys_open(const char *path, int flags, mode_t mode) {
     if (fault_hit(FAULT_OPEN)) return -1;
     return open(path, flags | O_CLOEXEC, mode);
@@ -872,7 +884,7 @@ static enum status file_read(const char *path, size_t most, struct text *to) {
     char piece[4096];
     ssize_t got;
     int fd = sys_open(path, O_RDONLY, 0);
-    if (fd < 0) return fail(errno == ENOENT ? NOT_FOUND : INTERNAL, "%s: %s", path, strerror(errno));
+    if (fd < 0) return fail(status_of_errno(), "%s: %s", path, strerror(errno));
     while ((got = sys_read(fd, piece, sizeof piece)) > 0 && to->length <= most) text_bytes(to, piece, (size_t)got);
     close(fd);
     if (got < 0) return fail(INTERNAL, "%s: %s", path, strerror(errno));
@@ -893,7 +905,7 @@ static enum status file_write(const char *folder, const char *name, const void *
     }
     good = good && sys_rename(temporary, path) == 0 && sys_sync_folder(folder);
     if (good) return DONE;
-    enum status status = fail(errno == ENOSPC ? NO_SPACE : INTERNAL, "writing %s: %s", path, strerror(errno));
+    enum status status = fail(status_of_errno(), "writing %s: %s", path, strerror(errno));
     unlink(temporary);
     return status;
 }
@@ -962,7 +974,8 @@ static void cond_wait(struct cond *c, struct lock *l) {
 
 /* Waits until a signal or until clock_ms() reaches `until_ms`; false when that time has come. */
 static bool cond_wait_until(struct cond *c, struct lock *l, int64_t until_ms) {
-    struct timespec until = {until_ms / 1000, (until_ms % 1000) * 1000000};
+    int64_t until_ns = clock_read_ns(CLOCK_MONOTONIC) + (until_ms - clock_ms()) * 1000000;
+    struct timespec until = {until_ns / 1000000000, until_ns % 1000000000};
     lock_check(l);
     return pthread_cond_timedwait(&c->cond, &l->mutex, &until) == 0;
 }
@@ -1310,6 +1323,11 @@ static int net_resolve(const char *address, uint16_t default_port, struct endpoi
 }
 
 /* ---- Sockets ---- */
+
+/* Ends a connection that another thread uses: whatever it waits for there fails. -1 is no connection. */
+static void net_cut(int fd) {
+    if (fd >= 0 && shutdown(fd, SHUT_RDWR) != 0 && errno != ENOTCONN) log_line("shutdown: %s", strerror(errno));
+}
 
 static void conn_timeout(struct conn *c, int timeout_ms) {
     struct timeval limit = {timeout_ms / 1000, (timeout_ms % 1000) * 1000};
@@ -1764,6 +1782,7 @@ static struct {
     int listen_fd;
     char address[64];
     atomic_int connections;
+    int connections_most;    /* CONNECTIONS_MAX, or fewer if the system allows fewer open files */
     atomic_ullong requests, refused;
     void (*gone)(struct conn *); /* told when a connection ends */
 } server;
@@ -1983,9 +2002,12 @@ static void server_accept(void) {
     }
     struct conn *c = conn_new(fd, &peer);
     int count = atomic_fetch_add(&server.connections, 1);
-    if (count == CONNECTIONS_MAX) log_line("too many connections: refusing those over %d", CONNECTIONS_MAX);
-    if (count < CONNECTIONS_MAX && thread_start(conn_main, c)) return;
-    if (count >= CONNECTIONS_MAX && count < CONNECTIONS_MAX + CONNECTIONS_TOLD && thread_start(conn_refuse, c)) return;
+    if (count == server.connections_most)
+        log_line("too many connections: refusing those over %d", server.connections_most);
+    if (count < server.connections_most && thread_start(conn_main, c)) return;
+    if (count >= server.connections_most && count < server.connections_most + CONNECTIONS_TOLD &&
+        thread_start(conn_refuse, c))
+        return;
     conn_close(c);
     atomic_fetch_sub(&server.connections, 1);
 }
@@ -2000,6 +2022,7 @@ static void on_stop_signal(int number) {
 static void server_signals(void) {
     struct sigaction action = {.sa_handler = on_stop_signal};
     struct rlimit files;
+    server.connections_most = CONNECTIONS_MAX;
     if (pipe2(stop_pipe, O_CLOEXEC) != 0) die(INTERNAL, "no pipe: %s", strerror(errno));
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
@@ -2007,6 +2030,8 @@ static void server_signals(void) {
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
+        uint64_t left = files.rlim_cur < 2 * FILES_OWN ? files.rlim_cur / 2 : files.rlim_cur - FILES_OWN;
+        if (left < CONNECTIONS_MAX) server.connections_most = (int)left;
     }
 }
 
@@ -4695,13 +4720,19 @@ static enum status client_upload(struct client *cl, const char *path, int fd, ui
     struct answer a = {0};
     pthread_t worker[UPLOAD_WORKERS];
     uint64_t size = 0;
+    struct stat before, after;
     int workers = size_hint != 0 && size_hint <= chunk_size ? 1 : UPLOAD_WORKERS;
+    if (fstat(fd, &before) != 0) return fail(INTERNAL, "reading the file: %s", strerror(errno));
     lock_init(&u.lock, RANK_TRANSFER);
     cond_init(&u.changed);
     sha256_init(&whole);
     progress_begin(&p, "up", size_hint);
     for (int i = 0; i < workers; i++) worker[i] = thread_spawn(upload_worker, &u);
     enum status status = upload_read(&u, fd, chunk_size, &whole, &size, &p);
+    if (status == DONE && S_ISREG(before.st_mode) &&
+        (fstat(fd, &after) != 0 || after.st_size != before.st_size || after.st_mtim.tv_sec != before.st_mtim.tv_sec ||
+         after.st_mtim.tv_nsec != before.st_mtim.tv_nsec))
+        status = fail(BAD_REQUEST, "the file was changed while it was read; upload it again");
     lock_take(&u.lock);
     if (status != DONE) upload_failed(&u, status);
     u.over = true;
@@ -4949,14 +4980,14 @@ static enum status download_take(struct download *d, uint32_t number, uint8_t *b
     } else if (status == DONE) {
         return sys_write(fd, buffer, chunk->length)
                    ? DONE
-                   : fail(errno == ENOSPC ? NO_SPACE : INTERNAL, "writing: %s", strerror(errno));
+                   : fail(status_of_errno(), "writing: %s", strerror(errno));
     }
     status = download_again(d, number, status == DAMAGED ? from : -1, buffer);
     if (status != DONE) return status;
     if (!download_check(chunk, buffer, whole)) return fail(DAMAGED, "a chunk changed in memory");
     return sys_write(fd, buffer, chunk->length)
                ? DONE
-               : fail(errno == ENOSPC ? NO_SPACE : INTERNAL, "writing: %s", strerror(errno));
+               : fail(status_of_errno(), "writing: %s", strerror(errno));
 }
 
 /* Downloads a file that was looked up into `fd`. Only verified bytes are written, in order. */
@@ -5708,11 +5739,13 @@ struct peer {
     /* The stream of records. */
     struct cond wake;         /* there is something to send, or the reign changed */
     bool streaming;
+    int stream_fd, copy_fd[COPY_WORKERS]; /* connections to it that somebody waits on; -1: none */
     uint64_t acked;           /* last record it has on disk, in this reign */
     int64_t progress_ms;      /* when `acked` grew last, or when there was nothing to wait for */
     /* Copies. */
     struct cond order_ready;
     struct copy_order *orders[COPY_WORKERS]; /* not taken yet */
+    bool worker_busy[COPY_WORKERS];
     int order_count, receiving, sending;
     uint64_t received_bytes, sent_bytes; /* by orders, for status */
 };
@@ -5787,6 +5820,12 @@ static bool peer_usable(const struct peer *p) {
 /* Whether a node never held a record, by what it said last. */
 static bool peer_is_blank(const struct peer *p) {
     return p->at.seq == 0 && p->roster.count == 0 && !p->damaged;
+}
+
+/* Ends the connections to a node that is gone, so that nobody waits on them for an answer that can't come. */
+static void peer_cut(const struct peer *p) {
+    net_cut(p->stream_fd);
+    for (int i = 0; i < COPY_WORKERS; i++) net_cut(p->copy_fd[i]);
 }
 
 /* Names of peers in a set, for messages. */
@@ -6283,7 +6322,12 @@ static enum status stream_once(struct peer *p, uint64_t epoch) {
     memcpy(address, p->address, sizeof address);
     lock_drop(&master.lock);
     enum status status = call_open(address, NODE_PORT, &c);
-    if (status == DONE) status = stream_promise(p, c, epoch);
+    if (status == DONE) {
+        lock_take(&master.lock);
+        p->stream_fd = c->fd;
+        lock_drop(&master.lock);
+        status = stream_promise(p, c, epoch);
+    }
     if (status != DONE) goto out;
     lock_take(&master.lock);
     while (master.epoch == epoch && (master.state == PROMISING || master.state == LOADING) && p->up)
@@ -6309,6 +6353,9 @@ static enum status stream_once(struct peer *p, uint64_t epoch) {
     if (master.epoch == epoch) p->streaming = false;
     lock_drop(&master.lock);
 out:
+    lock_take(&master.lock);
+    p->stream_fd = -1;
+    lock_drop(&master.lock);
     conn_close(c);
     return status;
 }
@@ -6342,16 +6389,26 @@ static void *peer_stream(void *argument) {
 
 /* ---- Copies: the planner and the workers ---- */
 
+/* Notes the connection that worker number `worker` waits on. */
+static void copy_note(struct peer *p, int worker, int fd) {
+    lock_take(&master.lock);
+    p->copy_fd[worker] = fd;
+    lock_drop(&master.lock);
+}
+
 /* Orders a node to fetch a batch. Returns which chunks failed in `failed`. */
-static enum status copy_run(const char *target, const char *source, const struct text *rows, struct text *failed) {
+static enum status copy_run(struct peer *p, int worker, const char *target, const char *source, const struct text *rows,
+                            struct text *failed) {
     struct conn *c;
     struct words w;
     enum status status = pool_take(target, NODE_PORT, FETCH_TIMEOUT_MS, &c);
     if (status != DONE) return status;
+    copy_note(p, worker, c->fd);
     text_format(conn_line(c), "FETCH %s", source);
     status = call_send(c, rows->data, rows->length);
     if (status == DONE) status = call_reply(c, &w);
     if (status == DONE) status = call_body(c, &w, failed);
+    copy_note(p, worker, -1);
     if (status_keeps_conn(status)) pool_give(target, c);
     else conn_close(c);
     return status;
@@ -6389,6 +6446,9 @@ static void *peer_copier(void *argument) {
     lock_take(&master.lock);
     for (;;) {
         while (p->order_count == 0) cond_wait(&p->order_ready, &master.lock);
+        int worker = 0;
+        while (p->worker_busy[worker]) worker++;
+        p->worker_busy[worker] = true;
         struct copy_order *order = p->orders[--p->order_count];
         uint64_t session = p->session;
         bool good = order->epoch == master.epoch; /* else its numbers mean nothing any more */
@@ -6404,7 +6464,7 @@ static void *peer_copier(void *argument) {
         memcpy(target, p->address, sizeof target);
         memcpy(source, master.peers[order->source]->address, sizeof source);
         lock_drop(&master.lock);
-        enum status status = good ? copy_run(target, source, &rows, &failed) : FENCED;
+        enum status status = good ? copy_run(p, worker, target, source, &rows, &failed) : FENCED;
         if (good && status != DONE) {
             log_line("copying to node %s: %s", p->name, detail);
             sleep_ms(RETRY_PAUSE_MS);
@@ -6412,6 +6472,7 @@ static void *peer_copier(void *argument) {
         lock_take(&master.lock);
         copy_done(p, peer_slot(p->id), order, session, status, &failed);
         p->receiving--;
+        p->worker_busy[worker] = false;
         master.peers[order->source]->sending--;
         free(order);
         cond_signal(&master.copy_wanted);
@@ -6594,6 +6655,7 @@ static enum status takeover_load(const char *address, struct position at, struct
     uint64_t after = 0;
     tree_init(t);
     enum status status = call_open(address, NODE_PORT, &c);
+    if (status == DONE) conn_timeout(c, (int)master.dead_after_ms);
     do {
         if (status == DONE) status = call(c, &w, "SNAPSHOT %" PRIu64, after);
         if (status == DONE &&
@@ -6788,6 +6850,7 @@ static void peers_watch(void) {
         p->up = p->streaming = false;
         p->down_ms = now_ms;
         p->session = 0;
+        peer_cut(p);
         holders_clear(i);
         if (master.state >= ESTABLISHING) chunks_review();
         peers_wake();
@@ -6832,6 +6895,8 @@ static void *master_reign(void *unused) {
 static struct peer *peer_make(uint64_t id) {
     struct peer *p = mem_alloc(sizeof *p);
     p->id = id;
+    p->stream_fd = -1;
+    for (int i = 0; i < COPY_WORKERS; i++) p->copy_fd[i] = -1;
     cond_init(&p->wake);
     cond_init(&p->order_ready);
     master.peers[master.peer_count++] = p;
@@ -6841,10 +6906,27 @@ static struct peer *peer_make(uint64_t id) {
     return p;
 }
 
+/* Whether this master may still turn out to be of another cluster: it learned its id from a node that is gone again. */
+static bool cluster_is_open(void) {
+    for (int i = 0; i < master.peer_count; i++)
+        if (master.peers[i]->up || master.peers[i]->link) return false;
+    return !master.init && master.state == WAITING;
+}
+
+/* Takes on the cluster of a node that joins. Nodes of another one that was learned before are no help any more. */
+static void cluster_learn(struct slice cluster) {
+    if (slice_is(cluster, master.cluster)) return;
+    slice_copy(cluster, master.cluster, sizeof master.cluster);
+    for (int i = 0; i < master.peer_count; i++) {
+        master.peers[i]->at = (struct position){0, 0};
+        master.peers[i]->roster = (struct roster){.count = 0};
+    }
+}
+
 /* Whether a node may join: of this cluster, not a second process with the same identity. */
 static enum status join_check(const struct peer *p, uint64_t instance, struct slice cluster) {
     bool blank = slice_is(cluster, "-");
-    if (!blank && *master.cluster && !slice_is(cluster, master.cluster))
+    if (!blank && *master.cluster && !slice_is(cluster, master.cluster) && !cluster_is_open())
         return fail(DENIED, "this node belongs to cluster %.*s, this master serves cluster %s%s", (int)cluster.length,
                     cluster.at, master.cluster, master.init ? "; start the master without --init" : "");
     if (blank && !*master.cluster)
@@ -6884,9 +6966,14 @@ static enum status master_join(struct request *r) {
         lock_drop(&master.lock);
         return status;
     }
-    if (!*master.cluster) slice_copy(r->w.word[2], master.cluster, sizeof master.cluster);
+    if (!slice_is(r->w.word[2], "-")) cluster_learn(r->w.word[2]);
     if (!p) p = peer_make(id), slot = master.peer_count - 1;
     holders_clear(slot);
+    if (p->instance != said.instance || damaged != 0) { /* another process: what the last one had says nothing of it */
+        p->streaming = false;
+        p->acked = 0;
+        peer_cut(p);
+    }
     p->instance = said.instance;
     memcpy(p->name, said.name, sizeof p->name);
     memcpy(p->address, said.address, sizeof p->address);
@@ -7910,11 +7997,16 @@ static enum status remote_path(const char *given, char to[PATH_MAX_BYTES + 1]) {
 }
 
 /* JSON keys for a path: the path as text, and its exact bytes escaped if it is not UTF-8. */
+static void json_time(struct json_writer *w, int64_t ns) {
+    if (ns < 0) json_signed(w, ns / 1000000000);
+    else json_fixed(w, (uint64_t)(ns / 1000000));
+}
+
 static void json_path(struct json_writer *w, const char *path) {
     json_key_string(w, "path", path);
     if (json_utf8_valid(path, strlen(path))) return;
     struct text t = {0};
-    text_escaped(&t, path, strlen(path));
+    text_display(&t, path, strlen(path));
     json_key_string(w, "path_escaped", t.data);
     text_free(&t);
 }
@@ -7972,6 +8064,13 @@ static void summary(const char *what, const char *path, uint64_t size, const uin
     }
 }
 
+/* A file's time in nanoseconds, as far as they go: from 1677 to 2262. */
+static int64_t time_ns(struct timespec t) {
+    const int64_t most_s = INT64_MAX / 1000000000 - 1;
+    int64_t seconds = t.tv_sec > most_s ? most_s : t.tv_sec < -most_s ? -most_s : (int64_t)t.tv_sec;
+    return seconds * 1000000000 + t.tv_nsec;
+}
+
 /* dfs -u REMOTE LOCAL */
 static int cmd_upload(struct client *cl, int rest, char **words) {
     char path[PATH_MAX_BYTES + 1], named[2 * PATH_MAX];
@@ -7991,12 +8090,11 @@ static int cmd_upload(struct client *cl, int rest, char **words) {
     if (status != DONE) return cmd_failed("upload", status);
     int fd = pipe_in ? STDIN_FILENO : sys_open(local, O_RDONLY, 0);
     if (fd < 0)
-        return cmd_failed("upload", fail(errno == ENOENT ? NOT_FOUND : INTERNAL, "%s: %s", local, strerror(errno)));
+        return cmd_failed("upload", fail(status_of_errno(), "%s: %s", local, strerror(errno)));
     if (fstat(fd, &about) != 0) die(INTERNAL, "%s: %s", local, strerror(errno));
     if (S_ISDIR(about.st_mode))
         return cmd_failed("upload", fail(WRONG_KIND, "%s is a folder; name a file in it", local));
-    int64_t mtime_ns =
-        S_ISREG(about.st_mode) ? (int64_t)about.st_mtim.tv_sec * 1000000000 + about.st_mtim.tv_nsec : clock_wall_ns();
+    int64_t mtime_ns = S_ISREG(about.st_mode) ? time_ns(about.st_mtim) : clock_wall_ns();
     posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     uint64_t hint = S_ISREG(about.st_mode) ? (uint64_t)about.st_size : 0;
     size_t chunk_size = option_size(OPT_CHUNK_SIZE, CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, CHUNK_MAX_BYTES);
@@ -8032,14 +8130,14 @@ static enum status download_open(const char *path, const char *local, char targe
     if (!exists || !realpath(given, target)) snprintf(target, PATH_MAX, "%s", given);
     if (exists && !S_ISREG(about.st_mode)) { /* a device or a pipe is written as it is */
         *fd = sys_open(target, O_WRONLY, 0);
-        return *fd >= 0 ? DONE : fail(INTERNAL, "%s: %s", target, strerror(errno));
+        return *fd >= 0 ? DONE : fail(status_of_errno(), "%s: %s", target, strerror(errno));
     }
     slash = strrchr(target, '/');
     snprintf(download_temporary, sizeof download_temporary, "%.*s.dfs-%08x", slash ? (int)(slash + 1 - target) : 0,
              target, (unsigned)random_u64());
     *fd = sys_open(download_temporary, O_WRONLY | O_CREAT | O_EXCL, 0666);
     if (*fd >= 0 && (!exists || fchmod(*fd, about.st_mode & 07777) == 0)) return DONE;
-    return fail(errno == ENOSPC ? NO_SPACE : INTERNAL, "%s: %s", download_temporary, strerror(errno));
+    return fail(status_of_errno(), "%s: %s", download_temporary, strerror(errno));
 }
 
 /* Puts the finished temporary file in the target's place. */
@@ -8051,7 +8149,7 @@ static enum status download_finish(int fd, const char *target, int64_t mtime_ns)
         *download_temporary = 0;
         return DONE;
     }
-    enum status status = fail(errno == ENOSPC ? NO_SPACE : INTERNAL, "%s: %s", target, strerror(errno));
+    enum status status = fail(status_of_errno(), "%s: %s", target, strerror(errno));
     unlink(download_temporary);
     return status;
 }
@@ -8121,7 +8219,7 @@ static void stat_json(struct client *cl, const char *path, const struct file_inf
     json_key_unsigned(&w, "id", f->id);
     json_key_unsigned(&w, "size", f->size);
     json_key(&w, "mtime");
-    json_fixed(&w, (uint64_t)(f->mtime_ns < 0 ? 0 : f->mtime_ns / 1000000));
+    json_time(&w, f->mtime_ns);
     if (!f->directory) json_sha256(&w, "sha256", f->sha256);
     json_key_bool(&w, "possibly_old", f->old);
     json_key(&w, "chunks");
@@ -8239,13 +8337,13 @@ static void list_json_row(void *context, const struct list_row *row) {
     json_key_string(w, "name", row->name);
     if (!json_utf8_valid(row->name, strlen(row->name))) {
         struct text t = {0};
-        text_escaped(&t, row->name, strlen(row->name));
+        text_display(&t, row->name, strlen(row->name));
         json_key_string(w, "name_escaped", t.data);
         text_free(&t);
     }
     json_key_string(w, "kind", row->directory ? "directory" : "file");
     json_key(w, "mtime");
-    json_fixed(w, (uint64_t)(row->mtime_ns < 0 ? 0 : row->mtime_ns / 1000000));
+    json_time(w, row->mtime_ns);
     if (!row->directory) {
         json_key_unsigned(w, "size", row->size);
         json_key_unsigned(w, "copies", row->copies);
