@@ -494,6 +494,13 @@ static void text_escaped(struct text *t, const char *bytes, size_t length) {
     if (t->data) t->data[t->length] = 0;
 }
 
+/* Whether a node may have this name: it is shown in logs and in rows of lines as it is. */
+static bool label_is_good(const char *name) {
+    for (const char *at = name; *at; at++)
+        if ((uint8_t)*at < ' ' || *at == 127) return false;
+    return *name && strlen(name) <= LABEL_MAX_BYTES;
+}
+
 /* A name for people: like text_escaped, but spaces stay, and bytes that are not UTF-8 are escaped too. */
 static void text_display(struct text *t, const char *bytes, size_t length) {
     static const char digit[] = "0123456789ABCDEF";
@@ -3883,6 +3890,7 @@ static enum status recovery_payload(struct recovery *r, const struct entry *entr
         if (tree_apply(r->tree, payload, entry->length) != DONE) {
             tree_free(r->tree); /* half applied: only a snapshot helps now, and no record of this log fits any more */
             tree_init(r->tree);
+            r->lost = true; /* it is whole, so no crash tore it, wherever it is */
             return fail(DAMAGED, "a record that does not fit: %s", detail);
         }
         if (last.epoch > r->s->promised) r->s->promised = last.epoch;
@@ -6953,6 +6961,7 @@ static enum status master_join(struct request *r) {
         !parse_u64(r->w.word[8], UINT64_MAX, &said.roster.at.epoch) ||
         !parse_u64(r->w.word[9], UINT64_MAX, &said.roster.at.seq) || !parse_u32(r->w.word[10], 1, &damaged))
         return fail(BAD_REQUEST, "an argument of JOIN that is none");
+    if (!label_is_good(said.name)) return fail(BAD_REQUEST, "a node's name has a byte that is not printable");
     while (!slice_is(rest, "-") && slice_part(&rest, ',', &part))
         if (said.roster.count == ROSTER_LIMIT || !parse_id(part, &said.roster.id[said.roster.count++]))
             return fail(BAD_REQUEST, "a roster is a list of node ids");
@@ -7971,8 +7980,8 @@ static const char *masters_option(void) {
 static int cmd_node(int rest, char **words) {
     bool insecure = option_value[OPT_INSECURE] != NULL;
     if (rest != 1) die(USAGE_ERROR, "write dfs node DIR -m HOST:PORT; DIR is where this node keeps its data");
-    if (option_value[OPT_NAME] && (strlen(option_value[OPT_NAME]) > LABEL_MAX_BYTES || !*option_value[OPT_NAME]))
-        die(USAGE_ERROR, "--name: 1 to %d bytes", LABEL_MAX_BYTES);
+    if (option_value[OPT_NAME] && !label_is_good(option_value[OPT_NAME]))
+        die(USAGE_ERROR, "--name: 1 to %d bytes, all of them printable", LABEL_MAX_BYTES);
     key_setup(true);
     const char *address = option_value[OPT_LISTEN] ? option_value[OPT_LISTEN] : insecure ? "127.0.0.1" : "0.0.0.0";
     int64_t ping_ms = option_ms(OPT_PING, PING_MS, 10), dead_ms = option_ms(OPT_DEAD_AFTER, DEAD_AFTER_MS, 30);
