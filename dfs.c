@@ -5793,6 +5793,7 @@ static struct master {
     uint64_t highest_seen;    /* epoch that anybody promised */
     int64_t half_ms;          /* since when more than half of the newest roster is there */
     int64_t retry_ms;         /* no take-over before this time: the last one failed */
+    bool ask_again;           /* a reign ended: what the nodes said when they joined is no longer true */
     struct tree tree;
     uint64_t committed;       /* seq: acknowledged by the whole roster */
     uint64_t established;     /* seq of the record that began this reign */
@@ -5997,6 +5998,7 @@ static void reign_end(const char *why) {
     if (master.state != WAITING) snprintf(master.waiting_for, sizeof master.waiting_for, "%s", why);
     master.state = WAITING;
     master.half_ms = 0;
+    master.ask_again = true;
     for (int i = 0; i < master.peer_count; i++) master.peers[i]->streaming = false;
     waiters_wake(&master.waiters, NULL);
     waiters_wake(&master.claims, NULL);
@@ -6615,6 +6617,11 @@ static bool takeover_is_due(void) {
     struct roster newest = newest_roster(false);
     int blank = 0;
     if (clock_ms() < master.retry_ms) return false;
+    if (master.ask_again) { /* the promises will tell what is true now, and takeover() judges by them */
+        for (int i = 0; i < master.peer_count; i++)
+            if (master.peers[i]->up && !master.peers[i]->failed) return true;
+        return false;
+    }
     if (newest.count == 0) {
         for (int i = 0; i < master.peer_count; i++) blank += master.peers[i]->up && !master.peers[i]->damaged;
         if (blank > 0 && master.may_found) return true;
@@ -6637,6 +6644,7 @@ static bool takeover_is_due(void) {
 /* Asks every node that is here for a promise and waits for the answers. */
 static void takeover_promises(void) {
     int64_t until_ms = clock_ms() + master.dead_after_ms;
+    master.ask_again = false;
     for (int i = 0; i < master.peer_count; i++) {
         struct peer *p = master.peers[i];
         p->answered = p->agreed = p->streaming = false;
