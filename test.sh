@@ -3,15 +3,18 @@
 #
 #   ./test.sh [NAME...]     run all, or some     --list    their names         -j N     so many at once (2)
 #   ./test.sh --demo        a cluster at work    --long    more rounds, larger --seed N repeat a run's random choices
+#                                                --keep    leave the folders
 #
 # A test is a function test_NAME below its one-line description. It runs in a folder of its own, stops at the first
 # command that fails, and ends well only if every server that it left running ends well on SIGTERM and no sanitizer
 # said a word. `skip WHY` ends it early. Waiting is polling with a deadline (wait_for), longer under sanitizers.
+# shellcheck disable=SC2317 # some functions are called through wait_for
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 self=$here/$(basename "$0")
 DFS=$(realpath "${DFS:-$here/dfs}")
-work='' seed=$((RANDOM * 32768 + RANDOM)) long='' jobs=2 slow=1 names=()
+alarm='Sanitizer|runtime error:|Assertion .* failed|stack smashing'
+work='' seed=$((RANDOM * 32768 + RANDOM)) long='' keep='' parallel=2 slow=1 names=()
 declare -A PID=() ADDR=()
 
 # ---- Helpers ----
@@ -25,24 +28,35 @@ wait_for() { # [-t SECONDS] COMMAND...: until it succeeds
     local limit=60 end
     [ "$1" = -t ] && { limit=$2; shift 2; }
     end=$((SECONDS + limit * slow))
-    until "$@" >/dev/null 2>&1; do
+    until "$@" >/dev/null 2>&1 || ! sleep 0.03; do
         [ "$SECONDS" -lt "$end" ] || { echo "waited $limit s in vain for: $*" >&2; return 1; }
-        sleep 0.03
     done
 }
 dfs() { timeout $((90 * slow)) "$DFS" "$@" 2>>client.err; }
-fails() { # CODE ARGS...: dfs fails with this exit code and says what, why, and what to do
+fails() { # CODE[|CODE] ARGS...: dfs fails with this exit code and says why
     local want=$1 got=0
     shift
     timeout $((90 * slow)) "$DFS" "$@" >fails.out 2>fails.text || got=$?
     cat fails.text >>client.err
-    [ "$got" = "$want" ] || die "exit code $got, not $want: dfs $(printf '%q ' "$@" | head -c 300)"
+    [[ $got =~ ^($want)$ ]] || die "exit code $got, not $want: dfs $(printf '%q ' "$@" | head -c 300)"
     grep -q '^dfs: .' fails.text || die "exit code $got without a word: dfs $*"
 }
 random() { head -c "$1" /dev/urandom; }
 sha() { sha256sum | cut -d' ' -f1; }
 rss_kb() { awk '/^VmRSS/ {print $2}' "/proc/$1/status"; }
 files_open() { find "/proc/$1/fd" -mindepth 1 2>/dev/null | wc -l; }
+rounds() { # NORMAL SANITIZED: how many rounds
+    if [ -n "$long" ]; then echo $(($1 * 5)); elif [ "$slow" = 1 ]; then echo "$1"; else echo "$2"; fi
+}
+shuffle() { # WORD...: puts them into `shuffled`, in random order
+    local i other swap
+    shuffled=("$@")
+    for ((i = $# - 1; i > 0; i--)); do
+        other=$((RANDOM % (i + 1))) swap=${shuffled[i]}
+        shuffled[i]=${shuffled[other]}
+        shuffled[other]=$swap
+    done
+}
 pause() { # MILLISECONDS: a random time up to this; when, not whether
     local ms=$((RANDOM % $1))
     sleep "$((ms / 1000)).$(printf %03d $((ms % 1000)))"
@@ -87,6 +101,9 @@ cluster() { # N [MASTER-ARGS...]: a new cluster with a key and N nodes, all in i
     master m 127.0.0.1:0 --init "${@:2}"
     export DFS_MASTER=${ADDR[m]}
     for n in $(seq "$1"); do node "n$n"; done
+    [ "$1" = 0 ] || settled "$1"
+}
+settled() { # N: so many nodes are up, and all is well
     wait_for is_up "$1"
     wait_for state healthy
     wait_for current
@@ -182,9 +199,9 @@ test_large() {
     cluster 3
     random "$size" >f
     dfs -q -u /large f
-    dfs -q -d /large - | cmp - f
+    dfs -q -d /large - | tee >(sha >f.sha) | cmp - f
     wait_for held_by /large n1 n2 n3
-    dfs --stat /large | grep -qx "sha256  $(sha <f)"
+    dfs --stat /large | grep -qx "sha256  $(cat f.sha)"
     rm f
     dfs --rm /large
     truncate -s "${sparse}G" f
@@ -194,13 +211,14 @@ test_large() {
     dfs --stat /sparse >stat
     grep -qE "^size    $((sparse << 30)) " stat
     wait_for held_by /sparse n1 n2 n3
-    dfs -q -d /sparse - | cmp - f
-    grep -qx "sha256  $(sha <f)" stat
+    dfs -q -d /sparse - | tee >(sha >f.sha) | cmp - f
+    grep -qx "sha256  $(cat f.sha)" stat
 }
 
 # names of every kind, and those that are refused
 test_names() {
-    local long_name long_path name label=$'a name\nwith % and \t tab|caf\xc3\xa9|\xff\xfe not UTF-8|%41|-x|~|a*b?|\\|"quoted"|\x01\x7f'
+    local long_name long_path name label
+    label=$'a name\nwith % and \t tab|caf\xc3\xa9|\xff\xfe not UTF-8|%41|-x|~|a*b?|\\|"quoted"|\x01\x7f'
     cluster 2
     random 1000 >f
     long_name=$(printf '%0255d' 7)
@@ -271,6 +289,653 @@ test_folders() {
     [ ! -e got ]
 }
 
+# every exit code of the table that a user can meet
+test_exit_codes() {
+    local pids
+    fast
+    cluster 3
+    random 100000 >f
+    dfs --version | grep -q '^dfs [0-9]'
+    dfs --help | grep -q 'Exit codes'
+    dfs -q -u /f f
+    fails 64 --no-such-option
+    fails 64 -u /f
+    fails 64 --stat
+    fails 64 --ls --stat /f
+    fails 64 --ls --ping 1s
+    fails 64 --chunk-size 1 -u /f f
+    fails 64 node
+    fails 64 node x --ping 10m1
+    fails 64 master --ping 1s --dead-after 1s
+    fails 1 -m 127.0.0.1:1 --status
+    fails 1 -m nobody.invalid --status
+    fails 2 --stat /none
+    fails 5 -d /f no/such/folder/f
+    fails 6 --stat /../f
+    (umask 077 && random 32 | od -An -tx1 | tr -d ' \n' >other.key)
+    fails 7 -k other.key --status
+    fails 6 --rm /
+    dfs --mkdir /d/e
+    fails 8 --rm /d
+    fails 3 --mkdir /d/e
+    dfs --rm /d/e /d
+    fails 9 --ls /f/x
+    if [ "$(id -u)" = 0 ] && mkdir full && mount -t tmpfs -o size=64k none full 2>/dev/null; then
+        fails 10 -d /f full/f
+        [ -z "$(ls full)" ]
+        umount full
+    fi
+    pids=("${PID[n1]}" "${PID[n2]}" "${PID[n3]}")
+    kill -STOP "${pids[@]}" # the change is on its way, and nobody will ever answer
+    fails 12 --mkdir /unknown
+    kill -CONT "${pids[@]}"
+    wait_for state healthy
+    crash n2 n3
+    wait_for state read-only
+    dfs --status | grep -q '^why .*n[23]'
+    fails 13 --mkdir /x
+    same /f f
+    crash n1
+    wait_for not dfs -q -d /f got
+    fails 4 -d /f got
+    [ ! -e got ]
+}
+
+# the answers in JSON have the fields that scripts rely on
+test_json() {
+    need jq
+    cluster 3
+    random 5000000 >f
+    dfs -q -u /d/f f
+    dfs -q -u $'/d/\xff' f
+    wait_for state healthy
+    wait_for counted 2
+    dfs --status --json | jq -e '.state == "healthy" and .epoch >= 1 and .seq >= 1 and (.master | test(":[0-9]+$")) and
+        .copies_missing == 0 and .files == 2 and (.nodes | length) == 3 and all(.nodes[];
+        (.name | test("^n[123]$")) and (.id | test("^[0-9a-f]{16}$")) and (.address | test(":[0-9]+$")) and
+        .state == "up" and .files == 2 and .chunks == 2 and .bytes == 5000000)'
+    dfs --nodes -j | jq -e '.nodes | length == 3'
+    dfs --stat /d/f -j | jq -e --arg sha "$(sha <f)" '.path == "/d/f" and .kind == "file" and .size == 5000000 and
+        .sha256 == $sha and .mtime > 1e9 and (.chunks | length) == 2 and .chunks[0].size == 4194304 and
+        all(.chunks[]; (.sha256 | length) == 64 and (.nodes | sort) == ["n1", "n2", "n3"])'
+    dfs --stat /d -j | jq -e '.kind == "directory" and .path == "/d"'
+    dfs --ls /d -j | jq -e 'length == 2 and any(.[]; .name == "f" and .kind == "file" and .size == 5000000 and
+        .copies == 3 and (.sha256 | length) == 64 and .mtime > 1e9) and any(.[]; .name_escaped == "%FF")'
+    dfs -v -j | jq -e '.path == "/" and .entries[0].name == "d" and (.entries[0].entries | length) == 2'
+    dfs --mkdir -j /a /b | jq -e 'length == 2 and all(.[]; .result == "ok")'
+    (dfs --rm -j /a /none || true) | jq -e '.[0].result == "ok" and .[1].result == "notfound"'
+    dfs -u -j /g f | jq -e --arg sha "$(sha <f)" '.size == 5000000 and .sha256 == $sha'
+    dfs -d -j /g g | jq -e --arg sha "$(sha <f)" '.size == 5000000 and .sha256 == $sha and .path == "/g"'
+}
+
+# Uploads and downloads one after another until the file `halt` is there; any failure ends the loop and is in `traffic`.
+traffic() {
+    local i=0
+    until [ -e halt ]; do
+        i=$((i + 1))
+        random 300000 >"t.$1"
+        if ! { dfs -q -u "/t/$1.$i" "t.$1" && dfs -q -d "/t/$1.$i" - | cmp - "t.$1" &&
+            dfs -q -d /big - | cmp - big; }; then
+            echo "worker $1, file $i" >>traffic.failed
+            return
+        fi
+        echo "$i" >"traffic.$1"
+    done
+}
+watch_states() { until [ -e halt ]; do dfs --status | grep -E '^(state|why) '; done >states; }
+more_traffic() { # every worker has moved on
+    local before w
+    before=$(cat traffic.[123])
+    for w in 1 2 3; do wait_for moved "$w" "$(sed -n "${w}p" <<<"$before")"; done
+}
+moved() { [ "$(cat "traffic.$1")" -gt $(($2 + 1)) ] || [ -e traffic.failed ]; }
+
+# a node is killed under load: noticed in time, no request fails, it comes back, a fourth joins
+test_node_killed() {
+    local begun ms w jobs=()
+    fast
+    cluster 3
+    random 9000000 >big
+    dfs -q -u /big big
+    for w in 1 2 3; do echo 0 >"traffic.$w"; done
+    for w in 1 2 3; do traffic "$w" & jobs+=($!); done
+    watch_states &
+    jobs+=($!)
+    more_traffic
+    crash n1
+    begun=$(date +%s%3N)
+    wait_for node_is n1 down
+    ms=$(($(date +%s%3N) - begun))
+    echo "noticed after $ms ms"
+    [ "$ms" -lt $((slow * 1500)) ]
+    wait_for state degraded
+    dfs --status | grep -q '^why .*n1 is down'
+    more_traffic
+    random 100000000 >new
+    dfs -q -u /new new
+    held_by /new n2 n3 || wait_for held_by /new n2 n3
+    [ ! -e traffic.failed ]
+    node n1
+    more_traffic
+    wait_for node_is n1 up
+    wait_for held_by /new n1 n2 n3
+    more_traffic
+    touch halt
+    wait "${jobs[@]}"
+    not cat traffic.failed
+    wait_for state healthy
+    rm halt
+    awk '$1 == "state" {print $2}' states | uniq | tr '\n' ' ' >order
+    cat order
+    grep -q '^healthy .*degraded .*healing ' order
+    grep -qE '^why +[0-9]+ copies are missing, [0-9.]+ [KMGT]?i?B' states
+    kill -STOP "${PID[n2]}" # hangs, but does not die
+    wait_for node_is n2 down
+    dfs -q -u /hung big
+    kill -CONT "${PID[n2]}"
+    wait_for held_by /hung n1 n2 n3
+    wait_for state healthy
+    node n4
+    wait_for node_is n4 up
+    wait_for held_by /new n4
+    wait_for held_by /t/1.1 n1 n2 n3 n4
+    wait_for state healthy
+    crash n1
+    wait_for node_is n1 down
+    crash n2
+    wait_for node_is n2 down
+    crash n3
+    wait_for node_is n3 down
+    same /new new # from the fourth alone
+    same /big big
+    dfs -q -u /last big
+    same /last big
+}
+
+# One round: many uploads at once, kill -9 of some servers at a random moment, all start again; then every upload that
+# was acknowledged is there and whole, every other is whole or absent. ROUND is its number; `revive` starts servers.
+kill_round() { # COUNT VICTIM...
+    local count=$1 f code i jobs=() downs=() files=() absent=0
+    declare -A got=() hash=()
+    rm -rf up down
+    mkdir up down
+    random $((count * 1500)) | split -b 3000 -a 3 -d - up/small
+    random $((count * 35000)) | split -b 70000 -a 3 -d - up/middle
+    random 5000000 >up/large
+    exec 8>barrier
+    flock 8
+    for f in up/*; do
+        flock -s barrier timeout $((90 * slow)) "$DFS" -q -u "/$ROUND/${f#up/}" "$f" 8>&- 2>>client.err &
+        jobs+=($!) files+=("${f#up/}")
+    done
+    exec 8>&- # now they all go
+    pause 500
+    crash "${@:2}"
+    pause 300
+    revive "${@:2}"
+    for i in "${!jobs[@]}"; do
+        code=0
+        wait "${jobs[i]}" || code=$?
+        got[${files[i]}]=$code
+    done
+    for f in "${files[@]}"; do
+        (code=0; dfs -q -d "/$ROUND/$f" "down/$f" || code=$?; echo "$code" >"down/$f.code") &
+        downs+=($!)
+    done
+    wait "${downs[@]}"
+    while read -r code f; do hash[$f]=$code; done < <(sha256sum up/* down/*)
+    for f in "${files[@]}"; do
+        code=$(<"down/$f.code")
+        if [ "$code" = 2 ] && [ "${got[$f]}" != 0 ]; then absent=$((absent + 1)); continue; fi
+        [ "$code" = 0 ] || die "round $ROUND: /$ROUND/$f: upload ended with ${got[$f]}, download with $code"
+        [ "${hash[up/$f]}" = "${hash[down/$f]}" ] || die "round $ROUND: /$ROUND/$f differs"
+        echo "${hash[up/$f]} /$ROUND/$f" >>kept
+    done
+    echo "round $ROUND: exit codes of uploads: $(printf '%s\n' "${got[@]}" | sort -n | uniq -c | xargs), $absent absent"
+}
+all_kept() { # every file that any round saw whole still is, by name and hash
+    local r
+    for r in $(seq "$ROUND"); do dfs --ls -j "/$r" | jq -r --arg r "$r" '.[] | "\(.sha256) /\($r)/\(.name)"'; done >now
+    sort -o now now
+    sort kept | comm -23 - now >lost
+    not grep . lost
+}
+kill_rounds() { # ROUNDS VICTIM...
+    local count=200
+    [ "$slow" = 1 ] || count=40
+    for ROUND in $(seq "$1"); do kill_round "$count" "${@:2}"; done
+    wait_for state healthy
+    all_kept
+}
+
+# the master is killed in the middle of many uploads, another one starts elsewhere: nothing acknowledged is lost
+test_master_killed() {
+    need jq
+    local other here_now
+    fast
+    cluster 0
+    other=${DFS_MASTER/127.0.0.1/127.0.0.2}
+    here_now=$DFS_MASTER
+    export DFS_MASTER=$DFS_MASTER,$other
+    for n in n1 n2 n3; do node "$n"; done
+    settled 3
+    revive() {
+        if [ "$here_now" = "$other" ]; then here_now=${DFS_MASTER%,*}; else here_now=$other; fi
+        master m "$here_now"
+    }
+    kill_rounds "$(rounds 20 6)" m
+}
+
+# everything is killed at once in the middle of many uploads, comes back in random order: nothing acknowledged is lost
+test_all_killed() {
+    need jq
+    fast
+    cluster 3
+    revive() {
+        local who
+        shuffle "$@"
+        for who in "${shuffled[@]}"; do
+            if [ "$who" = m ]; then master m "$DFS_MASTER"; else node "$who"; fi
+        done
+    }
+    kill_rounds "$(rounds 20 6)" m n1 n2 n3
+}
+
+log_says() { grep -q "$2" "$1.err"; } # SERVER TEXT
+
+# keys: wrong, none, readable by others; the lines that master --init prints, pasted
+test_keys() {
+    local join
+    cluster 2
+    random 1000 >f
+    dfs -q -u /f f
+    [ "$(stat -c %a key)" = 600 ]
+    [ "$(wc -c <key)" = 65 ]
+    [ "$(grep -c "$(cat key)" m.err)" = 1 ] # shown once
+    not grep "$(cat key)" m.out n1.err n2.err
+    not grep -a "$(cat key)" <(tr '\0' '\n' <"/proc/${PID[m]}/cmdline")
+    (umask 077 && random 32 | od -An -tx1 | tr -d ' \n' >wrong)
+    fails 7 -k wrong --stat /f
+    fails 7 -k wrong --mkdir /d
+    fails 7 --insecure --stat /f
+    wait_for log_says m '^[^ ]* master: refused 127.0.0.1:[0-9]*: '
+    (unset DFS_KEY_FILE && fails 7 --stat /f)
+    (unset DFS_KEY_FILE && fails 64 node blank -l 127.0.0.1:0)
+    cp key open && chmod 640 open
+    fails 64 -k open --status
+    head -c 40 key >short && chmod 600 short
+    fails 64 -k short --status
+    fails 64 -k nothing-here --status
+    start wrong node "$PWD/wrong.dir" -k wrong -l 127.0.0.1:0
+    wait_for log_says wrong 'no master at .*key'
+    start plain node "$PWD/plain.dir" --insecure -l 127.0.0.1:0
+    wait_for log_says plain 'no master at '
+    [ "$(dfs --nodes | wc -l)" = 3 ]
+    stop wrong plain m
+    not grep -r . wrong.dir/node.json plain.dir/node.json
+    fails 64 master --init -k open -l 127.0.0.1:0
+    unset DFS_KEY_FILE
+    mkdir home home/.config
+    HOME=$PWD/home start m2 master --init -l 127.0.0.1:0
+    join=$(sed -n 's/^  //p' m2.err)
+    grep -q 'umask 077' <<<"$join"
+    mkdir paste paste/bin paste/home
+    ln -s "$DFS" paste/bin/dfs
+    # as it is, but for the folder and the ports, which have to be free ones
+    join=$(sed "s|/srv/dfs|$PWD/paste/n -l 127.0.0.1:0|; s|-m [^ ]*|-m ${ADDR[m2]}|; s|^dfs|exec dfs|" <<<"$join")
+    (cd paste && HOME=$PWD/home PATH=$PWD/bin:$PATH exec bash -c "$join") >paste.out 2>paste.err &
+    PID[paste]=$!
+    [ "$(HOME=$PWD/home timeout 60 "$DFS" -m "${ADDR[m2]}" --version | wc -l)" = 1 ]
+    joined() { HOME=$PWD/paste/home "$DFS" -m "${ADDR[m2]}" --nodes | grep -q ' up '; }
+    wait_for joined
+    cmp home/.config/dfs/key paste/home/.config/dfs/key
+    [ "$(stat -c %a paste/home/.config/dfs/key)" = 600 ]
+}
+
+# the wire under attack, on master and node: refused, logged, nothing changed, no memory or descriptor taken
+test_wire() {
+    local attack who before rss open
+    need python3
+    cluster 3
+    random 100000 >f
+    dfs -q -u /f f
+    wait_for state healthy
+    SLOW=$slow NOISE_SECONDS=$(rounds 5 5)
+    export DFS SLOW NOISE_SECONDS
+    before=$(digest "${ADDR[m]}")
+    declare -A rss=([m]=$(rss_kb "${PID[m]}") [n1]=$(rss_kb "${PID[n1]}"))
+    declare -A open=([m]=$(files_open "${PID[m]}") [n1]=$(files_open "${PID[n1]}"))
+    for attack in $(python3 "$here/.ci/wire.py" attacks); do
+        for who in m n1; do
+            if [ "$who$attack" = n1replay ] || [ "$who$attack" = n1changed ]; then continue; fi
+            if [ "$slow" != 1 ] && [ "$attack" = crowd ]; then continue; fi
+            python3 "$here/.ci/wire.py" "$attack" "${ADDR[$who]}" "$seed"
+            [ "$attack" != claims ] || continue
+            [ "$attack" != replay ] || before=$(digest "${ADDR[m]}") # it made a directory and removed it
+            [ "$attack" = noise ] || [ "$(digest "${ADDR[m]}")" = "$before" ] || die "$attack on $who changed something"
+        done
+    done
+    settled 3
+    same /f f
+    [ "$(dfs --ls | wc -l)" = 1 ]
+    grep -q 'a line with a wrong MAC' m.err
+    grep -q 'wrong key' m.err
+    grep -q 'a line of more than' m.err
+    for who in m n1; do
+        memory_is_back() { [ "$(rss_kb "${PID[$who]}")" -lt $((${rss[$who]} + 4096)) ]; }
+        files_are_back() { [ "$(files_open "${PID[$who]}")" -le $((${open[$who]} + 8)) ]; }
+        [ "$slow" != 1 ] || wait_for memory_is_back
+        wait_for files_are_back
+    done
+}
+
+# one flipped byte in a node's log, while it runs and while it is stopped: downloads are right, the node says so
+test_flipped_byte() {
+    local i who
+    fast
+    cluster 3
+    for i in 1 2 3; do random $((i * 2000000)) >"f$i"; dfs -q -u "/f$i" "f$i"; done
+    random 5000 >small
+    dfs -q -u /small small
+    wait_for state healthy
+    flip() { # NODE FILE: changes a byte of FILE's contents in NODE's log
+        python3 - "$1/log" "$2" <<'PY'
+import os, sys
+want = open(sys.argv[2], "rb").read()
+piece = want[1000:1100]
+for folder, _, names in os.walk(sys.argv[1]):
+    for name in names:
+        with open(os.path.join(folder, name), "r+b") as log:
+            at = log.read().find(piece)
+            if at >= 0:
+                log.seek(at + 50)
+                log.write(bytes([piece[50] ^ 1]))
+                sys.exit()
+sys.exit("the contents are nowhere in " + sys.argv[1])
+PY
+    }
+    found() { # NODE PATH FILE: downloads until it has said that it was damaged
+        same "$2" "$3"
+        log_says "$1" DAMAGED
+    }
+    need python3
+    for who in n1 n2; do flip "$who" f1; done # two of three
+    for who in n1 n2; do wait_for found "$who" /f1 f1; done
+    log_says m 'was damaged'
+    wait_for held_by /f1 n1 n2 n3
+    wait_for state healthy
+    for who in n1 n3; do
+        flip "$who" small
+        same /small small
+        python3 "$here/.ci/wire.py" verify "${ADDR[$who]}" "$(sha <small)" # unless the download has found it
+        [ "$(grep -c DAMAGED "$who.err")" -ge 1 ]
+        wait_for held_by /small n1 n2 n3
+    done
+    grep -q "DAMAGED chunk $(sha <small)" n3.err
+    stop n1
+    : >n1.err
+    flip n1 f2
+    node n1
+    wait_for found n1 /f2 f2
+    wait_for held_by /f2 n1 n2 n3
+    wait_for state healthy
+    crash n2
+    wait_for node_is n2 down
+    crash n3
+    wait_for node_is n3 down
+    for i in 1 2 3; do same "/f$i" "f$i"; done # all from n1, which has good copies again
+    same /small small
+    flip n1 f3
+    fails '11|4' -d /f3 got
+    [ ! -e got ]
+    node n2
+    wait_for same /f3 f3
+    wait_for held_by /f3 n1 n2
+}
+
+# a directory serves one node, an id is up once, a node of another cluster is refused
+test_identity() {
+    local nodes
+    fast
+    cluster 2
+    random 1000 >f
+    dfs -q -u /f f
+    fails 3 node "$PWD/n1" -l 127.0.0.1:0
+    stop n2
+    cp -r n2 copy
+    node n2
+    settled 2
+    start copy node "$PWD/copy" -l 127.0.0.1:0
+    wait_for log_says copy 'a node with this id is up'
+    settled 2
+    same /f f
+    stop copy n1
+    start m2 master --init -l 127.0.0.1:0
+    start n1 node "$PWD/n1" -m "${ADDR[m2]}" -l 127.0.0.1:0
+    wait_for log_says n1 'belongs to cluster'
+    nodes=$(dfs -m "${ADDR[m2]}" --nodes | wc -l)
+    [ "$nodes" = 1 ]
+    stop n1 m2
+    node n1
+    settled 2
+    start m3 master -l 127.0.0.1:0 # without --init it makes no cluster of blank nodes
+    start blank node "$PWD/blank" -m "${ADDR[m3]}" -l 127.0.0.1:0
+    wait_for log_says blank 'waits for a node that knows the cluster'
+    [ "$(dfs -m "${ADDR[m3]}" --status | awk '$1 == "state" {print $2}')" = read-only ]
+    [ ! -e blank/node.json ]
+    stop blank m3
+    printf '{' >blank/node.json
+    fails 11 node "$PWD/blank" -l 127.0.0.1:0
+    same /f f
+}
+
+# two writers of one path, and readers that always see one whole version
+test_same_path() {
+    local i jobs=() count
+    cluster 3
+    count=$(rounds 25 5)
+    random 3000001 >a
+    random 9000000 >b
+    dfs -q -u /same a
+    for i in a b; do
+        for ((n = 0; n < count; n++)); do dfs -q -u /same "$i" || { echo "upload of $i" >>wrong; break; }; done &
+        jobs+=($!)
+    done
+    for i in 1 2; do
+        for ((n = 0; n < count * 3; n++)); do
+            if [ $((n % 3)) = 0 ]; then dfs -q -d /same - >"got$i"; else dfs -q -d /same "got$i"; fi ||
+                { echo "download $i" >>wrong; break; }
+            cmp -s "got$i" a || cmp -s "got$i" b || { echo "a mixture" >>wrong; break; }
+        done &
+        jobs+=($!)
+    done
+    wait "${jobs[@]}"
+    not cat wrong
+    wait_for state healthy
+}
+
+# an idle server below 3 MiB; 100,000 files cost the master less than 300 bytes each
+test_memory() {
+    local who before each count=100000
+    plain
+    cluster 3
+    for who in m n1 n2 n3; do
+        echo "$who idle: $(rss_kb "${PID[$who]}") KiB"
+        [ "$(rss_kb "${PID[$who]}")" -lt 3072 ]
+    done
+    dfs --bench up --files 1000 --size 100
+    before=$(rss_kb "${PID[m]}")
+    dfs --mkdir /bench2
+    dfs --bench up --files $((count + 1000)) --size 100
+    wait_for state healthy
+    each=$((($(rss_kb "${PID[m]}") - before) * 1024 / count))
+    echo "$each bytes per file in the master"
+    [ "$each" -lt 300 ]
+    stop m
+    master m "$DFS_MASTER"
+    settled 3
+    each=$((($(rss_kb "${PID[m]}") - before) * 1024 / count))
+    echo "$each bytes per file after a restart"
+    [ "$each" -lt 300 ]
+    [ "$(dfs --status | awk '$1 == "files" {print $2}')" = $((count + 1000)) ]
+}
+
+# what the program says of itself and what the manuals say are the same
+test_help() {
+    local who word rest bad=''
+    need python3
+    cluster 1
+    cat "$here/README.md" "$here"/docs/*.md >manuals
+    complain() { bad=1; echo "$1"; }
+    for who in m n1; do
+        python3 "$here/.ci/wire.py" help "${ADDR[$who]}" >"help.$who"
+        [ "$(wc -l <"help.$who")" -gt 10 ]
+    done
+    sed 's/  .*//' help.m help.n1 | sort -u >verbs
+    while read -r word rest; do # each verb, with its arguments
+        grep -qwF -e "$word${rest:+ $rest}" "$here/docs/PROTOCOL.md" || complain "'$word $rest' is not in docs/PROTOCOL.md"
+    done <verbs
+    for word in $(sed -nE 's/^#+ .*`([A-Z]+)[ `].*/\1/p' "$here/docs/PROTOCOL.md"); do
+        cut -d' ' -f1 verbs | grep -qx "$word" || complain "docs/PROTOCOL.md has a verb $word, HELP has none"
+    done
+    dfs --help >help
+    for word in $(sed -nE 's/^ +(-[a-z], )?(--[a-z-]+).*/\2/p' help); do
+        grep -qF -e "$word" manuals || complain "the option $word is in no manual"
+    done
+    for word in $(grep -oE '`dfs [^`]*`|`--[^`]*`|^ +dfs .*' manuals | grep -oE -- '(^|[ `])--[a-z][a-z-]+' | tr -d ' `' | sort -u); do
+        grep -qF -e "$word" help || complain "the manuals name $word, --help does not"
+    done
+    for word in {0..13} 64; do
+        grep -qE "(^|\\|) *\`?$word\`? *\\|" "$here"/docs/*.md || complain "exit code $word has no row in docs/"
+    done
+    sed 's/.*Exit codes: //; s/; /\n/g' help | grep -E '^[0-9]+ ' | sed 's/\.$//' >codes
+    [ "$(wc -l <codes)" = 15 ]
+    while read -r word rest; do
+        grep -qE "\\| *\`?$word\`? *\\|.*${rest%% (*}" "$here"/docs/*.md || complain "exit code $word, $rest: docs/ say otherwise"
+    done <codes
+    [ -z "$bad" ]
+}
+
+# the first write to a node's disk fails, then the second, and so on; the same for syncs: nothing acknowledged is lost
+test_faults() {
+    local kind n last path code name
+    export DFS_PING=50ms DFS_DEAD_AFTER=400ms
+    [ "$slow" = 1 ] || fast
+    faulty() { ended n1 || log_says n1 'STORE FAILED'; }
+    put() { # PATH: uploads f; true if it was acknowledged before the fault
+        local upload
+        timeout 30 "$DFS" -q -u "$1" f 2>>client.err &
+        upload=$!
+        wait_for client_or_fault "$upload"
+        faulty 2>/dev/null && kill "$upload" 2>/dev/null
+        wait "$upload"
+    }
+    client_or_fault() { ! kill -0 "$1" || grep -q '^State:.Z' "/proc/$1/status" || faulty; }
+    cluster 1
+    random 300000 >f
+    dfs -q -u /first f
+    echo "$(sha <f) /first" >kept
+    stop n1
+    last=$(rounds 60 8)
+    for kind in write sync; do
+        for ((n = 1; n <= last; n++)); do
+            : >n1.err
+            code=0
+            DFS_FAULT=$kind:$n node n1 || code=$?
+            for path in small large again; do
+                [ "$code" = 0 ] || break # it did not even start
+                case $path in small) random 1000 >f ;; *) random 300000 >f ;; esac
+                if put "/$kind$n/$path"; then echo "$(sha <f) /$kind$n/$path" >>kept; fi
+                if faulty; then code=1; fi
+            done
+            [ -z "${PID[n1]:-}" ] || crash n1
+            [ "$code" != 0 ] || break # this run saw no fault
+        done
+        echo "$kind: $((n - 1)) places"
+        [ "$n" -gt 4 ]
+        [ "$n" -le "$last" ] || [ "$slow" != 1 ] || die "after $last rounds there are still faults"
+        node n1
+        wait_for dfs -q -u /up f
+        settled 1
+        while read -r code name; do
+            [ "$(dfs -q -d "$name" - | sha)" = "$code" ] || die "$name was acknowledged and is lost"
+        done <kept
+        stop n1
+    done
+    echo "$(wc -l <kept) uploads were acknowledged"
+    node n1
+    wait_for dfs -q -u /last f
+    same /last f
+}
+
+# many requests, failed ones too, leave no descriptor open and no thread behind
+test_descriptors() {
+    local i who
+    declare -A open=() threads=()
+    count_threads() { find "/proc/$1/task" -mindepth 1 -maxdepth 1 | wc -l; }
+    some() {
+        for i in $(seq "$1"); do
+            dfs -q -u /f f
+            dfs -q -d /f - | cmp - f
+            dfs -q -d /f - | head -c 100000 >/dev/null || true
+            dfs --status >/dev/null
+            timeout 0.05 "$DFS" -q -u /cut big 2>>client.err || true
+            timeout 0.05 "$DFS" -q -d /big - >/dev/null 2>>client.err || true
+        done
+        wait_for state healthy
+    }
+    cluster 3
+    random 5000000 >f
+    random 50000000 >big
+    dfs -q -u /big big
+    some 5
+    for who in m n1 n2 n3; do
+        open[$who]=$(files_open "${PID[$who]}") threads[$who]=$(count_threads "${PID[$who]}")
+    done
+    some "$(rounds 20 5)"
+    for who in m n1 n2 n3; do
+        as_before() {
+            [ "$(files_open "${PID[$who]}")" -le $((${open[$who]} + 12)) ] &&
+                [ "$(count_threads "${PID[$who]}")" -le $((${threads[$who]} + 8)) ]
+        }
+        wait_for as_before
+    done
+}
+
+# the rules of style that a script can check
+test_tidy() {
+    local bad='' exempt='^$' list # exempt: functions that may be longer, by name
+    need ctags shellcheck
+    cd "$here" || return
+    complain() { bad=1; echo "$1"; }
+    list=$(ctags -x --kinds-C=f --fields=+e --_xformat='%{end} %n %N' dfs.c |
+        awk -v exempt="$exempt" '$1 - $2 >= 70 && $3 !~ exempt {print $3, $1 - $2 + 1}')
+    [ -z "$list" ] || complain "functions of more than 70 lines: $list"
+    list=$(awk 'length > 120 {print FILENAME ":" FNR}' dfs.c test.sh .ci/*)
+    [ -z "$list" ] || complain "more than 120 columns: $list"
+    list=$(ctags -x --kinds-C=p dfs.c | awk '$1 != "proto_help" {print $1}') # its table is one that it lists
+    [ -z "$list" ] || complain "declared ahead: $list"
+    list=$(diff <(sed -nE 's|^/\* ={6,} ([0-9]+\. .*[^ =]) *=* \*/$|\1|p' dfs.c) \
+        <(sed '/^ \*\/$/q' dfs.c | sed -nE 's|^ \* +([0-9]+\. [A-Za-z, ]*[a-z])  .*|\1|p') || true)
+    [ -z "$list" ] || complain "banners (<) and the map at the head (>) differ: $list"
+    list=$(grep -nE '\b(strto[a-z]+|ato[ifl]+|[vfs]*scanf|strn?cpy|strn?cat|v?sprintf|gets|alloca) *\(' dfs.c vendor/*.h || true)
+    [ -z "$list" ] || complain "unsafe calls: $list"
+    list=$(grep -nE '\b(TO''DO|FIX''ME|XX''X|HA''CK)\b' dfs.c test.sh .ci/* vendor/* README.md docs/* Makefile || true)
+    [ -z "$list" ] || complain "left open: $list"
+    list=$(grep -nE '^\s*sleep [0-9]' test.sh .ci/* || true)
+    [ -z "$list" ] || complain "tests that wait by sleeping: $list"
+    # the disk is touched in section System only, and by the calls around a descriptor that can't fail for long
+    list=$(awk '/^\/\* =+ 4\. /{skip=1} /^\/\* =+ 5\. /{skip=0} !skip {print FNR ": " $0}' dfs.c | sed 's|/\*.*||' |
+        grep -E '(^|[^a-z_])(open|openat|creat|p?readv?|p?writev?|rename|fsync|fdatasync|fopen|fwrite|ftruncate)\(' |
+        grep -vE 'stdout\)|STDERR_FILENO|stop_pipe|"/dev/null"' || true)
+    [ -z "$list" ] || complain "raw system calls outside of System: $list"
+    list=$(git ls-files 2>/dev/null | sed 's|/.*||' | sort -u |
+        grep -vxE 'Makefile|README\.md|dfs\.c|vendor|test\.sh|docs|\.ci|\.gitignore|\.clang-format|LICENSE' || true)
+    [ -z "$list" ] || complain "does not belong at the top: $list"
+    shellcheck test.sh .ci/run || complain "shellcheck"
+    [ -z "$bad" ]
+}
+
 counted() { [ "$(dfs --nodes | awk -v n="$1" '$5 == n' | wc -l)" = 3 ]; } # all nodes say that they have N files
 demo() {
     name=demo
@@ -313,7 +978,7 @@ one() ( # NAME: runs a test; its verdict is the exit code: 0, 1, or 77 for skipp
     set -eE
     "test_$name"
     [ ${#PID[@]} = 0 ] || stop "${!PID[@]}"
-    if grep -rlE 'Sanitizer|runtime error:|Assertion .* failed|stack smashing' --include='*.err' . >&2; then die "see above"; fi
+    if grep -rlE "$alarm" --include='*.err' . >&2; then die "the logs named above say more"; fi
 )
 report() { # NAME CODE SECONDS
     local file
@@ -324,11 +989,11 @@ report() { # NAME CODE SECONDS
         failed=$((failed + 1))
         echo "FAIL $1 ($3 s)"
         for file in "$work/$1.log" "$work/$1"/*.err; do
-            [ -s "$file" ] && echo "---- ${file##*/}" && { grep -m 1 -A 20 -E 'Sanitizer|runtime error:' "$file" || tail -n 8 "$file"; }
+            [ -s "$file" ] && echo "---- ${file##*/}" && { grep -m 1 -A 20 -E "$alarm" "$file" || tail -n 8 "$file"; }
         done
         ;;
     esac
-    [ -n "${KEEP:-}" ] || rm -rf "${work:?}/$1"
+    [ -n "$keep" ] || rm -rf "${work:?}/$1"
 }
 stray() { # processes that a test left behind
     local p
@@ -339,11 +1004,15 @@ mapfile -t all < <(sed -n 's/^test_\([a-z_0-9]*\)() .*/\1/p' "$self")
 demo_only=''
 while [ $# -gt 0 ]; do
     case $1 in
-    --list) sed -n '/^# ./{h;d}; /^test_[a-z_0-9]*() /{s/^test_\([a-z_0-9]*\).*/\1/; G; s/\n# /\t/; p}' "$self" | expand -t 18; exit ;;
+    --list)
+        sed -nE '/^# ./{h;d}; /^test_.*\(\) /{s/^test_([a-z_0-9]*).*/\1/; G; s/\n# /\t/; p}' "$self" | expand -t 18
+        exit
+        ;;
     --long) long=1 ;;
+    --keep) keep=1 ;;
     --demo) demo_only=1 ;;
     --seed) seed=$2; shift ;;
-    -j) jobs=$2; shift ;;
+    -j) parallel=$2; shift ;;
     -*) die "unknown option $1; see the head of $self" ;;
     *) [[ " ${all[*]} " == *" $1 "* ]] || die "no test $1; --list lists them"; names+=("$1") ;;
     esac
@@ -356,7 +1025,7 @@ if grep -qaE '__(asan|tsan)_init' "$DFS"; then slow=5; fi
 export ASAN_OPTIONS=exitcode=99 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=exitcode=66
 unset XDG_CONFIG_HOME
 if [ -n "$demo_only" ]; then demo; exit; fi
-trap 'rm -rf "$work"' EXIT
+if [ -n "$keep" ]; then echo "all is kept in $work"; else trap 'rm -rf "$work"' EXIT; fi
 [ ${#names[@]} -gt 0 ] || names=("${all[@]}")
 passed=0 failed=0 skipped=0
 declare -A running=() begun=()
@@ -368,7 +1037,7 @@ collect() { # waits for one test to end
 }
 echo "seed $seed, $DFS"
 for name in "${names[@]}"; do
-    while [ ${#running[@]} -ge "$jobs" ]; do collect; done
+    while [ ${#running[@]} -ge "$parallel" ]; do collect; done
     one "$name" &
     running[$!]=$name begun[$!]=$SECONDS
 done
