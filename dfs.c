@@ -168,6 +168,7 @@ enum {
     LINE_TIMEOUT_MS = 20000,     /* from the first byte of a line or body to its last, without any progress */
     IDLE_TIMEOUT_MS = 3600000,   /* a connection on which nothing is asked */
     DIAL_TIMEOUT_MS = 3000,
+    GREET_TIMEOUT_MS = 3000,     /* for the answer to HELLO */
     CALL_TIMEOUT_MS = 20000,     /* for the reply to a request, unless said otherwise */
     FETCH_TIMEOUT_MS = 120000,   /* for an order to fetch, which moves up to COPY_BATCH_BYTES */
     COMMIT_TIMEOUT_MS = 15000,   /* for an upload's chunks to be on enough disks, and for the roster to answer */
@@ -1422,7 +1423,7 @@ static enum status net_dial(const char *address, uint16_t default_port, struct c
         int fd = dial_one(&e[i], DIAL_TIMEOUT_MS);
         if (fd >= 0) {
             *out = conn_new(fd, &e[i]);
-            conn_timeout(*out, CALL_TIMEOUT_MS);
+            conn_timeout(*out, GREET_TIMEOUT_MS);
             return DONE;
         }
         endpoint_text(&e[i], text, sizeof text);
@@ -2062,8 +2063,8 @@ static enum status call_open(const char *address, uint16_t default_port, struct 
         conn_close(*out);
         *out = NULL;
     }
-    if (status != DONE || !cluster_key.set) return status;
-    return DONE; /* the reply to AUTH is read before the first reply: see call_reply */
+    if (status == DONE) conn_timeout(*out, CALL_TIMEOUT_MS);
+    return status; /* with a key, the reply to AUTH is read before the first reply: see call_reply */
 }
 
 /* Reads a reply. DONE with the words of its line (the first is OK), or the error that the server named. */
@@ -5180,10 +5181,11 @@ static int chain_length(struct slice chain) {
 }
 
 /* The next node of the chain: its connection, or NULL if there is none or it can't be reached. */
-static struct conn *put_forward(struct slice chain, uint64_t length, const uint8_t hash[32], char *address) {
+static struct conn *put_forward(struct slice chain, int hops, uint64_t length, const uint8_t hash[32], char *address) {
     struct conn *next;
     if (!chain_next(&chain, address)) return NULL;
-    if (pool_take(address, NODE_PORT, DATA_TIMEOUT_MS, &next) != DONE) return NULL;
+    /* The further down the chain, the shorter the wait, so that each gives up before the one that waits for it. */
+    if (pool_take(address, NODE_PORT, DATA_TIMEOUT_MS * hops / (hops + 1), &next) != DONE) return NULL;
     struct text *line = conn_line(next);
     text_add(line, "PUT ");
     if (chain.length > 0) text_bytes(line, chain.at, chain.length);
@@ -5234,7 +5236,7 @@ static enum status node_put(struct request *r) {
     uint8_t *buffer = small ? (uint8_t *)r->body.data : buffer_take(hops);
     if (!buffer) return NO_SPACE;
     atomic_fetch_add(&node.transfers, 1);
-    struct conn *next = put_forward(chain, r->body_length, r->body_hash, address);
+    struct conn *next = put_forward(chain, hops, r->body_length, r->body_hash, address);
     enum status status = put_receive(r, buffer, &next);
     if (status == DONE) status = store_put(&node.store, r->body_hash, buffer, r->body_length);
     if (status == DONE) {
@@ -8741,8 +8743,8 @@ static int cmd_bench(const char *masters, int rest, char **words) {
 
 /* ======== 19. Self-test ======== */
 #ifdef DFS_FUZZ
-/* What reads bytes from elsewhere, for clang's fuzzer; the first byte of its input chooses. Besides memory errors it looks
- * for what must always hold: a tree survives its own snapshot, escaping survives its own reading. */
+/* What reads bytes from elsewhere, for clang's fuzzer; the first byte of its input chooses. Besides memory errors it
+ * looks for what must always hold: a tree survives its own snapshot, escaping survives its own reading. */
 
 static void fuzz_records(const char *bytes, size_t length) {
     struct tree t, copy;
@@ -8787,7 +8789,8 @@ static void fuzz_text(const char *bytes, size_t length) {
     if (parse_escaped((struct slice){escaped.data, escaped.length}, name, sizeof name))
         assert(strcmp(name, string.data) == 0);
     if (path_normalize(string.data, path) == DONE) assert(path_normalize(path, path) == DONE);
-    if (parse_size(string.data, &number) && parse_duration_ms(string.data, &number)) assert(number == 0 || *string.data);
+    if (parse_size(string.data, &number) && parse_duration_ms(string.data, &number))
+        assert(number == 0 || *string.data);
     net_split(string.data, host, sizeof host, &port);
     text_free(&string);
     text_free(&escaped);
