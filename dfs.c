@@ -7591,8 +7591,10 @@ static int status_reasons(struct text *t) {
     }
     for (int i = 0; i < master.peer_count; i++) {
         const struct peer *p = master.peers[i];
-        if (!p->up || p->failed || node_set_has(&master.roster, i)) continue;
-        if (p->streaming && node_set_count(&master.roster) >= master.roster_most) continue;
+        if (!p->up || p->failed) continue;
+        bool member = node_set_has(&master.roster, i);
+        if (member && p->streaming && p->acked >= master.committed) continue;
+        if (!member && p->streaming && node_set_count(&master.roster) >= master.roster_most) continue;
         text_add(t, "why node ");
         text_escaped(t, p->name, strlen(p->name));
         text_add(t, " is catching up\n");
