@@ -1531,6 +1531,7 @@ static enum status conn_send(struct conn *c, const void *body, size_t length) {
                         errno == EAGAIN ? "it does not take it" : strerror(errno));
         for (int i = 0; i < 2; i++) {
             size_t part = (size_t)sent < piece[i].iov_len ? (size_t)sent : piece[i].iov_len;
+            if (part == 0) continue; /* nothing may be added to a pointer that is NULL */
             piece[i].iov_base = (char *)piece[i].iov_base + part;
             piece[i].iov_len -= part;
             sent -= (ssize_t)part;
@@ -2661,6 +2662,7 @@ static enum status apply_file(struct apply *a, const struct words *w, struct sli
     if (count == 1) {
         uint32_t index = tree_chunk_make(a->t, sha256, (uint32_t)size);
         tree_chunk(a->t, index)->references++;
+        if (tree_chunk(a->t, index)->length != size) return bad_line(line, "its chunk has another length elsewhere");
         n->chunks.only = index;
         n->chunk_count = 1;
     } else if (count > 1) {
@@ -2687,6 +2689,7 @@ static enum status apply_chunks(struct apply *a, struct slice line) {
             return bad_line(line, "not CHUNKS SHA256:LENGTH ... after a FILE");
         uint32_t index = tree_chunk_make(a->t, bytes, length);
         tree_chunk(a->t, index)->references++;
+        if (tree_chunk(a->t, index)->length != length) return bad_line(line, "a chunk has another length elsewhere");
         a->filling->chunks.list->chunk[a->filled++] = index;
         a->sum += length;
         if (a->filled < a->filling->chunk_count) continue;
