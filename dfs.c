@@ -4911,6 +4911,7 @@ static enum status get_any(const struct file_info *f, uint32_t number, unsigned 
 
 /* One download. Workers fetch a window of chunks; the caller's thread verifies and writes them in order. */
 struct download {
+    unsigned turn; /* which node is asked for the first chunk: another one each time, so that all are read */
     struct client *cl;
     const char *path;
     struct file_info *f;
@@ -4933,7 +4934,7 @@ static void *download_worker(void *argument) {
         struct node_set tried = {{0}};
         uint8_t *buffer = buffer_take(0);
         int from = -1;
-        enum status status = buffer ? get_any(d->f, number, number, &tried, false, buffer, &from) : NO_SPACE;
+        enum status status = buffer ? get_any(d->f, number, d->turn + number, &tried, false, buffer, &from) : NO_SPACE;
         lock_take(&d->lock);
         d->slot[number % WINDOW_CHUNKS].buffer = buffer;
         d->slot[number % WINDOW_CHUNKS].from = from;
@@ -4951,7 +4952,7 @@ static enum status download_again(struct download *d, uint32_t number, int bad, 
     struct node_set tried = {{0}};
     int from;
     if (bad >= 0) node_set_add(&tried, bad);
-    enum status status = get_any(d->f, number, number, &tried, true, to, &from);
+    enum status status = get_any(d->f, number, d->turn + number, &tried, true, to, &from);
     while (status != DONE && clock_ms() < until_ms) {
         struct file_info *fresh = NULL;
         enum status asked = client_stat(d->cl, d->path, &fresh);
@@ -4959,7 +4960,7 @@ static enum status download_again(struct download *d, uint32_t number, int bad, 
             memcmp(fresh->chunk[number].hash, d->f->chunk[number].hash, 32) == 0) {
             tried = (struct node_set){{0}};
             if (node_set_empty(&fresh->chunk[number].holders)) until_ms = 0; /* the master knows of none: say so now */
-            enum status got = get_any(fresh, number, number, &tried, true, to, &from);
+            enum status got = get_any(fresh, number, d->turn + number, &tried, true, to, &from);
             if (got == DONE || status != DAMAGED) status = got;
         } else if (asked == DONE || asked == NOT_FOUND) {
             until_ms = 0; /* replaced or deleted, and its old bytes are gone */
@@ -5005,7 +5006,7 @@ static enum status download_take(struct download *d, uint32_t number, uint8_t *b
 
 /* Downloads a file that was looked up into `fd`. Only verified bytes are written, in order. */
 static enum status client_download(struct client *cl, const char *path, struct file_info *f, int fd) {
-    struct download d = {.cl = cl, .path = path, .f = f};
+    struct download d = {.cl = cl, .path = path, .f = f, .turn = (unsigned)(random_u64() % NODES_MAX)};
     struct sha256 whole;
     struct progress p;
     pthread_t worker[DOWNLOAD_WORKERS];
@@ -5449,6 +5450,7 @@ static enum status node_records(struct request *r) {
         node.store.metadata_damaged = true;
         status = INTERNAL;
     }
+    if (status == DONE && node.linked && node.master == node.store.promised_to) node.pong_ms = clock_ms();
     bool new_reign = status == DONE && node.epoch != epoch;
     if (new_reign) node.epoch = epoch;
     lock_drop(&node.lock);
@@ -6309,6 +6311,7 @@ static enum status stream_records(struct peer *p, struct conn *c, uint64_t epoch
     enum status status = DONE;
     lock_take(&master.lock);
     while (status == DONE && stream_next(p, epoch, &batch, &last)) {
+        int64_t sent_ms = clock_ms();
         lock_drop(&master.lock);
         text_format(conn_line(c), "RECORDS %" PRIu64, epoch);
         status = call_send(c, batch.data, batch.length);
@@ -6319,6 +6322,7 @@ static enum status stream_records(struct peer *p, struct conn *c, uint64_t epoch
         if (status == DONE && master.epoch == epoch && p->streaming) {
             p->acked = last;
             p->progress_ms = clock_ms();
+            if (p->echo_ms < sent_ms) p->echo_ms = sent_ms; /* the node took it for a sign of life, as it does a pong */
             commit_update();
             holders_changed();
         }
@@ -7058,7 +7062,7 @@ static enum status master_ping(struct request *r) {
             master.retry_ms = 0;
             peers_wake();
         }
-        if ((int64_t)echo <= now_ms) p->echo_ms = (int64_t)echo;
+        if ((int64_t)echo <= now_ms && (int64_t)echo > p->echo_ms) p->echo_ms = (int64_t)echo;
         p->files = said.files;
         p->chunks = said.chunks;
         p->bytes = said.bytes;
@@ -7394,9 +7398,10 @@ static enum status master_rm(struct request *r) {
     return status;
 }
 
-/* Begins a read: says whether its answer is current, or possibly old. */
+/* Begins a read: says whether its answer is current, or possibly old. A master whose reign ended answers from what it
+ * knows. */
 static enum status read_begin(struct request *r) {
-    enum status status = master_check_reign();
+    enum status status = master.tree.at.seq > 0 ? DONE : master_check_reign();
     text_add(r->line, status == DONE && master_has_lease() ? " current" : " old");
     return status;
 }
@@ -7463,7 +7468,6 @@ static enum status master_stat(struct request *r) {
         int waiting = again;
         if (again) again = cond_wait_until(&master.changed, &master.lock, until_ms); /* the nodes are still telling */
         master.stat_waiters -= waiting;
-        if (again) status = master_check_reign();
     }
     if (status == DONE) {
         text_add(r->line, n->kind == KIND_FILE ? " file " : " dir ");

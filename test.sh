@@ -468,7 +468,7 @@ kill_round() { # COUNT VICTIM...
         jobs+=($!) files+=("${f#up/}")
     done
     exec 8>&- # now they all go
-    pause 500
+    pause $((500 * slow))
     crash "${@:2}"
     pause 300
     revive "${@:2}"
@@ -492,9 +492,11 @@ kill_round() { # COUNT VICTIM...
     done
     echo "round $ROUND: exit codes of uploads: $(printf '%s\n' "${got[@]}" | sort -n | uniq -c | xargs), $absent absent"
 }
-all_kept() { # every file that any round saw whole still is, by name and hash
-    local r
-    for r in $(seq "$ROUND"); do dfs --ls -j "/$r" | jq -r --arg r "$r" '.[] | "\(.sha256) /\($r)/\(.name)"'; done >now
+all_kept() { # every file that any round saw whole still is there, by name and hash
+    local round
+    cut -d/ -f2 kept | sort -un | while read -r round; do
+        dfs --ls -j "/$round" | jq -r --arg r "$round" '.[] | "\(.sha256) /\($r)/\(.name)"'
+    done >now
     sort -o now now
     sort kept | comm -23 - now >lost
     not grep . lost
@@ -502,7 +504,9 @@ all_kept() { # every file that any round saw whole still is, by name and hash
 kill_rounds() { # ROUNDS VICTIM...
     local count=200
     [ "$slow" = 1 ] || count=40
+    : >kept
     for ROUND in $(seq "$1"); do kill_round "$count" "${@:2}"; done
+    [ -s kept ]
     wait_for state healthy
     all_kept
 }

@@ -1,0 +1,601 @@
+#!/usr/bin/env python3
+"""The wire of dfs, written from its description and not from its code; the tests speak and attack with it.
+
+  wire.py digest|help|status ADDRESS        one request, its answer
+  wire.py verify ADDRESS SHA256             asks a node to read a chunk again
+  wire.py ATTACK ADDRESS [SEED]             attacks a server; exit code 0 if it defended itself
+  wire.py attacks                           the names of the attacks
+
+DFS_KEY_FILE names the cluster's key, DFS the binary under test. An attack fails by an exception."""
+import hashlib, hmac, os, random, resource, socket, struct, subprocess, sys, threading, time
+
+SLOW = float(os.environ.get("SLOW", "1"))
+KEY = bytes.fromhex(open(os.environ["DFS_KEY_FILE"]).read()) if os.environ.get("DFS_KEY_FILE") else None
+ZERO = "0" * 16
+HASH = hashlib.sha256(b"").hexdigest()
+HUGE = ["9223372036854775807", "9223372036854775808", "18446744073709551615", "18446744073709551616",
+        "340282366920938463463374607431768211456", "9" * 400, "-1", "+1", "0x10", "1e3", "1.0", "67108865"]
+
+
+class Refused(Exception):
+    """The server answered ERR."""
+
+
+def mac(key, *parts):
+    return hmac.new(key, b"".join(parts), hashlib.sha256).digest()
+
+
+def connect(address):
+    host, port = address.rsplit(":", 1)
+    s = socket.create_connection((host, int(port)), timeout=30 * SLOW)
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return s
+
+
+class Wire:
+    """A connection; after hello() with a key every line carries its MAC."""
+
+    def __init__(self, address, role="client", identity=ZERO, hello=True, key=KEY):
+        self.s, self.key, self.role, self.identity = connect(address), key, role, identity
+        self.left, self.sent, self.received, self.keys = b"", 0, 0, None
+        if hello:
+            self.hello()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.s.close()
+
+    def raw(self, data):
+        self.s.sendall(data)
+
+    def raw_line(self):
+        """One line, or None at the end of the stream."""
+        while b"\n" not in self.left:
+            try:
+                more = self.s.recv(65536)
+            except ConnectionError:
+                more = b""
+            if not more:
+                return None
+            self.left += more
+        line, self.left = self.left.split(b"\n", 1)
+        return line
+
+    def body(self, length):
+        while len(self.left) < length:
+            more = self.s.recv(1 << 20)
+            assert more, "the connection ended in a body"
+            self.left += more
+        data, self.left = self.left[:length], self.left[length:]
+        return data
+
+    def challenge(self, nonce=None):
+        """Sends HELLO; returns the proof to send and derives the keys."""
+        nonce = nonce or (os.urandom(16).hex() if self.key else "-")
+        self.raw(f"HELLO dfs/1 {self.role} {self.identity} {nonce}\n".encode())
+        line = self.raw_line()
+        if line is None or line.startswith(b"ERR "):
+            raise Refused(line)
+        _, version, role, identity, server_nonce, proof = line.decode().split(" ")
+        assert version == "dfs/1", line
+        if not self.key:
+            return None
+        said = f"dfs/1 {self.role} {self.identity} {nonce} {role} {identity} {server_nonce}".encode()
+        assert hmac.compare_digest(proof, mac(self.key, b"dfs/1 server\0", said).hex()), "the server's proof is wrong"
+        self.keys = [mac(self.key, b"dfs/1 from client\0", said), mac(self.key, b"dfs/1 from server\0", said)]
+        return mac(self.key, b"dfs/1 client\0", said).hex()
+
+    def hello(self):
+        proof = self.challenge()
+        if proof:
+            self.raw(f"AUTH {proof}\n".encode())
+            assert self.line() == b"OK"
+
+    def signed(self, line, number=None):
+        if not self.keys:
+            return line + b"\n"
+        number = self.sent if number is None else number
+        self.sent = number + 1
+        return line + b" " + mac(self.keys[0], struct.pack(">Q", number), line)[:16].hex().encode() + b"\n"
+
+    def line(self):
+        line = self.raw_line()
+        if line is None or not self.keys:
+            return line
+        text, tag = line[:-33], line[-32:]
+        if line[-33:-32] == b" " and hmac.compare_digest(
+                tag, mac(self.keys[1], struct.pack(">Q", self.received), text)[:16].hex().encode()):
+            self.received += 1
+            return text
+        assert line.startswith(b"ERR "), f"a line with a wrong MAC: {line}"
+        return line
+
+    def send(self, line, body=None, digest=None):
+        line = line if isinstance(line, bytes) else line.encode()
+        if body is not None:
+            line += f" {len(body)} {digest or hashlib.sha256(body).hexdigest()}".encode()
+        self.raw(self.signed(line) + (body or b""))
+
+    def call(self, line, body=None, digest=None, has_body=False):
+        """The words of the answer, and its body if it has one."""
+        self.send(line, body, digest)
+        answer = self.line()
+        if answer is None or answer.startswith(b"ERR "):
+            raise Refused(answer)
+        words = answer.decode().split(" ")
+        assert words[0] == "OK", answer
+        if not has_body:
+            return words
+        data = self.body(int(words[-2]))
+        assert hashlib.sha256(data).hexdigest() == words[-1], "a body that is not what its line says"
+        return words, data
+
+    def closed(self):
+        """True when the server has closed the connection; reads what it still says."""
+        while True:
+            try:
+                if not self.s.recv(65536):
+                    return True
+            except socket.timeout:
+                return False
+            except ConnectionError:
+                return True
+
+
+def alive(address):
+    with Wire(address) as w:
+        w.call("DIGEST")
+
+
+def role_of(address):
+    with Wire(address, hello=False, key=None) as w:
+        w.raw(f"HELLO dfs/1 client {ZERO} {'0' * 32}\n".encode())
+        return w.raw_line().decode().split(" ")[2]
+
+
+def refused(w, line, body=None, digest=None, words=("badrequest",)):
+    """The request is answered with ERR and one of these words; the connection may end after it."""
+    try:
+        answer = w.call(line, body, digest)
+    except Refused as why:
+        text = why.args[0]
+        assert text is not None, f"closed without an error line: {line[:200]}"
+        assert text.decode("latin1").split(" ")[1] in words, f"{line[:200]}: {text}"
+        assert len(text.split(b" ", 2)[2]) > 3, f"an error without a text: {text}"
+        return
+    raise AssertionError(f"accepted: {line[:200]} -> {answer}")
+
+
+def random_id():
+    return os.urandom(16).hex()
+
+
+# ---- Attacks ----
+
+class Relay(threading.Thread):
+    """Stands between a client and a server, keeps what the client says, and may change lines on their way."""
+
+    def __init__(self, address, change_up=None, change_down=None):
+        super().__init__(daemon=True)
+        self.to, self.change = address, (change_up, change_down)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.said = []
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                near, _ = self.listener.accept()
+            except OSError:
+                return
+            far, heard = connect(self.to), []
+            self.said.append(heard)
+            threading.Thread(target=self.pump, args=(near, far, self.change[0], heard), daemon=True).start()
+            threading.Thread(target=self.pump, args=(far, near, self.change[1], []), daemon=True).start()
+
+    @staticmethod
+    def pump(source, to, change, heard):
+        number, left = 0, b""
+        try:
+            while data := source.recv(65536):
+                heard.append(data)
+                left += data
+                while b"\n" in left:
+                    line, left = left.split(b"\n", 1)
+                    to.sendall((change(number, line) if change else line) + b"\n")
+                    number += 1
+            to.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
+def dfs(address, *words):
+    env = {**os.environ, "DFS_MASTER": address}
+    return subprocess.run([os.environ["DFS"], *words], env=env, capture_output=True, timeout=60 * SLOW)
+
+
+def attack_replay(address):
+    """What a client said once, said again: the handshake fails, and nothing is done twice."""
+    relay = Relay(address)
+    done = dfs(relay.address, "--mkdir", "/replayed")
+    assert done.returncode == 0, done.stderr
+    assert dfs(address, "--rm", "/replayed").returncode == 0
+    relay.listener.close()
+    for heard in relay.said:
+        with Wire(address, hello=False, key=None) as w:
+            w.raw(b"".join(heard))
+            assert w.raw_line().startswith(b"OK dfs/1 ")
+            line = w.raw_line()
+            assert line is not None and line.startswith(b"ERR denied "), f"a replayed handshake: {line}"
+            assert w.raw_line() is None, "still open after a replayed handshake"
+    assert dfs(address, "--stat", "/replayed").returncode == 2
+
+
+def attack_changed(address):
+    """One byte changed on the way, in either direction: refused by who receives it, and nothing is done."""
+    def up(number, line):
+        return line.replace(b"/changed", b"/CHANGED") if number > 1 else line
+
+    def down(number, line):
+        return line.replace(b"OK ", b"OK 1") if number > 1 else line
+    done = dfs(Relay(address, up).address, "--mkdir", "/changed")
+    assert done.returncode in (7, 12), (done.returncode, done.stderr)
+    done = dfs(Relay(address, None, down).address, "--ls", "/")
+    assert done.returncode not in (0, 2), (done.returncode, done.stdout, done.stderr)
+    for path in "/changed", "/CHANGED":
+        assert dfs(address, "--stat", path).returncode == 2
+
+
+def attack_hello(address):
+    """Every wrong way to open."""
+    cases = {
+        "a proof of zeros": b"AUTH " + b"0" * 64,
+        "an empty proof": b"AUTH",
+        "a short proof": b"AUTH 00",
+        "a proof that is none": b"AUTH " + b"g" * 64,
+        "a request": b"STATUS",
+        "HELLO again": b"HELLO dfs/1 client 0000000000000000 " + b"1" * 32,
+    }
+    for what, line in cases.items():
+        with Wire(address, hello=False) as w:
+            w.challenge()
+            w.raw(line + b"\n")
+            answer = w.raw_line()
+            assert answer is not None and answer.startswith(b"ERR "), f"{what}: {answer}"
+            assert w.raw_line() is None, f"still open after {what}"
+    with Wire(address, hello=False, key=os.urandom(32)) as w:
+        try:
+            w.challenge()
+            raise RuntimeError
+        except AssertionError:
+            pass  # the server's proof is for another key
+    with Wire(address, hello=False) as w:  # the server's own proof, sent back
+        nonce = os.urandom(16).hex()
+        w.raw(f"HELLO dfs/1 client {ZERO} {nonce}\n".encode())
+        w.raw(b"AUTH " + w.raw_line().split(b" ")[5] + b"\n")
+        assert w.raw_line().startswith(b"ERR denied ")
+    for line in (b"STATUS", b"HELP", b"DIGEST", b"GET " + HASH.encode(), b"AUTH " + b"0" * 64, b"", b" ", b"\0",
+                 b"HELLO",
+                 b"HELLO dfs/2 client 0000000000000000 " + b"0" * 32, b"HELLO dfs/1 client 0000000000000000 -",
+                 b"HELLO dfs/1 king 0000000000000000 " + b"0" * 32, b"HELLO dfs/1 client 0 " + b"0" * 32,
+                 b"HELLO dfs/1 client 0000000000000000 " + b"0" * 31, b"GET / HTTP/0.9"):
+        with Wire(address, hello=False) as w:
+            w.raw(line + b"\n")
+            answer = w.raw_line()
+            assert answer is None or answer.startswith(b"ERR "), f"{line}: {answer}"
+            assert answer is None or w.raw_line() is None, f"still open after {line}"
+
+
+def attack_mac(address):
+    """Lines with a wrong MAC, none, an old one, one of another line, one of another direction."""
+    def cases(w):
+        good = w.signed(b"DIGEST", 1)
+        yield "a wrong MAC", good[:-2] + (b"0" if good[-2:-1] != b"0" else b"1") + b"\n"
+        yield "no MAC", b"DIGEST\n"
+        yield "half a MAC", good[:-17] + b"\n"
+        yield "an old MAC", w.signed(b"DIGEST", 0)
+        yield "a MAC too early", w.signed(b"DIGEST", 2)
+        yield "another line's MAC", b"STATUS" + good[6:]
+        theirs = mac(w.keys[1], struct.pack(">Q", 1), b"DIGEST")[:16].hex()
+        yield "the server's MAC", f"DIGEST {theirs}\n".encode()
+        yield "capital letters", good[:7] + good[7:].upper() if good[7:].upper() != good[7:] else b"DIGEST\n"
+    for number in range(8):
+        with Wire(address) as w:
+            w.call("DIGEST")
+            what, data = list(cases(w))[number]
+            w.raw(data + w.signed(b"DIGEST", 2))
+            answer = w.raw_line()
+            assert answer is None or answer.startswith(b"ERR denied "), f"{what}: {answer}"
+            assert answer is None or w.raw_line() is None, f"still open after {what}"
+
+
+def attack_long_line(address):
+    """A line of 1 MiB: closed for a stranger, an error line for whom the server knows."""
+    for data in b"A" * (1 << 20), b"STAT /" + b"a" * (1 << 20), b"A " * (1 << 19):
+        with Wire(address, hello=False) as w:
+            try:
+                w.raw(data + b"\n")
+            except ConnectionError:
+                pass
+            assert w.closed(), "still open"
+        with Wire(address) as w:
+            try:
+                w.raw(data + b"\n")
+            except ConnectionError:
+                pass
+            answer = w.raw_line()
+            assert answer is not None and answer.startswith(b"ERR "), f"no error line: {answer}"
+            assert w.closed(), "still open"
+    with Wire(address) as w:  # without its end
+        w.raw(b"A" * 16384)
+        answer = w.raw_line()
+        assert answer is not None and answer.startswith(b"ERR "), f"no error line: {answer}"
+
+
+def verbs(address):
+    """(role, line) for every verb that has a body, with arguments that would do."""
+    if role_of(address) == "master":
+        return [("client", f"COMMIT {random_id()} /huge 1 1 {HASH}"), ("node", "REPORT 1 1")]
+    return [("client", "PUT -"), ("master", "FETCH 127.0.0.1:1"), ("master", "RECORDS 99"), ("master", "INSTALL 99")]
+
+
+def attack_lengths(address):
+    """Declared lengths that are too large, negative, or no numbers."""
+    for role, line in verbs(address):
+        for length in HUGE:
+            with Wire(address, role=role) as w:
+                refused(w, f"{line} {length} {HASH}")
+        for digest in "0", "g" * 64, HASH[:-1], HASH + "0":
+            with Wire(address, role=role) as w:
+                refused(w, f"{line} 0 {digest}")
+
+
+def attack_words(address):
+    """Unknown verbs, wrong numbers of words, bytes that no word has, escapes that are none."""
+    lines = [b"", b" ", b"  ", b"\0", b"DIGEST ", b" DIGEST", b"DIGEST  ", b"DIGEST\0", b"DIG\0EST", b"DIGEST\r",
+             b"\tDIGEST", b"digest", b"DIGEST x", b"NONE", b"NONE x y", b"\xff\xfe", b"DIGEST\x7f", b"A " * 100 + b"A",
+             b"HELLO", b"AUTH", b"AUTH " + b"0" * 64]
+    if role_of(address) == "master":
+        lines += [b"STAT", b"STAT /a /b", b"STAT a%", b"STAT /%0", b"STAT /%zz", b"STAT /%00", b"STAT /..",
+                  b"STAT /a%2F..", b"LIST /", b"MKDIR x /y", b"MKDIR " + b"0" * 31 + b" /y",
+                  b"MKDIR " + b"0" * 33 + b" /y", b"RM " + b"g" * 32 + b" /y", b"STAT /" + b"a" * 256,
+                  b"STAT /" + b"%61" * 256, b"STAT /" + b"a/" * 2048 + b"a"]
+    else:
+        lines += [b"GET", b"GET 0", b"GET " + b"g" * 64, b"GET " + b"0" * 65, b"VERIFY ../../etc/passwd", b"VERIFY"]
+    for line in lines:
+        with Wire(address) as w:
+            refused(w, line, words=("badrequest", "denied"))
+    with Wire(address) as w:  # on one connection, one after another
+        for line in lines:
+            try:
+                w.call(line)
+                raise AssertionError(f"accepted: {line}")
+            except (Refused, OSError) as why:
+                if not isinstance(why, Refused) or why.args[0] is None:
+                    w = Wire(address)
+    others = {"master": [("client", b"REPORT 1 1 0 " + HASH.encode()), ("client", b"JOIN a b c d e f g h i j k"),
+                         ("master", b"PING 1 ok 0 0 0 0 0 0 0 0")],
+              "node": [("client", b"PROMISE 999999"), ("node", b"PROMISE 999999"), ("client", b"SNAPSHOT 0"),
+                       ("client", b"RECORDS 9 0 " + HASH.encode()), ("node", b"INSTALL 9 0 " + HASH.encode())]}
+    for role, line in others[role_of(address)]:
+        with Wire(address, role=role) as w:
+            refused(w, line, words=("denied",))
+
+
+def attack_bodies(address):
+    """Bodies that are not what their line says, or that end early; a body is never taken for requests."""
+    trap = b"MKDIR " + random_id().encode() + b" /smuggled\n" + b"PROMISE 99999999\n"
+    for role, line in verbs(address):
+        with Wire(address, role=role) as w:
+            refused(w, line, b"some bytes", "0" * 64, words=("damaged",))
+        with Wire(address, role=role) as w:
+            w.send(line, b"x" * 100000)
+        with Wire(address, role=role) as w:
+            w.raw(w.signed(f"{line} 100000 {HASH}".encode()) + b"x" * 5000)  # and no more
+        for extra in f"{line} extra", line.rsplit(" ", 1)[0], "NONE", f"{line}  ", f"{line} \x01":
+            with Wire(address, role=role) as w:
+                try:
+                    w.send(extra, trap)
+                    w.s.shutdown(socket.SHUT_WR)
+                except OSError:
+                    pass
+                answers = []
+                while (answer := w.line()) is not None:
+                    answers.append(answer)
+                assert not any(a.startswith(b"OK") for a in answers), f"{extra}: {answers}"
+    if role_of(address) == "master":
+        with Wire(address) as w:
+            for body in "", "x\n", "0 1\n", f"{HASH} 1", f"{HASH} 2\n", f"{HASH} 1 1\n", f"{HASH} 0\n", \
+                    f"{HASH} -1\n", f"{HASH} 4194305\n", f"{HASH} 18446744073709551616\n", f"{HASH} 1\n\n", \
+                    f"{HASH} 1\n\0\n":
+                refused(w, f"COMMIT {random_id()} /x 1 1 {HASH}", body.encode())
+    else:
+        with Wire(address) as w:
+            refused(w, "PUT -", b"")
+            digest = hashlib.sha256(b"never stored").hexdigest()
+            refused(w, "PUT -", b"never storeD", digest, words=("damaged",))
+            assert w.call(f"VERIFY {digest}") == ["OK", "absent"]
+            refused(w, f"GET {digest}", words=("notfound",))
+            refused(w, "PUT " + ",".join(["127.0.0.1:1"] * 9), b"x")
+
+
+def attack_claims(address):
+    """A commit of chunks that no node has, or has otherwise than the client says."""
+    if role_of(address) != "master":
+        return
+    data = os.urandom(1000)
+    digest = hashlib.sha256(data).hexdigest()
+    with Wire(address) as w:
+        row = w.call("TARGETS", has_body=True)[1].decode().split("\n")[0]
+        with Wire(row.split(" ")[1]) as n:
+            n.call("PUT -", data)
+        refused(w, f"COMMIT {random_id()} /x 1000 1 {HASH}", f"{digest} 1000\n".encode(), words=("damaged",))
+        refused(w, f"COMMIT {random_id()} /x 999 1 {digest}", f"{digest} 999\n".encode(), words=("damaged",))
+        none = os.urandom(32).hex()
+        refused(w, f"COMMIT {random_id()} /x 10 1 {none}", f"{none} 10\n".encode(), words=("unavailable", "damaged"))
+
+
+def attack_halves(address):
+    """Connections that end in the middle of a line, or say nothing."""
+    for data in b"", b"H", b"HELLO dfs/1 client", b"HELLO dfs/1 client 0000000000000000 " + b"0" * 32, b"\n" * 3:
+        for _ in range(20):
+            with Wire(address, hello=False) as w:
+                w.raw(data)
+    for _ in range(20):
+        with Wire(address) as w:
+            w.raw(b"DIGES")
+
+
+def attack_slow(address):
+    """Strangers that send a byte now and then are gone before long, and nobody waits for them."""
+    slow = [connect(address) for _ in range(60)]
+    begun = time.monotonic()
+    for s in slow:
+        s.settimeout(0.001)
+    while slow:
+        assert time.monotonic() - begun < 12 * SLOW, f"{len(slow)} slow strangers are still connected"
+        for s in list(slow):
+            try:
+                s.send(b"H")
+                if s.recv(100) == b"":
+                    slow.remove(s)
+            except socket.timeout:
+                pass
+            except ConnectionError:
+                slow.remove(s)
+        alive(address)
+        time.sleep(0.5)
+
+
+def attack_stalled(address):
+    """More uploads than a node has buffers stop in the middle: others wait for a while, not for ever."""
+    if role_of(address) != "node":
+        return
+    data = os.urandom(3000000)
+    digest = hashlib.sha256(data).hexdigest()
+    stalled = []
+    for _ in range(60):
+        w = Wire(address)
+        w.raw(w.signed(f"PUT - {len(data)} {digest}".encode()) + data[:1000])
+        stalled.append(w)
+    end = time.monotonic() + 45 * SLOW
+    while True:
+        try:
+            with Wire(address) as w:
+                w.s.settimeout(60 * SLOW)
+                w.call("PUT -", data)
+                return
+        except Refused as why:
+            assert time.monotonic() < end, f"no upload is possible any more: {why}"
+
+
+def attack_unread(address):
+    """A peer that asks and never reads costs no memory; half a request delays no answer."""
+    with Wire(address) as w:
+        w.send("DIGEST")
+        w.raw(b"DIGES")
+        assert w.line().startswith(b"OK "), "an answer waits for the next request's end"
+    with Wire(address, role="client") as w:
+        w.s.settimeout(2 * SLOW)
+        try:
+            for _ in range(60):
+                w.raw(b"".join(w.signed(b"NONE") for _ in range(5000)))
+        except OSError:
+            pass
+
+
+def attack_crowd(address):
+    """Thousands of connections: those over the limit are refused, the others served, and all is free again after."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
+    with Wire(address) as first:
+        crowd, said, closed = [], 0, 0
+        for _ in range(3000):
+            try:
+                crowd.append(connect(address))
+            except OSError:
+                break
+        for s in crowd:
+            s.settimeout(0.0005)
+            try:
+                said += s.recv(200).startswith(b"ERR noserver ")
+                closed += 1
+            except socket.timeout:
+                pass
+            except OSError:
+                closed += 1
+        assert said > 0 and closed > len(crowd) - 1200, f"of {len(crowd)}: {closed} closed, {said} of them with a word"
+        first.call("DIGEST")
+        for s in crowd:
+            s.close()
+    end = time.monotonic() + 30 * SLOW
+    while True:
+        try:
+            return alive(address)
+        except (Refused, OSError, ValueError):
+            assert time.monotonic() < end, "no connection is possible any more"
+            time.sleep(0.1)
+
+
+def attack_noise(address, seed):
+    """Random changes of requests that are right, with right MACs, and plain noise."""
+    rng = random.Random(seed)
+    good = hashlib.sha256(b"good").hexdigest()
+    lines = ["DIGEST", "STATUS", "NODES", "TARGETS", "STAT /noise", "LIST / -", "LIST / %41", "HELP", "STATE",
+             f"GET {good}", f"VERIFY {good}", f"PUT - 4 {good}\ngood", "PING 1 ok 1 2 3 4 5 6 7 8",
+             f"REPORT 1 1 0 {HASH}",
+             "JOIN 0123456789abcdef - n 127.0.0.1:1 1 1 1 1 1 0 -", f"COMMIT {'0' * 32} /noise 0 0 {HASH} 0 {HASH}",
+             f"COMMIT {'0' * 32} /noise 4 0 {good} 67 {HASH}\n{good} 4\n", f"MKDIR {'1' * 32} /noise",
+             "HELLO dfs/1 client 0 0"]
+    values = b" ", b"-1", b"18446744073709551615", b"99999999999999999999", b"%", b"/", b"\0"
+    end = time.monotonic() + float(os.environ.get("NOISE_SECONDS", "5"))
+    count = 0
+    while time.monotonic() < end:
+        with Wire(address) as w:
+            w.s.settimeout(0.05)
+            for _ in range(rng.randrange(1, 20)):
+                data = bytearray(rng.choice(lines).encode())
+                for _ in range(rng.randrange(1, 6)):
+                    at, kind = rng.randrange(len(data) + 1), rng.randrange(4)
+                    if kind == 0:
+                        data[at:at] = bytes([rng.randrange(256)])
+                    elif kind == 1:
+                        data[at:at + rng.randrange(5)] = b""
+                    elif kind == 2:
+                        data[at:at + 1] = rng.choice(values)
+                    else:
+                        data[at:at] = data[:rng.randrange(len(data) + 1)]
+                count += 1
+                try:
+                    w.raw(w.signed(bytes(data)) if rng.randrange(4) else bytes(data) + b"\n")
+                    w.s.recv(65536)
+                except socket.timeout:
+                    break
+                except OSError:
+                    break
+    print(f"{count} requests of noise, seed {seed}")
+
+
+def main():
+    attacks = {name[7:]: run for name, run in globals().items() if name.startswith("attack_")}
+    what, rest = sys.argv[1], sys.argv[2:]
+    if what == "attacks":
+        print("\n".join(attacks))
+    elif what == "digest":
+        with Wire(rest[0]) as w:
+            print(*w.call("DIGEST")[1:])
+    elif what == "verify":
+        with Wire(rest[0]) as w:
+            print(*w.call(f"VERIFY {rest[1]}")[1:])
+    elif what in ("help", "status"):
+        with Wire(rest[0]) as w:
+            sys.stdout.write(w.call(what.upper(), has_body=True)[1].decode())
+    else:
+        attacks[what](*rest[:2] if what == "noise" else rest[:1])
+        alive(rest[0])
+
+
+if __name__ == "__main__":
+    main()
