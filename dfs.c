@@ -1660,7 +1660,9 @@ static enum status conn_hello(struct conn *c) {
     if (line.length > 4 && memcmp(line.at, "ERR ", 4) == 0) {
         struct slice rest = {line.at + 4, line.length - 4}, word;
         if (!slice_part(&rest, ' ', &word)) return fail(INTERNAL, "an empty error from %s", c->peer);
-        return fail(status_of_word(word), "%.*s", (int)rest.length, rest.at);
+        /* It has not proved the key yet: nothing that it says of files is believed. */
+        return fail(slice_is(word, status_table[DENIED].word) ? DENIED : NO_SERVER, "%s: %.*s", c->peer,
+                    (int)rest.length, rest.at);
     }
     if (!words_split(line, &w) || w.count != 6 || !slice_is(w.word[0], "OK") || !slice_is(w.word[1], PROTOCOL_NAME) ||
         !slice_copy(w.word[2], c->role, sizeof c->role) || !slice_copy(w.word[3], c->id, sizeof c->id) ||
@@ -3043,7 +3045,8 @@ struct segment {
     int fd;                   /* -1: not open now */
     int users;                /* who rely on fd staying open */
     int writers;              /* large chunks being written into it */
-    uint64_t size;            /* reserved so far */
+    uint64_t size;            /* reserved for entries so far; the table of contents comes behind */
+    uint64_t before;          /* the size of the segment before this one, when this was begun */
     uint64_t filled;          /* the file has zeros up to here, written ahead; 0: none */
     uint32_t small_run;       /* small entries since the last large one */
     uint64_t writes, synced;  /* counts of finished writes: now, and when the last sync began */
@@ -3300,22 +3303,24 @@ static void segment_note(struct segment *g, const struct entry *entry) {
     g->entries[g->entry_count++] = *entry;
 }
 
-/* segment FORMAT CLUSTER NODE NUMBER SALT CHECK\n : the first line of every segment. */
+/* segment FORMAT CLUSTER NODE NUMBER BEFORE SALT CHECK\n : the first line of every segment. */
 static size_t segment_line(const struct store *s, struct segment *g, char to[SEGMENT_LINE_MAX_BYTES]) {
     char salt[2 * SALT_BYTES + 1] = "";
     hex_write(salt, g->salt, SALT_BYTES);
-    int used = snprintf(to, SEGMENT_LINE_MAX_BYTES, "segment %d %s %016" PRIx64 " %u %.*s ", FORMAT_VERSION, s->cluster,
-                        s->id, g->number, 2 * SALT_BYTES, salt);
+    int used = snprintf(to, SEGMENT_LINE_MAX_BYTES, "segment %d %s %016" PRIx64 " %u %" PRIu64 " %.*s ", FORMAT_VERSION,
+                        s->cluster, s->id, g->number, g->before, 2 * SALT_BYTES, salt);
     header_check(g, 0, to, (size_t)used, to + used);
     to[used + CHECK_HEX] = '\n';
     return (size_t)used + CHECK_HEX + 1;
 }
 
-/* Begins a new segment; its name is durable before anything is appended. */
+/* Begins a new segment; its name and first line are durable before anything is appended. */
 static enum status segment_begin(struct store *s) {
     char path[PATH_MAX], line[SEGMENT_LINE_MAX_BYTES];
     if (s->segment_count >= SEGMENTS_MAX) return fail(NO_SPACE, "the log has all %u segments", SEGMENTS_MAX);
+    const struct segment *last = s->segment_count > 0 ? s->segments[s->segment_count - 1] : NULL;
     struct segment *g = segment_new(s, s->segment_count);
+    g->before = last ? last->size : 0;
     random_bytes(g->salt, SALT_BYTES);
     size_t length = segment_line(s, g, line);
     struct iovec piece = {line, length};
@@ -3324,11 +3329,11 @@ static enum status segment_begin(struct store *s) {
         (g->fd = sys_open(path, O_RDWR | O_CREAT | O_EXCL, 0600)) < 0)
         return store_fail(s, "making a segment");
     s->files_open++;
-    if (!sys_pwritev(g->fd, &piece, 1, 0)) return store_fail(s, "writing a segment's first line");
+    if (!sys_pwritev(g->fd, &piece, 1, 0) || sys_fdatasync(g->fd) != 0)
+        return store_fail(s, "writing a segment's first line");
     *strrchr(path, '/') = 0;
     if (!sys_sync_folder(path)) return store_fail(s, "syncing a folder of the log");
     g->size = length;
-    g->writes = 1;
     s->current = g;
     return DONE;
 }
@@ -3445,20 +3450,20 @@ static bool append_fill(struct segment *g, uint64_t end) {
 }
 
 /* Writes a large chunk's payload into its place, outside the lock. */
-static enum status append_outside(struct store *s, struct segment *g, struct place at, const void *payload,
-                                  size_t length) {
+static enum status append_outside(struct store *s, struct segment *g, struct place header, uint64_t at,
+                                  const void *payload, size_t length) {
     struct iovec piece[2] = {{(void *)(uintptr_t)payload, length}, {(char[]){'\n'}, 1}};
     int mine = 0;
     while (s->inflight_count == INFLIGHT_MAX) cond_wait(&s->rolled, &s->lock);
-    s->inflight[s->inflight_count++] = at;
+    s->inflight[s->inflight_count++] = header;
     g->writers++;
     g->users++;
     lock_drop(&s->lock);
-    bool good = sys_pwritev(g->fd, piece, 2, at.offset);
+    bool good = sys_pwritev(g->fd, piece, 2, at);
     int error = errno;
     lock_take(&s->lock);
     errno = error;
-    while (s->inflight[mine].segment != at.segment || s->inflight[mine].offset != at.offset) mine++;
+    while (s->inflight[mine].segment != header.segment || s->inflight[mine].offset != header.offset) mine++;
     s->inflight[mine] = s->inflight[--s->inflight_count];
     g->writers--;
     g->users--;
@@ -3478,6 +3483,7 @@ static enum status store_append(struct store *s, enum entry_kind kind, const uin
     struct entry entry = {.offset = (uint32_t)(offset + used), .length = (uint32_t)length, .kind = kind, .good = true};
     memcpy(entry.hash, hash, 32);
     *place = (struct place){g->number, entry.offset};
+    struct place from = {g->number, (uint32_t)offset};
     bool outside = kind == ENTRY_CHUNK && length > SMALL_CHUNK_BYTES;
     struct iovec piece[3] = {{header, used}, {(void *)(uintptr_t)payload, length}, {(char[]){'\n'}, 1}};
     g->size += used + length + 1;
@@ -3487,7 +3493,7 @@ static enum status store_append(struct store *s, enum entry_kind kind, const uin
     if (!sys_pwritev(g->fd, piece, outside ? 1 : 3, offset)) return store_fail(s, "writing to the log");
     segment_note(g, &entry);
     uint32_t number = g->entry_count - 1;
-    if (outside && (status = append_outside(s, g, *place, payload, length)) != DONE) {
+    if (outside && (status = append_outside(s, g, from, entry.offset, payload, length)) != DONE) {
         g->entries[number].good = false;
         return status;
     }
@@ -3824,7 +3830,9 @@ static void recovery_drop_snapshot(struct recovery *r) {
 }
 
 static bool recovery_is_durable(const struct recovery *r, const struct segment *g, uint64_t offset) {
+    const struct segment *next = g->number + 1 < r->s->segment_count ? r->s->segments[g->number + 1] : NULL;
     if (g->closed) return true;
+    if (next && next->before > 0 && offset >= next->before) return false; /* a table of contents that was torn */
     return g->number < r->durable.segment || (g->number == r->durable.segment && offset < r->durable.offset);
 }
 
@@ -3878,10 +3886,12 @@ static enum status recovery_snapshot(struct recovery *r, const char *payload, si
     *r->tree = r->loading;
     r->loading_used = false;
     r->lost = false;
+    if (r->tree->at.epoch > r->s->promised) r->s->promised = r->tree->at.epoch;
     return DONE;
 }
 
-static enum status recovery_payload(struct recovery *r, const struct entry *entry, const char *payload) {
+static enum status recovery_payload(struct recovery *r, struct segment *g, const struct entry *entry,
+                                    const char *payload) {
     struct position first, last;
     struct slice line, rest = {payload, entry->length};
     struct words w;
@@ -3895,7 +3905,7 @@ static enum status recovery_payload(struct recovery *r, const struct entry *entr
         if (tree_apply(r->tree, payload, entry->length) != DONE) {
             tree_free(r->tree); /* half applied: only a snapshot helps now, and no record of this log fits any more */
             tree_init(r->tree);
-            r->lost = true; /* it is whole, so no crash tore it, wherever it is */
+            r->lost = g->damaged = true; /* it is whole, so no crash tore it, wherever it is */
             return fail(DAMAGED, "a record that does not fit: %s", detail);
         }
         if (last.epoch > r->s->promised) r->s->promised = last.epoch;
@@ -3944,7 +3954,7 @@ static void recovery_entry(struct recovery *r, struct segment *g, struct entry *
         log_line("an incomplete or damaged chunk in segment %u at offset %u: set aside", g->number, entry->offset);
     } else if (!entry->good) {
         recovery_bad(r, g, entry->offset, "an entry of metadata");
-    } else if (recovery_payload(r, entry, payload) != DONE) {
+    } else if (recovery_payload(r, g, entry, payload) != DONE) {
         entry->good = false;
         recovery_bad(r, g, entry->offset, detail);
     }
@@ -4044,6 +4054,7 @@ static bool recovery_toc(struct recovery *r, struct segment *g) {
     good = good && memcmp(digest, toc.hash, 32) == 0;
     g->closed = g->full = good;
     if (good) recovery_mark(r, durable);
+    if (good) g->size = at;
     struct slice rest = {lines, toc.length}, line;
     while (good && slice_line(&rest, &line)) {
         if (!words_split(line, &w) || w.count != 4 || !parse_u32(w.word[0], UINT32_MAX, &entry.offset) ||
@@ -4070,8 +4081,8 @@ static size_t recovery_open(struct recovery *r, struct segment *g) {
     size_t have = g->size < sizeof line ? (size_t)g->size : sizeof line;
     if (!recovery_read(g, line, have, 0)) return 0;
     const char *end = memchr(line, '\n', have);
-    if (!end || !words_split((struct slice){line, (size_t)(end - line)}, &w) || w.count != 7 ||
-        !parse_hex(w.word[5], g->salt, SALT_BYTES))
+    if (!end || !words_split((struct slice){line, (size_t)(end - line)}, &w) || w.count != 8 ||
+        !parse_u64(w.word[5], UINT32_MAX, &g->before) || !parse_hex(w.word[6], g->salt, SALT_BYTES))
         return 0;
     size_t length = segment_line(r->s, g, expected);
     return length == (size_t)(end - line) + 1 && memcmp(line, expected, length) == 0 ? length : 0;
@@ -4152,6 +4163,7 @@ static void store_recover(struct store *s, struct tree *tree) {
         if (s->files_open >= SEGMENT_FILES_MAX) close(g->fd), g->fd = -1, s->files_open--;
     }
     r.scan_only = false;
+    s->durable = r.durable; /* for the tables of contents that are written now, and read by the next start */
     for (uint32_t i = 0; i < s->segment_count; i++) {
         if (s->segments[i]) recovery_segment(&r, s->segments[i]);
         else
@@ -5448,6 +5460,8 @@ static enum status node_records(struct request *r) {
     if (status == DONE && tree_apply(&node.tree, r->body.data, r->body.length) != DONE) {
         log_line("a record contradicts this node's tree: %s; this node takes no more", detail);
         node.store.metadata_damaged = true;
+        tree_free(&node.tree); /* it is half applied */
+        tree_init(&node.tree);
         status = INTERNAL;
     }
     if (status == DONE && node.linked && node.master == node.store.promised_to) node.pong_ms = clock_ms();
@@ -8889,9 +8903,9 @@ static void options_refuse(unsigned at, const char *where) {
 static int run_client(int command, int rest, char **words) {
     static struct client cl;
     option_quiet = option_value[OPT_QUIET] != NULL;
-    signal(SIGINT, on_client_signal);
-    signal(SIGTERM, on_client_signal);
-    signal(SIGHUP, on_client_signal);
+    static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
+    for (int i = 0; i < 3; i++) /* nohup's choice stays */
+        if (signal(ends[i], SIG_IGN) != SIG_IGN) signal(ends[i], on_client_signal);
     options_refuse(AT_CLIENT | (command == OPT_BENCH ? AT_BENCH : 0), "this command");
     key_setup(false);
     client_init(&cl, masters_option());
