@@ -58,6 +58,8 @@
  *   RANK_BUFFERS   buffers.lock                      chunk buffers
  */
 #define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64 /* on 32-bit machines too */
+#define _TIME_BITS 64
 #include <arpa/inet.h>
 #include <assert.h>
 #include <dirent.h>
@@ -331,7 +333,7 @@ static int64_t clock_wall_ns(void) {
 }
 
 static void sleep_ms(int64_t ms) {
-    struct timespec pause = {ms / 1000, (ms % 1000) * 1000000};
+    struct timespec pause = {ms / 1000, (long)(ms % 1000) * 1000000};
     while (nanosleep(&pause, &pause) != 0 && errno == EINTR) continue;
 }
 
@@ -984,7 +986,7 @@ static void cond_wait(struct cond *c, struct lock *l) {
 /* Waits until a signal or until clock_ms() reaches `until_ms`; false when that time has come. */
 static bool cond_wait_until(struct cond *c, struct lock *l, int64_t until_ms) {
     int64_t until_ns = clock_read_ns(CLOCK_MONOTONIC) + (until_ms - clock_ms()) * 1000000;
-    struct timespec until = {until_ns / 1000000000, until_ns % 1000000000};
+    struct timespec until = {until_ns / 1000000000, (long)(until_ns % 1000000000)};
     lock_check(l);
     return pthread_cond_timedwait(&c->cond, &l->mutex, &until) == 0;
 }
@@ -1556,7 +1558,7 @@ static enum status conn_send_file(struct conn *c, int fd, uint64_t offset, uint6
         c->out.length -= (size_t)sent;
     }
     while (length > 0) {
-        ssize_t sent = sendfile(c->fd, fd, &at, length);
+        ssize_t sent = sendfile(c->fd, fd, &at, length < GIB ? (size_t)length : (size_t)GIB);
         if (sent < 0 && errno == EINTR) continue;
         if (sent <= 0)
             return fail(NO_SERVER, "sending to %s: %s", c->peer, sent == 0 ? "the file ended" : strerror(errno));
@@ -1603,7 +1605,7 @@ static enum status conn_read_text(struct conn *c, uint64_t length, const uint8_t
     uint8_t digest[32];
     text_clear(to);
     while (to->length < length) {
-        uint64_t part = length - to->length < 256 * KIB ? length - to->length : 256 * KIB;
+        size_t part = (size_t)(length - to->length < 256 * KIB ? length - to->length : 256 * KIB);
         text_reserve(to, part);
         enum status status = conn_read_body(c, to->data + to->length, part);
         if (status != DONE) return status;
@@ -1854,6 +1856,16 @@ static enum status request_body(struct request *r, const struct command *row) {
     return status;
 }
 
+/* Sends the replies to earlier requests, before a body is waited for: the peer may want them first. */
+static enum status conn_flush_replies(struct conn *c) {
+    if (c->line_start == 0) return DONE;
+    assert(c->out.length == c->line_start + 2); /* nothing but "OK" of this reply */
+    c->out.length = c->line_start;
+    enum status status = conn_flush(c);
+    text_add(conn_line(c), "OK");
+    return status;
+}
+
 /* Whether a line that was not understood ends in the length and the SHA-256 of a body. */
 static bool line_announces_body(struct slice line) {
     struct slice part, length = {0}, last = {0};
@@ -1878,7 +1890,8 @@ static enum status request_run(struct request *r, struct slice line) {
     if (!(row->from & conn_role_bit(r->c))) return fail(DENIED, "%s is not for a %s", row->verb, r->c->role);
     r->understood = true;
     if (row->run == NULL) return conn_answer_auth(r->c, &r->w);
-    enum status status = row->body == NO_BODY ? DONE : request_body(r, row);
+    enum status status = row->body == NO_BODY ? DONE : conn_flush_replies(r->c);
+    if (status == DONE && row->body != NO_BODY) status = request_body(r, row);
     if (status != DONE) return status;
     atomic_fetch_add_explicit(&server.requests, 1, memory_order_relaxed);
     return row->run(r);
@@ -2075,8 +2088,8 @@ static enum status call_reply(struct conn *c, struct words *w) {
     struct slice line, word;
     if (c->secure && c->received == 0) { /* the reply to AUTH */
         enum status opened = conn_read_line(c, &line);
-        if (opened != DONE) return opened;
-        if (!slice_is(line, "OK")) return fail(DENIED, "%s did not accept the key", c->peer);
+        if (opened != DONE) return NO_SERVER;
+        if (!slice_is(line, "OK")) return fail(NO_SERVER, "%s did not accept the key that it has itself", c->peer);
     }
     enum status status = conn_read_line(c, &line);
     if (status != DONE) return NO_SERVER; /* also if the line was too long or its MAC wrong: nothing was answered */
@@ -2098,7 +2111,7 @@ static enum status call_body(struct conn *c, const struct words *w, struct text 
     if (w->count < 3 || !parse_u64(w->word[w->count - 2], PAYLOAD_MAX_BYTES, &length) ||
         !parse_hex(w->word[w->count - 1], hash, 32))
         return fail(NO_SERVER, "a reply without a body from %s", c->peer);
-    return conn_read_text(c, length, hash, to);
+    return conn_read_text(c, length, hash, to) == DONE ? DONE : NO_SERVER; /* a body that was changed is no answer */
 }
 
 /* Ends a request's line with its body's length and hash, and sends both. */
@@ -3218,7 +3231,7 @@ static void index_add(struct store *s, const uint8_t hash[32], struct place at, 
         uint64_t old_count = s->slot_count;
         s->slot_count = old_count ? old_count * 2 : 64;
         s->slot_moves++;
-        s->slots = mem_alloc(s->slot_count * sizeof *s->slots);
+        s->slots = mem_alloc((size_t)s->slot_count * sizeof *s->slots);
         for (uint64_t i = 0; i < old_count; i++)
             if (old[i].length != 0) slot_insert(s, &old[i]);
         free(old);
@@ -5248,13 +5261,13 @@ static enum status node_put(struct request *r) {
     if (r->body_length == 0) return fail(BAD_REQUEST, "a chunk has at least one byte");
     if (hops > 8) return fail(BAD_REQUEST, "a chain of more than 8 nodes");
     bool small = r->body_length <= SMALL_CHUNK_BYTES;
-    if (small) text_reserve(&r->body, r->body_length);
+    if (small) text_reserve(&r->body, (size_t)r->body_length);
     uint8_t *buffer = small ? (uint8_t *)r->body.data : buffer_take(hops);
     if (!buffer) return NO_SPACE;
     atomic_fetch_add(&node.transfers, 1);
     struct conn *next = put_forward(chain, hops, r->body_length, r->body_hash, address);
     enum status status = put_receive(r, buffer, &next);
-    if (status == DONE) status = store_put(&node.store, r->body_hash, buffer, r->body_length);
+    if (status == DONE) status = store_put(&node.store, r->body_hash, buffer, (size_t)r->body_length);
     if (status == DONE) {
         report_add("new", r->body_hash, r->body_length);
         text_byte(r->line, ' ');
@@ -5328,10 +5341,10 @@ static enum status node_verify(struct request *r) {
 /* One chunk of an order to fetch: the reply to a GET that was sent before. */
 static enum status fetch_one(struct conn *c, const struct chunk_info *chunk, uint8_t *buffer) {
     struct words w;
-    uint64_t length;
+    uint32_t length;
     enum status status = call_reply(c, &w);
     if (status != DONE) return status;
-    if (w.count != 3 || !parse_u64(w.word[1], CHUNK_MAX_BYTES, &length))
+    if (w.count != 3 || !parse_u32(w.word[1], CHUNK_MAX_BYTES, &length))
         return fail(NO_SERVER, "an answer to GET that is none");
     status = conn_read_body(c, buffer, length);
     if (status != DONE) return status;
@@ -8140,7 +8153,7 @@ static int cmd_upload(struct client *cl, int rest, char **words) {
     int64_t mtime_ns = S_ISREG(about.st_mode) ? time_ns(about.st_mtim) : clock_wall_ns();
     posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     uint64_t hint = S_ISREG(about.st_mode) ? (uint64_t)about.st_size : 0;
-    size_t chunk_size = option_size(OPT_CHUNK_SIZE, CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, CHUNK_MAX_BYTES);
+    size_t chunk_size = (size_t)option_size(OPT_CHUNK_SIZE, CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, CHUNK_MAX_BYTES);
     uint64_t size = 0;
     status = client_upload(cl, path, fd, hint, mtime_ns, chunk_size, sha, &size);
     if (!pipe_in) close(fd);
@@ -8185,7 +8198,7 @@ static enum status download_open(const char *path, const char *local, char targe
 
 /* Puts the finished temporary file in the target's place. */
 static enum status download_finish(int fd, const char *target, int64_t mtime_ns) {
-    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {mtime_ns / 1000000000, mtime_ns % 1000000000}};
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {mtime_ns / 1000000000, (long)(mtime_ns % 1000000000)}};
     if (times[1].tv_nsec < 0) times[1].tv_nsec += 1000000000, times[1].tv_sec--;
     futimens(fd, times); /* a file system without times still has the contents */
     if (close(fd) == 0 && sys_rename(download_temporary, target) == 0) {
@@ -8719,7 +8732,7 @@ static enum status bench_down(struct client *cl, const char *path, uint8_t *byte
 static void *bench_main(void *argument) {
     struct bench_client *self = argument;
     struct bench *b = self->b;
-    uint8_t *bytes = mem_alloc(b->size + 8);
+    uint8_t *bytes = mem_alloc((size_t)b->size + 8);
     char path[64];
     for (;;) {
         uint64_t number = atomic_fetch_add(&b->next, 1);
@@ -8729,8 +8742,8 @@ static void *bench_main(void *argument) {
             uint64_t seed = mix64(number + (uint64_t)b->begun_ms);
             for (size_t i = 0; i < b->size; i += 8) memcpy(bytes + i, &(uint64_t){mix64(seed + i)}, 8);
         }
-        enum status status = b->up ? bench_up(&self->cl, path, bytes, b->size)
-                                   : bench_down(&self->cl, path, bytes, b->size, (unsigned)number);
+        enum status status = b->up ? bench_up(&self->cl, path, bytes, (size_t)b->size)
+                                   : bench_down(&self->cl, path, bytes, (size_t)b->size, (unsigned)number);
         if (status == DONE) continue;
         if (atomic_fetch_add(&b->failed, 1) == 0) cmd_failed("bench", status);
         break; /* this client gives up; the count of failures says how many did */
@@ -8748,7 +8761,7 @@ static int cmd_bench(const char *masters, int rest, char **words) {
     b.up = strcmp(words[0], "up") == 0;
     b.size = option_size(OPT_SIZE, KIB, 0, CHUNK_MAX_BYTES);
     b.clients = option_number(OPT_CLIENTS, 16, 1, BENCH_CLIENTS_MAX);
-    struct bench_client *clients = mem_alloc(b.clients * sizeof *clients);
+    struct bench_client *clients = mem_alloc((size_t)b.clients * sizeof *clients);
     for (uint64_t i = 0; i < b.clients; i++) {
         clients[i].b = &b;
         client_init(&clients[i].cl, masters);
