@@ -455,7 +455,7 @@ test_node_killed() {
 # One round: many uploads at once, kill -9 of some servers at a random moment, all start again; then every upload that
 # was acknowledged is there and whole, every other is whole or absent. ROUND is its number; `revive` starts servers.
 kill_round() { # COUNT VICTIM...
-    local count=$1 f code i jobs=() downs=() files=() absent=0
+    local count=$1 f code i jobs=() downs=() files=() absent=0 late=0
     declare -A got=() hash=()
     rm -rf up down
     mkdir up down
@@ -487,11 +487,18 @@ kill_round() { # COUNT VICTIM...
     for f in "${files[@]}"; do
         code=$(<"down/$f.code")
         if [ "$code" = 2 ] && [ "${got[$f]}" != 0 ]; then absent=$((absent + 1)); continue; fi
+        if [[ $code =~ ^(1|4|13)$ ]]; then # nobody could tell just then; when all is well somebody must
+            wait_for state healthy
+            late=$((late + 1)) code=0
+            dfs -q -d "/$ROUND/$f" "down/$f" || code=$?
+            hash[down/$f]=$(sha <"down/$f")
+        fi
         [ "$code" = 0 ] || die "round $ROUND: /$ROUND/$f: upload ended with ${got[$f]}, download with $code"
         [ "${hash[up/$f]}" = "${hash[down/$f]}" ] || die "round $ROUND: /$ROUND/$f differs"
         echo "${hash[up/$f]} /$ROUND/$f" >>kept
     done
-    echo "round $ROUND: exit codes of uploads: $(printf '%s\n' "${got[@]}" | sort -n | uniq -c | xargs), $absent absent"
+    code=$(printf '%s\n' "${got[@]}" | sort -n | uniq -c | xargs)
+    echo "round $ROUND: exit codes of uploads: $code; $absent absent, $late late"
 }
 all_kept() { # every file that any round saw whole still is there, by name and hash
     local round
@@ -1041,7 +1048,12 @@ if grep -qaE '__(asan|tsan)_init' "$DFS"; then slow=5; fi
 export ASAN_OPTIONS=exitcode=99 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=exitcode=66
 unset XDG_CONFIG_HOME
 if [ -n "$demo_only" ]; then demo; exit; fi
-if [ -n "$keep" ]; then echo "all is kept in $work"; else trap 'rm -rf "$work"' EXIT; fi
+cleanup() {
+    stray | xargs -r kill -9 2>/dev/null
+    if [ -n "$keep" ]; then echo "all is kept in $work"; else rm -rf "$work"; fi
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
 [ ${#names[@]} -gt 0 ] || names=("${all[@]}")
 passed=0 failed=0 skipped=0
 declare -A running=() begun=()
