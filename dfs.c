@@ -4971,9 +4971,11 @@ static void *download_worker(void *argument) {
     return NULL;
 }
 
-/* The slow way to one chunk: every other holder, then the master is asked again who holds it, until RETRY_TOTAL_MS. */
+/* The slow way to one chunk: every other holder, then the master is asked again who holds it, until RETRY_TOTAL_MS, or
+ * until HOLDERS_WAIT_MS if it knows of none. */
 static enum status download_again(struct download *d, uint32_t number, int bad, void *to) {
-    int64_t until_ms = clock_ms() + RETRY_TOTAL_MS;
+    enum { HOLDERS_WAIT_MS = 3000 };
+    int64_t begun_ms = clock_ms(), until_ms = begun_ms + RETRY_TOTAL_MS;
     struct node_set tried = {{0}};
     int from;
     if (bad >= 0) node_set_add(&tried, bad);
@@ -4984,14 +4986,14 @@ static enum status download_again(struct download *d, uint32_t number, int bad, 
         if (asked == DONE && !fresh->directory && number < fresh->chunk_count &&
             memcmp(fresh->chunk[number].hash, d->f->chunk[number].hash, 32) == 0) {
             tried = (struct node_set){{0}};
-            if (node_set_empty(&fresh->chunk[number].holders)) until_ms = 0; /* the master knows of none: say so now */
+            if (node_set_empty(&fresh->chunk[number].holders)) until_ms = begun_ms + HOLDERS_WAIT_MS;
             enum status got = get_any(fresh, number, d->turn + number, &tried, true, to, &from);
             if (got == DONE || status != DAMAGED) status = got;
         } else if (asked == DONE || asked == NOT_FOUND) {
             until_ms = 0; /* replaced or deleted, and its old bytes are gone */
         }
         if (asked == DONE) file_info_free(fresh);
-        if (status != DONE && until_ms != 0) sleep_ms(RETRY_PAUSE_MS * 3);
+        if (status != DONE && until_ms != 0) sleep_ms(RETRY_PAUSE_MS);
     }
     return status;
 }
@@ -7472,7 +7474,7 @@ static void stat_rows(struct text *t, const struct inode *n) {
 
 static bool inventories_due(void) {
     for (int i = 0; i < master.peer_count; i++)
-        if (peer_usable(master.peers[i]) && !master.peers[i]->inventoried) return true;
+        if (master.peers[i]->up && !master.peers[i]->failed && !master.peers[i]->inventoried) return true;
     return false;
 }
 
