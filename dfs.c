@@ -193,6 +193,7 @@ enum {
 #define SNAPSHOT_PART_BYTES (1 * MIB)
 #define HISTORY_MAX_BYTES (4 * MIB)           /* records a master keeps, to send a returning node the difference */
 #define COPY_BATCH_BYTES (8 * MIB)
+#define HISTORY_LIMIT_BYTES (64 * MIB)        /* as many while a node takes a snapshot and will need them behind it */
 #define FILE_MAX_CHUNKS ((uint32_t)300000)    /* so that a list of chunks fits into one body */
 #define SEGMENT_MAX_BYTES (64 * MIB)          /* default of --segment-size */
 #define SEGMENT_LIMIT_BYTES (1 * GIB)
@@ -1990,6 +1991,7 @@ static void *conn_main(void *argument) {
     struct request r = {.c = argument, .file_fd = -1};
     int64_t begun_ms = clock_ms();
     conn_timeout(r.c, STRANGER_TIMEOUT_MS);
+    if (!cluster_key.set) r.c->idle_until_ms = clock_ms() + IDLE_TIMEOUT_MS; /* somebody may type */
     while (conn_serve_one(&r)) {
         if (!r.c->secure && cluster_key.set && clock_ms() - begun_ms > STRANGER_TIMEOUT_MS) break;
         if (!r.c->secure && cluster_key.set) continue;
@@ -4262,7 +4264,7 @@ static bool place_copy(const struct candidate *nodes, const int *sending, const 
  * transfer.lock (RANK_TRANSFER) for one upload or download and its threads.
  * Entry points: pool_*, client_ask, client_upload, client_download. */
 
-enum { POOL_MAX = 128, DATA_TIMEOUT_MS = 8000, TARGETS_AGE_MS = 500, WINDOW_CHUNKS = 8 };
+enum { POOL_MAX = 128, POOL_IDLE_MS = 60000, DATA_TIMEOUT_MS = 8000, TARGETS_AGE_MS = 500, WINDOW_CHUNKS = 8 };
 
 /* Connections that nobody uses now, by address. One process has one pool. */
 static struct {
@@ -4270,12 +4272,37 @@ static struct {
     struct {
         struct conn *c;
         char address[ADDRESS_MAX_BYTES + 1];
-    } idle[POOL_MAX];
+        int64_t since_ms;
+    } idle[POOL_MAX]; /* the one that was given back first comes first */
     int count;
 } pool;
 
 static void pool_init(void) {
     lock_init(&pool.lock, RANK_POOL);
+}
+
+/* Takes number `i` out of the pool. */
+static struct conn *pool_remove(int i) {
+    struct conn *c = pool.idle[i].c;
+    lock_check(&pool.lock);
+    pool.count--;
+    memmove(&pool.idle[i], &pool.idle[i + 1], (size_t)(pool.count - i) * sizeof pool.idle[0]);
+    return c;
+}
+
+/* Whether a connection is closed by the other side, or in any case not silent as an idle one must be. */
+static bool conn_is_over(const struct conn *c) {
+    struct pollfd ready = {.fd = c->fd, .events = POLLIN};
+    return poll(&ready, 1, 0) != 0;
+}
+
+/* Closes idle connections that are over or were not needed for POOL_IDLE_MS; called about once a second. */
+static void pool_trim(void) {
+    int64_t now_ms = clock_ms();
+    lock_take(&pool.lock);
+    for (int i = pool.count - 1; i >= 0; i--)
+        if (now_ms - pool.idle[i].since_ms > POOL_IDLE_MS || conn_is_over(pool.idle[i].c)) conn_close(pool_remove(i));
+    lock_drop(&pool.lock);
 }
 
 /* A connection to `address`: an idle one that is still open, or a new one. The caller gives it back or closes it. */
@@ -4284,14 +4311,10 @@ static enum status pool_take(const char *address, uint16_t default_port, int tim
         struct conn *c = NULL;
         lock_take(&pool.lock);
         for (int i = pool.count - 1; i >= 0 && !c; i--)
-            if (strcmp(pool.idle[i].address, address) == 0) {
-                c = pool.idle[i].c;
-                pool.idle[i] = pool.idle[--pool.count];
-            }
+            if (strcmp(pool.idle[i].address, address) == 0) c = pool_remove(i);
         lock_drop(&pool.lock);
         if (!c) break;
-        struct pollfd ready = {.fd = c->fd, .events = POLLIN};
-        if (poll(&ready, 1, 0) == 0) {
+        if (!conn_is_over(c)) {
             conn_timeout(c, timeout_ms);
             *out = c;
             return DONE;
@@ -4306,13 +4329,12 @@ static enum status pool_take(const char *address, uint16_t default_port, int tim
 /* Gives a connection back on which no request is open. */
 static void pool_give(const char *address, struct conn *c) {
     lock_take(&pool.lock);
-    if (pool.count < POOL_MAX) {
-        pool.idle[pool.count].c = c;
-        snprintf(pool.idle[pool.count++].address, sizeof pool.idle[0].address, "%s", address);
-        c = NULL;
-    }
+    struct conn *oldest = pool.count == POOL_MAX ? pool_remove(0) : NULL;
+    pool.idle[pool.count].c = c;
+    pool.idle[pool.count].since_ms = clock_ms();
+    snprintf(pool.idle[pool.count++].address, sizeof pool.idle[0].address, "%s", address);
     lock_drop(&pool.lock);
-    conn_close(c);
+    conn_close(oldest);
 }
 
 /* Whether the connection is still in step after a call that ended so: the server answered, if only with an error. */
@@ -5407,7 +5429,7 @@ static enum status node_fetch(struct request *r) {
     atomic_fetch_add(&node.transfers, 1);
     r->has_reply = true;
     if (status == DONE && count > 0) status = fetch_all(address, list, count, &r->reply);
-    if (status == DONE && count > 0) status = store_sync(&node.store);
+    if (status == DONE) status = store_sync(&node.store); /* those that were here already may not be on disk either */
     atomic_fetch_sub(&node.transfers, 1);
     free(list);
     return status;
@@ -5655,6 +5677,7 @@ static enum status node_ping(struct conn *c) {
     for (;;) {
         store_space(&node.store);
         buffers_trim();
+        pool_trim();
         const char *state = store_failed(&node.store, NULL) ? "failed" : "ok";
         lock_take(&node.lock);
         uint64_t session = node.session;
@@ -5785,6 +5808,7 @@ struct peer {
     struct cond wake;         /* there is something to send, or the reign changed */
     bool streaming;
     int stream_fd, copy_fd[COPY_WORKERS]; /* connections to it that somebody waits on; -1: none */
+    uint64_t snapshot_seq;    /* the last record in the snapshot that it takes now; 0: it takes none */
     uint64_t acked;           /* last record it has on disk, in this reign */
     int64_t progress_ms;      /* when `acked` grew last, or when there was nothing to wait for */
     /* Copies. */
@@ -6017,8 +6041,15 @@ static void history_clear(void) {
 /* Forgets the oldest records while there are too many bytes of them; a node that would need them gets a snapshot. */
 static void history_trim(void) {
     size_t drop = 0;
+    uint64_t needed = UINT64_MAX; /* by a node that catches up, or takes a snapshot and will have to */
+    for (int i = 0; i < master.peer_count; i++) {
+        const struct peer *p = master.peers[i];
+        uint64_t has = p->snapshot_seq != 0 ? p->snapshot_seq : p->streaming ? p->acked : UINT64_MAX;
+        if (has < needed) needed = has;
+    }
     while (drop < master.history_count && master.history_bytes > HISTORY_MAX_BYTES &&
-           master.history[drop].seq <= master.committed) {
+           master.history[drop].seq <= master.committed &&
+           (master.history[drop].seq <= needed || master.history_bytes > HISTORY_LIMIT_BYTES)) {
         master.history_bytes -= master.history[drop].length;
         free(master.history[drop++].data);
     }
@@ -6291,6 +6322,7 @@ static enum status stream_snapshot(struct peer *p, struct conn *c, uint64_t epoc
     lock_take(&master.lock);
     bool going = master.epoch == epoch && master.state >= ESTABLISHING;
     struct position at = master.tree.at;
+    p->snapshot_seq = going ? at.seq : 0;
     if (going) snapshot_parts(&master.tree, parts, &count, PARTS_MAX);
     lock_drop(&master.lock);
     enum status status = going ? DONE : fail(FENCED, "the reign is over");
@@ -6388,6 +6420,8 @@ static enum status stream_once(struct peer *p, uint64_t epoch) {
     if (snapshot) status = stream_snapshot(p, c, epoch);
     if (status != DONE) goto out;
     lock_take(&master.lock);
+    p->snapshot_seq =
+        0; /* from here on `acked` says what it needs, and stream_next looks whether that is still there */
     if (master.epoch == epoch && master.state >= ESTABLISHING) {
         p->streaming = true;
         p->acked = p->at.seq;
@@ -6403,6 +6437,7 @@ static enum status stream_once(struct peer *p, uint64_t epoch) {
     lock_drop(&master.lock);
 out:
     lock_take(&master.lock);
+    p->snapshot_seq = 0;
     p->stream_fd = -1;
     lock_drop(&master.lock);
     conn_close(c);
@@ -6915,8 +6950,13 @@ static void peers_watch(void) {
 /* Thread: the life of a master. */
 static void *master_reign(void *unused) {
     (void)unused;
+    int64_t trimmed_ms = 0;
     lock_take(&master.lock);
     for (;;) {
+        if (clock_ms() - trimmed_ms > 1000) {
+            trimmed_ms = clock_ms();
+            pool_trim();
+        }
         peers_watch();
         if (master.state == WAITING && takeover_is_due()) {
             takeover();
