@@ -47,7 +47,7 @@
  *   bench         cmd_bench            --clients            its own files; joined
  *
  * Locks, in the order of their ranks. A thread that holds one takes only those of higher rank; lock_take ends the
- * program at once if not. No lock is held across the network or a sync.
+ * program at once if not. No lock is held across the network, and none across a sync but where its head says so.
  *
  *   rank           lock                              guards
  *   RANK_CLUSTER   master.lock, node.lock            the tree, the roster, peers, promises; one of them per process
@@ -3018,8 +3018,8 @@ static void tree_digest(const struct tree *t, uint8_t digest[32]) {
  *   promise  written and synced before the answer goes out
  *   roll     a full segment is synced, gets its table of contents, and is synced again; nobody waits for it
  *
- * Lock: store.lock guards struct store, but for what is marked. It is never held across a sync; a chunk larger than
- * SMALL_CHUNK_BYTES is written outside it, into the place it reserved.
+ * Lock: store.lock guards struct store, but for what is marked. It is not held across a sync, but for the first line of a
+ * new segment; a chunk larger than SMALL_CHUNK_BYTES is written outside it, into the place it reserved.
  * After a failed write or sync nothing is tried again: the store is failed, and says so to whoever asks.
  * Entry points: store_open, store_format, store_recover, store_put, store_record, store_sync, store_promise,
  * store_find. */
@@ -4096,11 +4096,12 @@ static size_t recovery_open(struct recovery *r, struct segment *g) {
     size_t have = g->size < sizeof line ? (size_t)g->size : sizeof line;
     if (!recovery_read(g, line, have, 0)) return 0;
     const char *end = memchr(line, '\n', have);
-    if (!end || !words_split((struct slice){line, (size_t)(end - line)}, &w) || w.count != 8 ||
-        !parse_u64(w.word[5], UINT32_MAX, &g->before) || !parse_hex(w.word[6], g->salt, SALT_BYTES))
-        return 0;
-    size_t length = segment_line(r->s, g, expected);
-    return length == (size_t)(end - line) + 1 && memcmp(line, expected, length) == 0 ? length : 0;
+    bool good = end && words_split((struct slice){line, (size_t)(end - line)}, &w) && w.count == 8 &&
+                parse_u64(w.word[5], UINT32_MAX, &g->before) && parse_hex(w.word[6], g->salt, SALT_BYTES);
+    size_t length = good ? segment_line(r->s, g, expected) : 0;
+    if (good && length == (size_t)(end - line) + 1 && memcmp(line, expected, length) == 0) return length;
+    g->before = 0; /* what a bad line says is not believed */
+    return 0;
 }
 
 /* Removes the last segment, which a crash left without its first line: nothing was ever appended to it. */
@@ -4119,8 +4120,10 @@ static void recovery_unmake(struct store *s, struct segment *g) {
 /* One segment of the second pass. A segment that was not closed is closed now, so that it is scanned only once. */
 static void recovery_segment(struct recovery *r, struct segment *g) {
     char line[SEGMENT_LINE_MAX_BYTES];
+    struct segment longest = {.number = g->number, .before = UINT32_MAX};
     size_t first = recovery_open(r, g);
-    if (first == 0 && g->number + 1 == r->s->segment_count && !g->damaged && g->size <= segment_line(r->s, g, line)) {
+    if (first == 0 && g->number + 1 == r->s->segment_count && !g->damaged &&
+        g->size <= segment_line(r->s, &longest, line)) {
         recovery_unmake(r->s, g);
         return;
     }
