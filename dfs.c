@@ -3018,8 +3018,8 @@ static void tree_digest(const struct tree *t, uint8_t digest[32]) {
  *   promise  written and synced before the answer goes out
  *   roll     a full segment is synced, gets its table of contents, and is synced again; nobody waits for it
  *
- * Lock: store.lock guards struct store, but for what is marked. It is not held across a sync, but for the first line of a
- * new segment; a chunk larger than SMALL_CHUNK_BYTES is written outside it, into the place it reserved.
+ * Lock: store.lock guards struct store, but for what is marked. It is not held across a sync, but for the first line of
+ * a new segment; a chunk larger than SMALL_CHUNK_BYTES is written outside it, into the place it reserved.
  * After a failed write or sync nothing is tried again: the store is failed, and says so to whoever asks.
  * Entry points: store_open, store_format, store_recover, store_put, store_record, store_sync, store_promise,
  * store_find. */
