@@ -672,7 +672,7 @@ PY
     need python3
     for who in n1 n2; do flip "$who" f1; done # two of three
     for who in n1 n2; do wait_for found "$who" /f1 f1; done
-    log_says m 'was damaged'
+    wait_for log_says m 'was damaged'
     wait_for held_by /f1 n1 n2 n3
     wait_for state healthy
     for who in n1 n3; do
