@@ -133,7 +133,7 @@ enum {
     LINE_STRANGER_BYTES = 1024,  /* the same before the peer has proved that it holds the key */
     INPUT_BYTES = 2 * LINE_MAX_BYTES,
     REPLIES_BYTES = 64 * 1024,   /* replies to pipelined requests that are held back to be sent together */
-    WORDS_MAX = 16,              /* words in one request or record line, but for lists of chunks */
+    WORDS_MAX = 24,              /* words in one request or record line, but for lists of chunks */
     NAME_MAX_BYTES = 255,
     PATH_MAX_BYTES = 4096,
     ADDRESS_MAX_BYTES = 300,     /* HOST:PORT */
@@ -144,6 +144,7 @@ enum {
     MAC_HEX = 32,                /* a line's MAC: 128 bits in hexadecimal */
     NONCE_BYTES = 16,
 
+    MASTERS_MAX = 8,             /* masters that a node knows */
     NODES_MAX = 128,             /* nodes that one cluster can have; a chunk's holders are a bit set of this size */
     ROSTER_MAX = 7,              /* default of --roster */
     ROSTER_LIMIT = 32,           /* highest --roster */
@@ -4353,6 +4354,7 @@ struct node_address {
 
 struct client {
     char masters[1024];          /* HOST:PORT[,...] */
+    atomic_bool saw_old;         /* some answer is possibly old */
     atomic_bool met;             /* some call was answered: from now on a silent master is waited for */
     struct lock lock;            /* RANK_TRANSFER; guards the rest, which is what TARGETS said last */
     struct node_address target[NODES_MAX];
@@ -4426,7 +4428,8 @@ static enum status client_ask(struct client *cl, const struct text *line, const 
     enum status status = NO_SERVER;
     for (;;) {
         struct slice rest = slice_of(cl->masters), part;
-        bool reached = false;
+        bool reached = false, kept = false;
+        struct answer old = {0};
         enum status best = NO_SERVER;
         snprintf(why, sizeof why, "no master is given");
         while (slice_part(&rest, ',', &part)) {
@@ -4435,14 +4438,28 @@ static enum status client_ask(struct client *cl, const struct text *line, const 
             status = ask_once(address, line, body, has_body, a, &sent);
             sent_ever = sent_ever || (sent && status != READ_ONLY && status != FENCED);
             reached = reached || sent;
+            if (status == DONE) atomic_store(&cl->met, true);
+            if (status == DONE && slice_is(a->w.word[1], "old")) { /* perhaps another master knows better */
+                answer_free(&old);
+                old = *a;
+                *a = (struct answer){0};
+                kept = true;
+                continue;
+            }
             if (!status_may_pass(status)) {
-                if (status == DONE) atomic_store(&cl->met, true);
+                answer_free(&old);
                 return status;
             }
             if (status != NO_SERVER || best == NO_SERVER) {
                 best = status;
                 snprintf(why, sizeof why, "%s", detail);
             }
+        }
+        if (kept) { /* its words point into its line, which moves along */
+            answer_free(a);
+            *a = old;
+            atomic_store(&cl->saw_old, true);
+            return DONE;
         }
         status = best;
         if (clock_ms() > until_ms || (!reached && !atomic_load(&cl->met) && !sent_ever)) break;
@@ -5108,6 +5125,15 @@ static enum status client_download(struct client *cl, const char *path, struct f
  * record is appended and applied, so that their orders are the same, and never across a sync or the network.
  * Entry points: node_main. */
 
+/* The connection to one of the masters that this node knows: it joins and pings them all, and obeys the one that it
+ * promised its epoch to. */
+struct link {
+    char address[ADDRESS_MAX_BYTES + 1];
+    bool up;
+    uint64_t master, session; /* its id, and what it calls this connection */
+    uint64_t epoch;           /* of its reign; 0: it has none */
+};
+
 struct node {
     struct lock lock;
     struct store store;      /* has its own lock, below this one */
@@ -5116,12 +5142,12 @@ struct node {
     bool loading_used;
     uint32_t loading_next;   /* number of its next part */
     uint64_t id, instance;   /* instance: of this process, to tell a restart from a second process */
-    char name[LABEL_MAX_BYTES + 1], masters[1024], listen[64];
+    char name[LABEL_MAX_BYTES + 1], listen[64];
     int64_t ping_ms, dead_after_ms;
-    bool linked;             /* the link to a master is up */
-    uint64_t master, session, epoch; /* of the link; epoch: of the reign that the master told, 0 if it has none */
-    char master_address[ADDRESS_MAX_BYTES + 1];
-    int64_t pong_ms;         /* when its last pong came */
+    struct link links[MASTERS_MAX];
+    int link_count;
+    int64_t heard_ms;        /* when the master that was promised to gave its last sign of life; none is promised
+                              * anything before dead-after has passed since then */
     atomic_int transfers;
 
     struct lock reports_lock; /* RANK_REPORTS */
@@ -5131,6 +5157,24 @@ struct node {
 };
 
 static struct node node;
+
+/* The link to the master that this node promised its epoch to; NULL if it is down. */
+static struct link *node_followed(void) {
+    lock_check(&node.lock);
+    for (int i = 0; i < node.link_count; i++) {
+        struct link *link = &node.links[i];
+        if (link->up && link->master == node.store.promised_to && node.store.promised != 0) return link;
+    }
+    return NULL;
+}
+
+/* How long this node still keeps its promise to the master that it gave it to, though that one is silent; 0: it is free
+ * to promise to another. */
+static int64_t node_bound_ms(void) {
+    lock_check(&node.lock);
+    int64_t left_ms = node.heard_ms + node.dead_after_ms - clock_ms();
+    return node.store.promised == 0 || left_ms < 0 ? 0 : left_ms;
+}
 
 /* ---- Reports ---- */
 
@@ -5185,20 +5229,28 @@ static enum status report_inventory(const char *address, uint64_t session, uint6
     return status;
 }
 
-/* Thread: sends reports while there is a master with a reign. After any failure it begins with a whole inventory. */
+/* Thread: sends reports while there is a master with a reign. To each reign and on each connection, and after any
+ * failure, it begins with a whole inventory. */
 static void *node_reporter(void *unused) {
     struct text lines = {0};
+    uint64_t told_session = 0, told_epoch = 0;
     char address[ADDRESS_MAX_BYTES + 1];
     (void)unused;
     for (;;) {
         lock_take(&node.lock);
-        bool ready = node.linked && node.epoch != 0;
-        uint64_t session = node.session, epoch = node.epoch;
-        memcpy(address, node.master_address, sizeof address);
+        const struct link *link = node_followed();
+        bool ready = link && link->epoch != 0;
+        uint64_t session = ready ? link->session : 0, epoch = ready ? link->epoch : 0;
+        if (ready) memcpy(address, link->address, sizeof address);
         lock_drop(&node.lock);
+        if (ready && (session != told_session || epoch != told_epoch)) {
+            report_restart();
+            told_session = session;
+            told_epoch = epoch;
+        }
         lock_take(&node.reports_lock);
         if (!ready || (!node.inventory_due && node.reports.length == 0)) {
-            cond_wait_until(&node.report, &node.reports_lock, clock_ms() + (ready ? 1000 : 50));
+            cond_wait_until(&node.report, &node.reports_lock, clock_ms() + (ready ? node.ping_ms : 50));
             lock_drop(&node.reports_lock);
             continue;
         }
@@ -5448,6 +5500,17 @@ static enum status node_check_epoch(const struct request *r, uint64_t epoch) {
     return fail(FENCED, "promised epoch %" PRIu64, node.store.promised);
 }
 
+/* EPOCH SEQ ROSTER-EPOCH ROSTER-SEQ ROSTER: which records a tree is made of, and the newest roster in them. */
+static void text_history(struct text *to, const struct tree *t) {
+    text_format(to, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " ", t->at.epoch, t->at.seq, t->roster.at.epoch,
+                t->roster.at.seq);
+    for (int i = 0; i < t->roster.count; i++) {
+        if (i > 0) text_byte(to, ',');
+        text_id(to, t->roster.id[i]);
+    }
+    if (t->roster.count == 0) text_byte(to, '-');
+}
+
 /* PROMISE EPOCH: take no record of a lower epoch from now on. Answers this node's state. */
 static enum status node_promise(struct request *r) {
     uint64_t epoch, master = 0;
@@ -5456,25 +5519,19 @@ static enum status node_promise(struct request *r) {
     lock_take(&node.lock);
     enum status status = DONE;
     uint64_t promised = node.store.promised;
-    bool alive = node.linked && clock_ms() - node.pong_ms < node.dead_after_ms;
     if (!node.store.formatted) status = fail(READ_ONLY, "this node is blank: it has not joined a cluster yet");
     else if (epoch < promised || (epoch == promised && master != node.store.promised_to))
         status = fail(FENCED, "promised epoch %" PRIu64, promised);
-    else if (epoch > promised && alive && node.master != master)
+    else if (epoch > promised && node.store.promised_to != master && node_bound_ms() > 0)
         status = fail(READ_ONLY, "promised epoch %" PRIu64 ", and that master is alive", promised);
     if (status == DONE && epoch > promised) { /* refuse others at once, answer when it is on disk */
         node.store.promised = epoch;
         node.store.promised_to = master;
+        node.heard_ms = clock_ms();
         status = store_promise(&node.store, epoch, master);
     }
-    const struct tree *t = &node.tree; /* what the sync below makes durable, if it was not yet */
-    text_format(r->line, " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %d ", t->at.epoch, t->at.seq,
-                t->roster.at.epoch, t->roster.at.seq, (int)node.store.metadata_damaged);
-    for (int i = 0; i < t->roster.count; i++) {
-        if (i > 0) text_byte(r->line, ',');
-        text_id(r->line, t->roster.id[i]);
-    }
-    if (t->roster.count == 0) text_byte(r->line, '-');
+    text_format(r->line, " %d ", (int)node.store.metadata_damaged);
+    text_history(r->line, &node.tree); /* the sync below makes it durable, if it was not yet */
     lock_drop(&node.lock);
     if (status == DONE) status = store_sync(&node.store); /* a promise is given here, for good */
     if (status != DONE) return status;
@@ -5504,13 +5561,14 @@ static enum status node_records(struct request *r) {
         tree_init(&node.tree);
         status = INTERNAL;
     }
-    if (status == DONE && node.linked && node.master == node.store.promised_to) node.pong_ms = clock_ms();
-    bool new_reign = status == DONE && node.epoch != epoch;
-    if (new_reign) node.epoch = epoch;
+    struct link *link = node_followed();
+    bool new_reign = status == DONE && link && link->epoch != epoch;
+    if (new_reign) link->epoch = epoch;
+    if (status == DONE) node.heard_ms = clock_ms();
     lock_drop(&node.lock);
     if (status == DONE) status = store_sync(&node.store);
     if (status != DONE) return status;
-    if (new_reign) report_restart();
+    if (new_reign) cond_signal(&node.report);
     text_byte(r->line, ' '); /* from here on this node holds the records, whatever happens to it */
     text_u64(r->line, last.seq);
     return DONE;
@@ -5596,7 +5654,8 @@ static enum status node_state(struct request *r) {
     text_format(t, "files %" PRIu64 "\nchunks %" PRIu64 "\nbytes %" PRIu64 "\n", node.tree.files,
                 node.store.chunk_count, node.store.chunk_bytes);
     lock_drop(&node.store.lock);
-    text_format(t, "master %s\n", node.linked ? node.master_address : "-");
+    const struct link *link = node_followed();
+    text_format(t, "master %s\n", link ? link->address : "-");
     text_format(t, "state %s\n", failed ? "failed" : node.store.metadata_damaged ? "learner" : "ok");
     lock_drop(&node.lock);
     return DONE;
@@ -5631,7 +5690,7 @@ static void node_advertise(const struct conn *c, char *to, size_t capacity) {
 }
 
 /* Joins one master. A blank node is formatted by the answer. */
-static enum status node_join(struct conn *c, const char *address) {
+static enum status node_join(struct conn *c, struct link *link) {
     char here[ADDRESS_MAX_BYTES + 1], cluster[33];
     struct words w;
     uint64_t session = 0, epoch = 0;
@@ -5640,14 +5699,7 @@ static enum status node_join(struct conn *c, const char *address) {
     lock_take(&node.lock);
     text_format(line, "JOIN %016" PRIx64 " %s ", node.instance, node.store.formatted ? node.store.cluster : "-");
     text_escaped(line, node.name, strlen(node.name));
-    text_format(line, " %s %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %d ", here, node.store.promised,
-                node.tree.at.epoch, node.tree.at.seq, node.tree.roster.at.epoch, node.tree.roster.at.seq,
-                (int)node.store.metadata_damaged);
-    for (int i = 0; i < node.tree.roster.count; i++) {
-        if (i > 0) text_byte(line, ',');
-        text_id(line, node.tree.roster.id[i]);
-    }
-    if (node.tree.roster.count == 0) text_byte(line, '-');
+    text_format(line, " %s", here);
     lock_drop(&node.lock);
     conn_line_end(c);
     enum status status = conn_flush(c);
@@ -5656,87 +5708,111 @@ static enum status node_join(struct conn *c, const char *address) {
     if (w.count != 4 || !parse_u64(w.word[1], UINT64_MAX, &session) ||
         !slice_copy(w.word[2], cluster, sizeof cluster) || !parse_u64(w.word[3], UINT64_MAX, &epoch))
         return fail(BAD_REQUEST, "an answer to JOIN that is none");
-    bool blank = !node.store.formatted; /* only this thread changes it */
-    if (blank && store_format(&node.store, cluster, node.id, node.name) != DONE) die(INTERNAL, "%s", detail);
-    if (blank) log_line("now node %s (%s) of cluster %s", node.name, self_id, cluster);
     lock_take(&node.lock);
-    if (blank) store_adopt(&node.store, cluster, node.id, node.name);
-    node.linked = true;
-    node.session = session;
-    node.epoch = epoch;
-    node.pong_ms = clock_ms();
-    if (!parse_id(slice_of(c->id), &node.master)) node.master = 0;
-    snprintf(node.master_address, sizeof node.master_address, "%s", address);
+    bool blank = !node.store.formatted;
+    if (blank) { /* once in its life; the disk is waited for under the lock, because two masters may answer at once */
+        if (store_format(&node.store, cluster, node.id, node.name) != DONE) die(INTERNAL, "%s", detail);
+        store_adopt(&node.store, cluster, node.id, node.name);
+    } else if (strcmp(cluster, node.store.cluster) != 0) {
+        status = fail(DENIED, "it serves cluster %s, this node is of cluster %s", cluster, node.store.cluster);
+    }
+    if (status == DONE) {
+        link->up = true;
+        link->session = session;
+        link->epoch = epoch;
+        if (!parse_id(slice_of(c->id), &link->master)) link->master = 0;
+    }
     lock_drop(&node.lock);
-    report_restart();
-    log_line("joined master %s", address);
+    if (status != DONE) return status;
+    cond_signal(&node.report); /* the reporter looks whether this is the master to tell */
+    if (blank) log_line("now node %s (%s) of cluster %s", node.name, self_id, cluster);
+    log_line("joined master %s", link->address);
     return DONE;
 }
 
+/* PING: how this node is, whom it is bound to, and which records it has. */
+static void node_ping_line(struct text *line, const struct link *link, uint64_t stamp) {
+    const char *state = store_failed(&node.store, NULL) ? "failed" : "ok";
+    lock_take(&node.lock);
+    const struct tree *t = &node.tree;
+    if (node.store.metadata_damaged && *state == 'o') state = "damaged";
+    text_format(line, "PING %" PRIu64 " %s %" PRIu64, link->session, state, t->files);
+    lock_take(&node.store.lock);
+    text_format(line, " %" PRIu64 " %" PRIu64 " %" PRIu64, node.store.chunk_count, node.store.chunk_bytes,
+                node.store.damaged);
+    lock_drop(&node.store.lock);
+    text_format(line, " %llu %llu %d %" PRIu64 " ", atomic_load(&node.store.free_bytes),
+                atomic_load(&node.store.total_bytes), atomic_load(&node.transfers), stamp);
+    if (node_bound_ms() > 0) text_id(line, node.store.promised_to);
+    else text_byte(line, '-');
+    text_format(line, " %" PRIu64 " ", node.store.promised);
+    text_history(line, t);
+    lock_drop(&node.lock);
+}
+
 /* Pings until something fails. */
-static enum status node_ping(struct conn *c) {
+static enum status node_ping(struct conn *c, struct link *link) {
     struct words w;
     uint64_t stamp = 0, epoch;
     for (;;) {
         store_space(&node.store);
         buffers_trim();
         pool_trim();
-        const char *state = store_failed(&node.store, NULL) ? "failed" : "ok";
-        lock_take(&node.lock);
-        uint64_t session = node.session;
-        uint64_t files = node.tree.files;
-        lock_drop(&node.lock);
-        lock_take(&node.store.lock);
-        uint64_t chunks = node.store.chunk_count, bytes = node.store.chunk_bytes, damaged = node.store.damaged;
-        lock_drop(&node.store.lock);
-        enum status status =
-            call(c, &w, "PING %" PRIu64 " %s %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %llu %llu %d %" PRIu64,
-                 session, state, files, chunks, bytes, damaged, atomic_load(&node.store.free_bytes),
-                 atomic_load(&node.store.total_bytes), atomic_load(&node.transfers), stamp);
+        node_ping_line(conn_line(c), link, stamp);
+        conn_line_end(c);
+        enum status status = conn_flush(c);
+        if (status == DONE) status = call_reply(c, &w);
         if (status != DONE) return status;
         if (w.count != 3 || !parse_u64(w.word[1], UINT64_MAX, &stamp) || !parse_u64(w.word[2], UINT64_MAX, &epoch))
             return fail(BAD_REQUEST, "an answer to PING that is none");
         lock_take(&node.lock);
-        node.pong_ms = clock_ms();
-        bool new_reign = epoch != 0 && epoch > node.epoch;
-        if (new_reign) node.epoch = epoch;
+        bool followed = link == node_followed();
+        link->epoch = epoch;
+        if (followed) node.heard_ms = clock_ms();
+        int64_t bound_ms = node_bound_ms(), wait_ms = node.ping_ms;
+        if (!followed && bound_ms > 0 && bound_ms < wait_ms) wait_ms = bound_ms + 1; /* another may take over then */
         lock_drop(&node.lock);
-        if (new_reign) report_restart();
-        sleep_ms(node.ping_ms);
+        sleep_ms(wait_ms);
     }
 }
 
-/* Thread: finds a master among those listed, joins it, pings it; again when it is gone. */
-static void *node_link(void *unused) {
-    char address[ADDRESS_MAX_BYTES + 1], said[DETAIL_BYTES] = "";
-    (void)unused;
+/* Thread, one for each master: joins it, pings it; again when it is gone. */
+static void *node_link(void *argument) {
+    struct link *link = argument;
+    char said[DETAIL_BYTES] = "";
     for (;;) {
-        struct slice rest = slice_of(node.masters), part;
-        while (slice_part(&rest, ',', &part)) {
-            struct conn *c = NULL;
-            if (!slice_copy(part, address, sizeof address)) continue;
-            enum status status = call_open(address, MASTER_PORT, &c);
-            if (status == DONE) {
-                conn_timeout(c, (int)node.dead_after_ms);
-                status = node_join(c, address);
-            }
-            if (status == DONE) {
-                *said = 0;
-                node_ping(c);
-                log_line("master %s is gone: %s", address, detail);
-            } else if (strcmp(said, detail) != 0) { /* say each new reason once */
-                log_line("no master at %s yet: %s", address, detail);
-                memcpy(said, detail, sizeof said);
-            }
-            lock_take(&node.lock);
-            node.linked = false;
-            node.session = 0;
-            lock_drop(&node.lock);
-            conn_close(c);
+        struct conn *c = NULL;
+        enum status status = call_open(link->address, MASTER_PORT, &c);
+        if (status == DONE) {
+            conn_timeout(c, (int)node.dead_after_ms);
+            status = node_join(c, link);
         }
+        if (status == DONE) {
+            *said = 0;
+            node_ping(c, link);
+            log_line("master %s is gone: %s", link->address, detail);
+        } else if (strcmp(said, detail) != 0) { /* say each new reason once */
+            log_line("no master at %s yet: %s", link->address, detail);
+            memcpy(said, detail, sizeof said);
+        }
+        lock_take(&node.lock);
+        link->up = false;
+        link->session = link->epoch = 0;
+        lock_drop(&node.lock);
+        conn_close(c);
         sleep_ms(RETRY_PAUSE_MS);
     }
     return NULL;
+}
+
+/* Takes on the masters' addresses, separated by commas. */
+static void links_make(const char *masters) {
+    struct slice rest = slice_of(masters), part;
+    while (slice_part(&rest, ',', &part)) {
+        if (node.link_count == MASTERS_MAX) die(USAGE_ERROR, "--master: at most %d addresses", MASTERS_MAX);
+        if (part.length == 0 || !slice_copy(part, node.links[node.link_count++].address, ADDRESS_MAX_BYTES + 1))
+            die(USAGE_ERROR, "--master: an address has 1 to %d bytes", ADDRESS_MAX_BYTES);
+    }
 }
 
 /* Runs a node until it is told to stop. `folder` and the addresses come from the command line. */
@@ -5757,14 +5833,15 @@ static int node_main(const char *folder, const char *listen_address, const char 
     snprintf(node.name, sizeof node.name, "%s", name ? name : node.store.formatted ? node.store.name : "node");
     if (!name && !node.store.formatted && gethostname(node.name, sizeof node.name) != 0) node.name[0] = 'n';
     node.name[sizeof node.name - 1] = 0;
-    snprintf(node.masters, sizeof node.masters, "%s", masters);
+    links_make(masters);
     if (node.store.formatted) store_recover(&node.store, &node.tree);
+    node.heard_ms = clock_ms(); /* maybe the process before this one heard from its master just now */
     server.table = node_table;
     server.role = "node";
     server.listen_fd = net_listen(listen_address, NODE_PORT, server.address, sizeof server.address);
-    if (!thread_start(store_keeper, &node.store) || !thread_start(node_link, NULL) ||
-        !thread_start(node_reporter, NULL))
-        die(INTERNAL, "no threads; raise the limit on processes");
+    bool good = thread_start(store_keeper, &node.store) && thread_start(node_reporter, NULL);
+    for (int i = 0; i < node.link_count; i++) good = thread_start(node_link, &node.links[i]) && good;
+    if (!good) die(INTERNAL, "no threads; raise the limit on processes");
     server_run();
     if (node.store.formatted && store_close(&node.store) != DONE) die(INTERNAL, "%s", detail);
     return 0;
@@ -5801,11 +5878,13 @@ struct peer {
     uint64_t files, chunks, bytes, damaged_chunks, free_bytes, total_bytes;
     uint32_t transfers;
     bool inventoried;         /* all its chunks are known to this reign */
-    /* What it said when it joined, then when it promised. */
+    /* What its pings say while nobody reigns here, then what it said when it promised. */
+    bool told;                /* the next four are of now, not of before a reign */
     struct position at;
     struct roster roster;
-    uint64_t promised;
     bool damaged;             /* its records are: it counts for nothing */
+    bool bound;               /* another master lives, or did until lately, and this node keeps its promise to it */
+    uint64_t promised;
     bool answered, agreed;    /* to the promise asked for now */
     /* The stream of records. */
     struct cond wake;         /* there is something to send, or the reign changed */
@@ -5857,7 +5936,6 @@ static struct master {
     uint64_t highest_seen;    /* epoch that anybody promised */
     int64_t half_ms;          /* since when more than half of the newest roster is there */
     int64_t retry_ms;         /* no take-over before this time: the last one failed */
-    bool ask_again;           /* a reign ended: what the nodes said when they joined is no longer true */
     struct tree tree;
     uint64_t committed;       /* seq: acknowledged by the whole roster */
     uint64_t established;     /* seq of the record that began this reign */
@@ -6069,8 +6147,7 @@ static void reign_end(const char *why) {
     if (master.state != WAITING) snprintf(master.waiting_for, sizeof master.waiting_for, "%s", why);
     master.state = WAITING;
     master.half_ms = 0;
-    master.ask_again = true;
-    for (int i = 0; i < master.peer_count; i++) master.peers[i]->streaming = false;
+    for (int i = 0; i < master.peer_count; i++) master.peers[i]->streaming = master.peers[i]->told = false;
     waiters_wake(&master.waiters, NULL);
     waiters_wake(&master.claims, NULL);
     peers_wake();
@@ -6257,22 +6334,28 @@ static enum status claim_wait(struct claim *claim) {
 
 /* ---- The stream of records to one node ---- */
 
+/* EPOCH SEQ ROSTER-EPOCH ROSTER-SEQ ROSTER, in five words. */
+static bool parse_history(const struct slice *word, struct position *at, struct roster *roster) {
+    struct slice rest = word[4], part;
+    *roster = (struct roster){.count = 0};
+    if (!parse_u64(word[0], UINT64_MAX, &at->epoch) || !parse_u64(word[1], UINT64_MAX, &at->seq) ||
+        !parse_u64(word[2], UINT64_MAX, &roster->at.epoch) || !parse_u64(word[3], UINT64_MAX, &roster->at.seq))
+        return false;
+    while (!slice_is(rest, "-") && slice_part(&rest, ',', &part))
+        if (roster->count == ROSTER_LIMIT || !parse_id(part, &roster->id[roster->count++])) return false;
+    return true;
+}
+
 /* PROMISE at the node. Notes its answer in the peer. */
 static enum status stream_promise(struct peer *p, struct conn *c, uint64_t epoch) {
     struct words w;
-    struct roster roster = {0};
+    struct roster roster;
     struct position at;
     uint32_t damaged = 0;
-    struct slice rest, part;
     enum status status = call(c, &w, "PROMISE %" PRIu64, epoch);
     if (status == DONE &&
-        (w.count != 7 || !parse_u64(w.word[1], UINT64_MAX, &at.epoch) || !parse_u64(w.word[2], UINT64_MAX, &at.seq) ||
-         !parse_u64(w.word[3], UINT64_MAX, &roster.at.epoch) || !parse_u64(w.word[4], UINT64_MAX, &roster.at.seq) ||
-         !parse_u32(w.word[5], 1, &damaged)))
+        (w.count != 7 || !parse_u32(w.word[1], 1, &damaged) || !parse_history(&w.word[2], &at, &roster)))
         status = fail(NO_SERVER, "an answer to PROMISE that is none");
-    rest = w.word[6];
-    while (status == DONE && !slice_is(rest, "-") && slice_part(&rest, ',', &part))
-        if (roster.count < ROSTER_LIMIT && parse_id(part, &roster.id[roster.count])) roster.count++;
     char why[DETAIL_BYTES];
     memcpy(why, detail, sizeof why);
     lock_take(&master.lock);
@@ -6284,10 +6367,12 @@ static enum status stream_promise(struct peer *p, struct conn *c, uint64_t epoch
             p->roster = roster;
             p->promised = epoch;
             p->damaged = damaged != 0;
+            p->told = true;
+            p->bound = false;
             if (!peer_is_blank(p)) master.may_found = false;
         }
         if (status == FENCED || status == READ_ONLY) { /* "promised epoch N" */
-            struct slice words = slice_of(why);
+            struct slice words = slice_of(why), part = {0};
             uint64_t seen;
             for (int i = 0; i < 3 && slice_part(&words, ' ', &part); i++)
                 if (part.length > 0 && part.at[part.length - 1] == ',') part.length--;
@@ -6647,7 +6732,7 @@ static struct roster newest_roster(bool promised) {
     struct roster newest = {0};
     for (int i = 0; i < master.peer_count; i++) {
         const struct peer *p = master.peers[i];
-        if (!p->up || (promised && !p->agreed) || p->roster.count == 0) continue;
+        if (!p->up || !p->told || (promised && !p->agreed) || p->roster.count == 0) continue;
         if (position_newer(p->roster.at, newest.at)) newest = p->roster;
     }
     return newest;
@@ -6660,7 +6745,8 @@ static struct node_set roster_present(const struct roster *r, bool promised) {
         int slot = peer_slot(r->id[i]);
         if (slot < 0) continue;
         const struct peer *p = master.peers[slot];
-        if (p->up && !p->damaged && !p->failed && (!promised || p->agreed)) node_set_add(&set, slot);
+        if (!p->up || !p->told || p->damaged || p->failed) continue;
+        if (promised ? p->agreed : !p->bound) node_set_add(&set, slot);
     }
     return set;
 }
@@ -6689,18 +6775,27 @@ static void waiting_say(const struct roster *r, const struct node_set *present) 
     text_free(&t);
 }
 
+/* Says that nodes keep to another master. False if none does. */
+static bool standby_say(void) {
+    struct node_set bound = {{0}};
+    struct text t = {0};
+    for (int i = 0; i < master.peer_count; i++)
+        if (master.peers[i]->up && master.peers[i]->told && master.peers[i]->bound) node_set_add(&bound, i);
+    if (node_set_empty(&bound)) return false;
+    text_peers(&t, &bound);
+    snprintf(master.waiting_for, sizeof master.waiting_for, "standing by: %s follow another master", t.data);
+    text_free(&t);
+    return true;
+}
+
 /* Whether to try a take-over now: at once when the whole roster is here, after dead-after when more than half is. */
 static bool takeover_is_due(void) {
     struct roster newest = newest_roster(false);
     int blank = 0;
     if (clock_ms() < master.retry_ms) return false;
-    if (master.ask_again) { /* the promises will tell what is true now, and takeover() judges by them */
-        for (int i = 0; i < master.peer_count; i++)
-            if (master.peers[i]->up && !master.peers[i]->failed) return true;
-        return false;
-    }
     if (newest.count == 0) {
-        for (int i = 0; i < master.peer_count; i++) blank += master.peers[i]->up && !master.peers[i]->damaged;
+        for (int i = 0; i < master.peer_count; i++)
+            blank += master.peers[i]->up && master.peers[i]->told && !master.peers[i]->damaged;
         if (blank > 0 && master.may_found) return true;
         snprintf(master.waiting_for, sizeof master.waiting_for, blank > 0 ?
                  "no node that has joined holds any records; waiting for one that does" : "no node has joined yet");
@@ -6709,7 +6804,7 @@ static bool takeover_is_due(void) {
     struct node_set present = roster_present(&newest, false);
     int here = node_set_count(&present);
     if (here == newest.count) return true;
-    waiting_say(&newest, &present);
+    if (!standby_say()) waiting_say(&newest, &present);
     if (!roster_may_take_over(here, newest.count)) {
         master.half_ms = 0;
         return false;
@@ -6721,7 +6816,6 @@ static bool takeover_is_due(void) {
 /* Asks every node that is here for a promise and waits for the answers. */
 static void takeover_promises(void) {
     int64_t until_ms = clock_ms() + master.dead_after_ms;
-    master.ask_again = false;
     for (int i = 0; i < master.peer_count; i++) {
         struct peer *p = master.peers[i];
         p->answered = p->agreed = p->streaming = false;
@@ -6963,7 +7057,9 @@ static void *master_reign(void *unused) {
         peers_watch();
         if (master.state == WAITING && takeover_is_due()) {
             takeover();
-            if (master.state == WAITING) master.retry_ms = clock_ms() + master.dead_after_ms;
+            if (master.state == WAITING) /* a random time, so that two masters do not split the promises for ever */
+                master.retry_ms =
+                    clock_ms() + master.dead_after_ms + (int64_t)(random_u64() % (uint64_t)master.dead_after_ms);
         }
         if (master.state == ESTABLISHING && master.committed >= master.established) {
             master.state = REIGNING;
@@ -7037,24 +7133,15 @@ static enum status join_check(const struct peer *p, uint64_t instance, struct sl
     return DONE;
 }
 
-/* JOIN INSTANCE CLUSTER NAME ADDRESS PROMISED EPOCH SEQ ROSTER-EPOCH ROSTER-SEQ DAMAGED ROSTER */
+/* JOIN INSTANCE CLUSTER NAME ADDRESS: a node is here. It counts from its first PING on. */
 static enum status master_join(struct request *r) {
     struct peer said = {0};
     uint64_t id;
-    uint32_t damaged;
-    struct slice part, rest = r->w.word[11];
     if (!parse_id(slice_of(r->c->id), &id) || !parse_id(r->w.word[1], &said.instance) ||
         !parse_escaped(r->w.word[3], said.name, sizeof said.name) ||
-        !slice_copy(r->w.word[4], said.address, sizeof said.address) ||
-        !parse_u64(r->w.word[5], UINT64_MAX - 1, &said.promised) ||
-        !parse_u64(r->w.word[6], UINT64_MAX, &said.at.epoch) || !parse_u64(r->w.word[7], UINT64_MAX, &said.at.seq) ||
-        !parse_u64(r->w.word[8], UINT64_MAX, &said.roster.at.epoch) ||
-        !parse_u64(r->w.word[9], UINT64_MAX, &said.roster.at.seq) || !parse_u32(r->w.word[10], 1, &damaged))
+        !slice_copy(r->w.word[4], said.address, sizeof said.address))
         return fail(BAD_REQUEST, "an argument of JOIN that is none");
     if (!label_is_good(said.name)) return fail(BAD_REQUEST, "a node's name has a byte that is not printable");
-    while (!slice_is(rest, "-") && slice_part(&rest, ',', &part))
-        if (said.roster.count == ROSTER_LIMIT || !parse_id(part, &said.roster.id[said.roster.count++]))
-            return fail(BAD_REQUEST, "a roster is a list of node ids");
     lock_take(&master.lock);
     int slot = peer_slot(id);
     struct peer *p = slot >= 0 ? master.peers[slot] : NULL;
@@ -7068,22 +7155,18 @@ static enum status master_join(struct request *r) {
     if (!slice_is(r->w.word[2], "-")) cluster_learn(r->w.word[2]);
     if (!p) p = peer_make(id), slot = master.peer_count - 1;
     holders_clear(slot);
-    if (p->instance != said.instance || damaged != 0) { /* another process: what the last one had says nothing of it */
-        p->streaming = false;
+    if (p->instance != said.instance) { /* another process: what the last one had says nothing of it */
+        p->streaming = p->told = false;
         p->acked = 0;
         peer_cut(p);
     }
     p->instance = said.instance;
     memcpy(p->name, said.name, sizeof p->name);
     memcpy(p->address, said.address, sizeof p->address);
-    if (!p->streaming) p->at = said.at, p->roster = said.roster, p->damaged = damaged != 0;
-    if (!peer_is_blank(p)) master.may_found = false;
-    if (said.promised > master.highest_seen) master.highest_seen = said.promised;
     p->link = r->c;
     p->ping_ms = clock_ms();
     p->echo_ms = 0;
     p->session = ++master.next_session;
-    if (master.state >= ESTABLISHING && said.roster.at.epoch > master.epoch) reign_end("a node follows a newer master");
     text_format(r->line, " %" PRIu64 " %s %" PRIu64, p->session, master.cluster,
                 master.state >= ESTABLISHING ? master.epoch : 0);
     peers_wake();
@@ -7109,32 +7192,55 @@ static struct peer *peer_of_session(const struct request *r, struct slice word) 
     return slot >= 0 && session != 0 && master.peers[slot]->session == session ? master.peers[slot] : NULL;
 }
 
-/* PING SESSION STATE FILES CHUNKS BYTES DAMAGED FREE TOTAL TRANSFERS ECHO: answered with a stamp that the next ping
- * repeats, and the epoch if this master reigns. */
+/* Takes in what a ping says of the node's records. While somebody reigns here, the stream of records knows better. */
+static void ping_history(struct peer *p, const struct peer *said, uint64_t follows) {
+    if (said->promised > master.highest_seen) master.highest_seen = said->promised;
+    if (!peer_is_blank(said)) master.may_found = false;
+    if (master.state >= ESTABLISHING && said->promised > master.epoch) reign_end("a node has promised a newer master");
+    if (master.state >= ESTABLISHING && said->damaged && p->streaming) { /* it found out just now */
+        p->streaming = false;
+        p->acked = 0;
+        peer_cut(p);
+    }
+    if (master.state != WAITING) return;
+    p->told = true;
+    p->at = said->at;
+    p->roster = said->roster;
+    p->damaged = said->damaged;
+    p->promised = said->promised;
+    p->bound = follows != 0 && follows != master.id;
+}
+
+/* PING SESSION STATE FILES CHUNKS BYTES DAMAGED FREE TOTAL TRANSFERS ECHO FOLLOWS PROMISED EPOCH SEQ ROSTER-EPOCH
+ * ROSTER-SEQ ROSTER: answered with a stamp that the next ping repeats, and the epoch if this master reigns. */
 static enum status master_ping(struct request *r) {
     struct peer said = {0};
-    uint64_t echo;
+    uint64_t echo, follows = 0;
     const struct slice *word = r->w.word;
     if (!parse_u64(word[3], UINT64_MAX, &said.files) || !parse_u64(word[4], UINT64_MAX, &said.chunks) ||
         !parse_u64(word[5], UINT64_MAX, &said.bytes) || !parse_u64(word[6], UINT64_MAX, &said.damaged_chunks) ||
         !parse_u64(word[7], UINT64_MAX, &said.free_bytes) || !parse_u64(word[8], UINT64_MAX, &said.total_bytes) ||
-        !parse_u32(word[9], UINT32_MAX, &said.transfers) || !parse_u64(word[10], INT64_MAX, &echo))
+        !parse_u32(word[9], UINT32_MAX, &said.transfers) || !parse_u64(word[10], INT64_MAX, &echo) ||
+        !(slice_is(word[11], "-") || parse_id(word[11], &follows)) ||
+        !parse_u64(word[12], UINT64_MAX - 1, &said.promised) || !parse_history(&word[13], &said.at, &said.roster))
         return fail(BAD_REQUEST, "an argument of PING that is none");
+    said.failed = slice_is(word[2], "failed");
+    said.damaged = slice_is(word[2], "damaged");
     lock_take(&master.lock);
     struct peer *p = peer_of_session(r, word[1]);
     if (p) {
         int64_t now_ms = clock_ms();
-        bool failed = slice_is(word[2], "failed");
-        if (failed && !p->failed) log_line("node %s: its disk failed", p->name);
-        p->failed = failed;
+        if (said.failed && !p->failed) log_line("node %s: its disk failed", p->name);
+        p->failed = said.failed;
         p->ping_ms = now_ms;
+        ping_history(p, &said, follows);
         if (!p->up) { /* its first ping: it took the answer to JOIN in, and a blank node is formatted now */
             log_line("node %s joined from %s", p->name, p->address);
             p->up = true;
             master.retry_ms = 0;
             peers_wake();
         }
-        if ((int64_t)echo <= now_ms && (int64_t)echo > p->echo_ms) p->echo_ms = (int64_t)echo;
+        if (follows == master.id && (int64_t)echo <= now_ms && (int64_t)echo > p->echo_ms) p->echo_ms = (int64_t)echo;
         p->files = said.files;
         p->chunks = said.chunks;
         p->bytes = said.bytes;
@@ -7213,7 +7319,7 @@ static enum status master_report(struct request *r) {
 /* TARGETS: how many copies an upload needs before its commit, and the nodes to send to, best first. */
 static enum status master_targets(struct request *r) {
     struct candidate nodes[NODES_MAX];
-    int order[NODES_MAX], full = 0;
+    int order[NODES_MAX], full = 0, up = 0;
     lock_take(&master.lock);
     enum status status = master_check_reign();
     for (int i = 0; i < master.peer_count; i++) {
@@ -7221,11 +7327,13 @@ static enum status master_targets(struct request *r) {
         uint64_t reserve = p->total_bytes / 20 < RESERVE_BYTES ? p->total_bytes / 20 : RESERVE_BYTES;
         bool space = p->total_bytes == 0 || p->free_bytes > reserve + CHUNK_MAX_BYTES;
         full += peer_usable(p) && !space;
+        up += p->up && !p->failed;
         nodes[i] = (struct candidate){p->bytes, (int)p->transfers, peer_usable(p) && space};
     }
     int count = place_targets(nodes, master.peer_count, order);
     if (status == DONE && count == 0)
         status = full > 0 ? fail(NO_SPACE, "all nodes are full; delete files or add a node")
+                 : up > 0 ? fail(READ_ONLY, "the nodes are still catching up")
                           : fail(UNAVAILABLE, "no node is up; start one with: dfs node DIR");
     r->has_reply = true;
     text_format(r->line, " %d", master.sync_copies < count ? master.sync_copies : count);
@@ -7470,11 +7578,25 @@ static enum status master_rm(struct request *r) {
     return status;
 }
 
-/* Begins a read: says whether its answer is current, or possibly old. A master whose reign ended answers from what it
- * knows. */
-static enum status read_begin(struct request *r) {
-    enum status status = master.tree.at.seq > 0 ? DONE : master_check_reign();
-    text_add(r->line, status == DONE && master_has_lease() ? " current" : " old");
+/* Begins a read. A master whose reign ended answers from what it knows. */
+static enum status read_begin(uint64_t *epoch) {
+    *epoch = master.epoch;
+    return master.tree.at.seq > 0 ? DONE : master_check_reign();
+}
+
+/* Ends a read: says whether the answer `words` is current, or possibly old. It is current if this master reigned from
+ * beginning to end and all that the answer was read from is committed now. What is possibly old is no proof that
+ * something is not there. */
+static enum status read_end(struct request *r, enum status status, uint64_t epoch, struct text *words) {
+    status = answer_settle(status);
+    bool current = master_has_lease() && master.epoch == epoch;
+    if (status == DONE) {
+        text_add(r->line, current ? " current" : " old");
+        text_bytes(r->line, words->data, words->length);
+    } else if (status != READ_ONLY && !current) {
+        status = fail(READ_ONLY, "perhaps not true any more, for this master has no hold on its nodes: %s", detail);
+    }
+    text_free(words);
     return status;
 }
 
@@ -7525,11 +7647,13 @@ static bool inventories_due(void) {
 static enum status master_stat(struct request *r) {
     char path[PATH_MAX_BYTES + 1];
     struct inode *n = NULL;
+    struct text words = {0};
+    uint64_t epoch;
     enum status status = request_path(r, 1, path);
     if (status != DONE) return status;
     int64_t until_ms = clock_ms() + master.dead_after_ms;
     lock_take(&master.lock);
-    status = read_begin(r);
+    status = read_begin(&epoch);
     for (bool again = true; again && status == DONE;) {
         again = false;
         status = tree_resolve(&master.tree, path, &n, NULL, NULL);
@@ -7542,20 +7666,20 @@ static enum status master_stat(struct request *r) {
         master.stat_waiters -= waiting;
     }
     if (status == DONE) {
-        text_add(r->line, n->kind == KIND_FILE ? " file " : " dir ");
-        text_u64(r->line, n->id);
-        text_byte(r->line, ' ');
-        text_u64(r->line, n->size);
-        text_byte(r->line, ' ');
-        text_i64(r->line, n->mtime_ns);
-        text_byte(r->line, ' ');
-        text_hex(r->line, inode_sha256(&master.tree, n), 32);
-        text_byte(r->line, ' ');
-        text_u64(r->line, n->chunk_count);
+        text_add(&words, n->kind == KIND_FILE ? " file " : " dir ");
+        text_u64(&words, n->id);
+        text_byte(&words, ' ');
+        text_u64(&words, n->size);
+        text_byte(&words, ' ');
+        text_i64(&words, n->mtime_ns);
+        text_byte(&words, ' ');
+        text_hex(&words, inode_sha256(&master.tree, n), 32);
+        text_byte(&words, ' ');
+        text_u64(&words, n->chunk_count);
         stat_rows(&r->reply, n);
         r->has_reply = true;
     }
-    status = answer_settle(status);
+    status = read_end(r, status, epoch, &words);
     lock_drop(&master.lock);
     return status;
 }
@@ -7574,11 +7698,13 @@ static int inode_copies(const struct inode *n) {
 static enum status master_list(struct request *r) {
     char path[PATH_MAX_BYTES + 1], after[NAME_MAX_BYTES + 1];
     struct inode *directory = NULL;
+    struct text words = {0};
+    uint64_t epoch;
     if (!parse_escaped(r->w.word[2], after, sizeof after)) return fail(BAD_REQUEST, "AFTER is a name");
     enum status status = request_path(r, 1, path);
     if (status != DONE) return status;
     lock_take(&master.lock);
-    status = read_begin(r);
+    status = read_begin(&epoch);
     if (status == DONE) status = tree_resolve(&master.tree, path, &directory, NULL, NULL);
     if (status == DONE) {
         bool file = directory->kind == KIND_FILE;
@@ -7596,11 +7722,11 @@ static enum status master_list(struct request *r) {
             name[n->name_length] = 0;
             n = tree_next(&master.tree, directory->id, name);
         }
-        text_add(r->line, file ? " file" : " dir");
-        text_add(r->line, n && !file ? " more" : " end");
+        text_add(&words, file ? " file" : " dir");
+        text_add(&words, n && !file ? " more" : " end");
         r->has_reply = true;
     }
-    status = answer_settle(status);
+    status = read_end(r, status, epoch, &words);
     lock_drop(&master.lock);
     return status;
 }
@@ -7617,6 +7743,7 @@ static enum status master_nodes(struct request *r) {
     int64_t now_ms = clock_ms();
     r->has_reply = true;
     lock_take(&master.lock);
+    text_add(r->line, master_has_lease() ? " current" : " old");
     for (int i = 0; i < master.peer_count; i++) {
         const struct peer *p = master.peers[i];
         text_format(&r->reply, "%016" PRIx64 " ", p->id);
@@ -7670,7 +7797,7 @@ static int status_reasons(struct text *t) {
     }
     for (int i = 0; i < master.peer_count; i++) {
         const struct peer *p = master.peers[i];
-        if (!p->up || p->failed) continue;
+        if (!p->up || p->failed || master.state != REIGNING) continue;
         bool member = node_set_has(&master.roster, i);
         if (member && p->streaming && p->acked >= master.committed) continue;
         if (!member && p->streaming && node_set_count(&master.roster) >= master.roster_most) continue;
@@ -7689,6 +7816,7 @@ static enum status master_status(struct request *r) {
     struct text *t = &r->reply;
     r->has_reply = true;
     lock_take(&master.lock);
+    text_add(r->line, master_has_lease() ? " current" : " old");
     count_missing(&copies, &bytes, &unavailable);
     int reasons = status_reasons(&why);
     if (unavailable > 0) text_format(&why, "why %" PRIu64 " chunks are on no live node\n", unavailable);
@@ -7736,9 +7864,10 @@ static const struct command master_table[] = {
     {"STATUS", master_status, 0, NO_BODY, FROM_ALL, "", "state of the cluster"},
     {"NODES", master_nodes, 0, NO_BODY, FROM_ALL, "", "state of every node"},
     {"DIGEST", master_digest, 0, NO_BODY, FROM_ALL, "", "epoch, seq and SHA-256 of the namespace"},
-    {"JOIN", master_join, 11, NO_BODY, FROM_NODE,
-     "INSTANCE CLUSTER NAME ADDRESS PROMISED EPOCH SEQ ROSTER-EPOCH ROSTER-SEQ DAMAGED ROSTER", "a node is here"},
-    {"PING", master_ping, 10, NO_BODY, FROM_NODE, "SESSION STATE FILES CHUNKS BYTES DAMAGED FREE TOTAL TRANSFERS ECHO",
+    {"JOIN", master_join, 4, NO_BODY, FROM_NODE, "INSTANCE CLUSTER NAME ADDRESS", "a node is here"},
+    {"PING", master_ping, 17, NO_BODY, FROM_NODE,
+     "SESSION STATE FILES CHUNKS BYTES DAMAGED FREE TOTAL TRANSFERS ECHO FOLLOWS PROMISED EPOCH SEQ ROSTER-EPOCH "
+     "ROSTER-SEQ ROSTER",
      "a node is still here"},
     {"REPORT", master_report, 2, LINES_BODY, FROM_NODE, "SESSION EPOCH", "what a node has on its disk"},
     {0}};
@@ -8272,7 +8401,6 @@ static int cmd_download(struct client *cl, int rest, char **words) {
         file_info_free(f);
         return cmd_failed("download", status);
     }
-    if (f->old) fprintf(stderr, "dfs: possibly old: the master has lost touch with its nodes\n");
     status = client_download(cl, path, f, fd);
     if (status == DONE && *download_temporary) status = download_finish(fd, target, f->mtime_ns);
     else if (!pipe_out && close(fd) != 0 && status == DONE) status = fail(INTERNAL, "%s: %s", target, strerror(errno));
@@ -8967,18 +9095,22 @@ static int run_client(int command, int rest, char **words) {
     options_refuse(AT_CLIENT | (command == OPT_BENCH ? AT_BENCH : 0), "this command");
     key_setup(false);
     client_init(&cl, masters_option());
+    int code;
     switch (command) {
-    case OPT_UPLOAD: return cmd_upload(&cl, rest, words);
-    case OPT_DOWNLOAD: return cmd_download(&cl, rest, words);
-    case OPT_VIEW: return cmd_view(&cl, rest, words);
-    case OPT_STAT: return cmd_stat(&cl, rest, words);
-    case OPT_LS: return cmd_ls(&cl, rest, words);
-    case OPT_RM: return cmd_each(&cl, "RM", "rm", rest, words);
-    case OPT_MKDIR: return cmd_each(&cl, "MKDIR", "mkdir", rest, words);
-    case OPT_STATUS: return cmd_status(&cl, false, rest);
-    case OPT_NODES: return cmd_status(&cl, true, rest);
-    default: return cmd_bench(masters_option(), rest, words);
+    case OPT_UPLOAD: code = cmd_upload(&cl, rest, words); break;
+    case OPT_DOWNLOAD: code = cmd_download(&cl, rest, words); break;
+    case OPT_VIEW: code = cmd_view(&cl, rest, words); break;
+    case OPT_STAT: code = cmd_stat(&cl, rest, words); break;
+    case OPT_LS: code = cmd_ls(&cl, rest, words); break;
+    case OPT_RM: code = cmd_each(&cl, "RM", "rm", rest, words); break;
+    case OPT_MKDIR: code = cmd_each(&cl, "MKDIR", "mkdir", rest, words); break;
+    case OPT_STATUS: code = cmd_status(&cl, false, rest); break;
+    case OPT_NODES: code = cmd_status(&cl, true, rest); break;
+    default: code = cmd_bench(masters_option(), rest, words); break;
     }
+    if (atomic_load(&cl.saw_old) && command != OPT_STATUS && command != OPT_NODES)
+        fprintf(stderr, "dfs: possibly old: no master has a hold on its nodes now\n");
+    return code;
 }
 
 /* A closed standard descriptor would be taken by the next file or socket, and output would go into that. */

@@ -376,7 +376,7 @@ def attack_words(address):
             except (Refused, OSError) as why:
                 if not isinstance(why, Refused) or why.args[0] is None:
                     w = Wire(address)
-    others = {"master": [("client", b"REPORT 1 1 0 " + HASH.encode()), ("client", b"JOIN a b c d e f g h i j k"),
+    others = {"master": [("client", b"REPORT 1 1 0 " + HASH.encode()), ("client", b"JOIN a b c d"),
                          ("master", b"PING 1 ok 0 0 0 0 0 0 0 0")],
               "node": [("client", b"PROMISE 999999"), ("node", b"PROMISE 999999"), ("client", b"SNAPSHOT 0"),
                        ("client", b"RECORDS 9 0 " + HASH.encode()), ("node", b"INSTALL 9 0 " + HASH.encode())]}
