@@ -377,7 +377,7 @@ def attack_words(address):
                 if not isinstance(why, Refused) or why.args[0] is None:
                     w = Wire(address)
     others = {"master": [("client", b"REPORT 1 1 0 " + HASH.encode()), ("client", b"JOIN a b c d"),
-                         ("master", b"PING 1 ok 0 0 0 0 0 0 0 0")],
+                         ("master", b"PING 1 ok 0 0 0 0 0 0 0 0 - 0 0 0 0 0 -")],
               "node": [("client", b"PROMISE 999999"), ("node", b"PROMISE 999999"), ("client", b"SNAPSHOT 0"),
                        ("client", b"RECORDS 9 0 " + HASH.encode()), ("node", b"INSTALL 9 0 " + HASH.encode())]}
     for role, line in others[role_of(address)]:
@@ -544,9 +544,9 @@ def attack_noise(address, seed):
     rng = random.Random(seed)
     good = hashlib.sha256(b"good").hexdigest()
     lines = ["DIGEST", "STATUS", "NODES", "TARGETS", "STAT /noise", "LIST / -", "LIST / %41", "HELP", "STATE",
-             f"GET {good}", f"VERIFY {good}", f"PUT - 4 {good}\ngood", "PING 1 ok 1 2 3 4 5 6 7 8",
+             f"GET {good}", f"VERIFY {good}", f"PUT - 4 {good}\ngood", "PING 1 ok 1 2 3 4 5 6 7 8 - 1 0 0 0 0 -",
              f"REPORT 1 1 0 {HASH}",
-             "JOIN 0123456789abcdef - n 127.0.0.1:1 1 1 1 1 1 0 -", f"COMMIT {'0' * 32} /noise 0 0 {HASH} 0 {HASH}",
+             "JOIN 0123456789abcdef - n 127.0.0.1:1", f"COMMIT {'0' * 32} /noise 0 0 {HASH} 0 {HASH}",
              f"COMMIT {'0' * 32} /noise 4 0 {good} 67 {HASH}\n{good} 4\n", f"MKDIR {'1' * 32} /noise",
              "HELLO dfs/1 client 0 0"]
     values = b" ", b"-1", b"18446744073709551615", b"99999999999999999999", b"%", b"/", b"\0"
