@@ -8319,17 +8319,71 @@ static int cmd_failed(const char *what, enum status status) {
     return (int)status;
 }
 
+/* Where the client keeps the addresses of the nodes behind these masters. False if there is no such place. */
+static bool nodes_path(const struct client *cl, char folder[PATH_MAX], char name[32]) {
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    uint8_t digest[32];
+    char hex[17] = "";
+    if (cache && *cache) snprintf(folder, PATH_MAX, "%s/dfs", cache);
+    else if (home && *home) snprintf(folder, PATH_MAX, "%s/.cache/dfs", home);
+    else return false;
+    sha256_digest(cl->masters, strlen(cl->masters), digest);
+    hex_write(hex, digest, 8);
+    snprintf(name, 32, "nodes-%.16s", hex);
+    return true;
+}
+
+/* Recalls the nodes, for reads while no master answers. */
+static void nodes_recall(struct client *cl) {
+    char folder[PATH_MAX], name[32], path[PATH_MAX + 40];
+    if (!nodes_path(cl, folder, name)) return;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    if (file_read(path, 64 * KIB, &cl->nodes) != DONE) text_clear(&cl->nodes);
+}
+
+/* Notes the nodes for that, at most once an hour. What goes wrong is no loss: then there is no note. */
+static void nodes_note(struct client *cl) {
+    enum { NODES_AGE_S = 3600 };
+    char folder[PATH_MAX], name[32], path[PATH_MAX + 40];
+    struct stat about;
+    struct text line = {0}, list = {0};
+    struct answer a = {0};
+    struct words w;
+    struct slice rest, row;
+    if (!atomic_load(&cl->met) || atomic_load(&cl->saw_old) || !nodes_path(cl, folder, name)) return;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    if (stat(path, &about) == 0 && clock_wall_ns() / 1000000000 - about.st_mtim.tv_sec < NODES_AGE_S) return;
+    text_add(&line, "NODES");
+    if (client_ask(cl, &line, NULL, false, true, &a) == DONE) {
+        rest = (struct slice){a.body.data, a.body.length};
+        while (slice_line(&rest, &row)) {
+            if (!words_split(row, &w) || w.count != 11) continue;
+            if (list.length > 0) text_byte(&list, ',');
+            text_bytes(&list, w.word[2].at, w.word[2].length);
+        }
+    }
+    *strrchr(folder, '/') = 0;
+    mkdir(folder, 0700); /* ~/.cache, if this is the first program that uses it; file_write tells if it is not there */
+    folder[strlen(folder)] = '/';
+    mkdir(folder, 0700);
+    if (list.length > 0 && file_write(folder, name, list.data, list.length, 0600) != DONE) unlink(path);
+    text_free(&line);
+    text_free(&list);
+    answer_free(&a);
+}
+
 /* A path as users write it: with or without the slash in front. */
 static enum status remote_path(const char *given, char to[PATH_MAX_BYTES + 1]) {
     return path_normalize(given, to);
 }
 
-/* JSON keys for a path: the path as text, and its exact bytes escaped if it is not UTF-8. */
+/* Seconds since 1970. */
 static void json_time(struct json_writer *w, int64_t ns) {
     if (ns < 0) json_signed(w, ns / 1000000000);
     else json_fixed(w, (uint64_t)(ns / 1000000));
 }
 
+/* JSON keys for a path: the path as text, and its exact bytes escaped if it is not UTF-8. */
 static void json_path(struct json_writer *w, const char *path) {
     json_key_string(w, "path", path);
     if (json_utf8_valid(path, strlen(path))) return;
@@ -9182,59 +9236,6 @@ static void options_refuse(unsigned at, const char *where) {
     for (int i = OPT_COMMANDS_END; i < OPT_COUNT; i++)
         if (option_value[i] && option_value[i] != option_environment(i) && !(option_table[i].at & at))
             die(USAGE_ERROR, "--%s does nothing for %s; dfs --help says what it is for", option_table[i].name, where);
-}
-
-/* Where the client keeps the addresses of the nodes behind these masters. False if there is no such place. */
-static bool nodes_path(const struct client *cl, char folder[PATH_MAX], char name[32]) {
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    uint8_t digest[32];
-    char hex[17] = "";
-    if (cache && *cache) snprintf(folder, PATH_MAX, "%s/dfs", cache);
-    else if (home && *home) snprintf(folder, PATH_MAX, "%s/.cache/dfs", home);
-    else return false;
-    sha256_digest(cl->masters, strlen(cl->masters), digest);
-    hex_write(hex, digest, 8);
-    snprintf(name, 32, "nodes-%.16s", hex);
-    return true;
-}
-
-/* Recalls the nodes, for reads while no master answers. */
-static void nodes_recall(struct client *cl) {
-    char folder[PATH_MAX], name[32], path[PATH_MAX + 40];
-    if (!nodes_path(cl, folder, name)) return;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    if (file_read(path, 64 * KIB, &cl->nodes) != DONE) text_clear(&cl->nodes);
-}
-
-/* Notes the nodes for that, at most once an hour. What goes wrong is no loss: then there is no note. */
-static void nodes_note(struct client *cl) {
-    enum { NODES_AGE_S = 3600 };
-    char folder[PATH_MAX], name[32], path[PATH_MAX + 40];
-    struct stat about;
-    struct text line = {0}, list = {0};
-    struct answer a = {0};
-    struct words w;
-    struct slice rest, row;
-    if (!atomic_load(&cl->met) || atomic_load(&cl->saw_old) || !nodes_path(cl, folder, name)) return;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    if (stat(path, &about) == 0 && clock_wall_ns() / 1000000000 - about.st_mtim.tv_sec < NODES_AGE_S) return;
-    text_add(&line, "NODES");
-    if (client_ask(cl, &line, NULL, false, true, &a) == DONE) {
-        rest = (struct slice){a.body.data, a.body.length};
-        while (slice_line(&rest, &row)) {
-            if (!words_split(row, &w) || w.count != 11) continue;
-            if (list.length > 0) text_byte(&list, ',');
-            text_bytes(&list, w.word[2].at, w.word[2].length);
-        }
-    }
-    *strrchr(folder, '/') = 0;
-    mkdir(folder, 0700); /* ~/.cache, if this is the first program that uses it; file_write tells if it is not there */
-    folder[strlen(folder)] = '/';
-    mkdir(folder, 0700);
-    if (list.length > 0 && file_write(folder, name, list.data, list.length, 0600) != DONE) unlink(path);
-    text_free(&line);
-    text_free(&list);
-    answer_free(&a);
 }
 
 static int run_client(int command, int rest, char **words) {
