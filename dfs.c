@@ -172,6 +172,7 @@ enum {
     IDLE_TIMEOUT_MS = 3600000,   /* a connection on which nothing is asked */
     DIAL_TIMEOUT_MS = 3000,
     GREET_TIMEOUT_MS = 3000,     /* for the answer to HELLO */
+    MANY_TIMEOUT_MS = 2500,      /* for each step, where there is another server to ask */
     CALL_TIMEOUT_MS = 20000,     /* for the reply to a request, unless said otherwise */
     FETCH_TIMEOUT_MS = 120000,   /* for an order to fetch, which moves up to COPY_BATCH_BYTES */
     COMMIT_TIMEOUT_MS = 15000,   /* for an upload's chunks to be on enough disks, and for the roster to answer */
@@ -1418,16 +1419,16 @@ static int dial_one(const struct endpoint *e, int timeout_ms) {
 }
 
 /* Connects a socket, without a word said; the caller closes it. */
-static enum status net_dial(const char *address, uint16_t default_port, struct conn **out) {
+static enum status net_dial(const char *address, uint16_t default_port, int timeout_ms, struct conn **out) {
     struct endpoint e[4];
     char text[64] = "?";
     int count = net_resolve(address, default_port, e, 4);
     if (count == 0) return NO_SERVER;
     for (int i = 0; i < count; i++) {
-        int fd = dial_one(&e[i], DIAL_TIMEOUT_MS);
+        int fd = dial_one(&e[i], timeout_ms < DIAL_TIMEOUT_MS ? timeout_ms : DIAL_TIMEOUT_MS);
         if (fd >= 0) {
             *out = conn_new(fd, &e[i]);
-            conn_timeout(*out, GREET_TIMEOUT_MS);
+            conn_timeout(*out, timeout_ms < GREET_TIMEOUT_MS ? timeout_ms : GREET_TIMEOUT_MS);
             return DONE;
         }
         endpoint_text(&e[i], text, sizeof text);
@@ -2084,13 +2085,13 @@ static void server_run(void) {
 /* ---- The asking side ---- */
 
 /* Connects and proves the key. Tells in `detail` what to do when there is nobody. */
-static enum status call_open(const char *address, uint16_t default_port, struct conn **out) {
-    enum status status = net_dial(address, default_port, out);
+static enum status call_open(const char *address, uint16_t default_port, int timeout_ms, struct conn **out) {
+    enum status status = net_dial(address, default_port, timeout_ms, out);
     if (status == DONE && (status = conn_hello(*out)) != DONE) {
         conn_close(*out);
         *out = NULL;
     }
-    if (status == DONE) conn_timeout(*out, CALL_TIMEOUT_MS);
+    if (status == DONE) conn_timeout(*out, timeout_ms);
     return status; /* with a key, the reply to AUTH is read before the first reply: see call_reply */
 }
 
@@ -4370,9 +4371,7 @@ static enum status pool_take(const char *address, uint16_t default_port, int tim
         }
         conn_close(c); /* the other side closed it while it was idle */
     }
-    enum status status = call_open(address, default_port, out);
-    if (status == DONE) conn_timeout(*out, timeout_ms);
-    return status;
+    return call_open(address, default_port, timeout_ms, out);
 }
 
 /* Gives a connection back on which no request is open. */
@@ -4400,6 +4399,7 @@ struct node_address {
 struct client {
     char masters[1024];          /* HOST:PORT[,...] */
     struct text nodes;           /* the same for the nodes, asked for reads when no master answers; "" if not known */
+    atomic_int first;            /* number of the master that answered last */
     atomic_bool saw_old;         /* some answer is possibly old */
     atomic_bool met;             /* some call was answered: from now on a silent master is waited for */
     struct lock lock;            /* RANK_TRANSFER; guards the rest, which is what TARGETS said last */
@@ -4439,10 +4439,10 @@ static enum status answer_take(struct conn *c, const struct words *w, bool has_b
 
 /* Asks one server once. */
 static enum status ask_once(const char *address, const struct text *line, const struct slice *body, bool has_body,
-                            struct answer *a, bool *sent) {
+                            int timeout_ms, struct answer *a, bool *sent) {
     struct conn *c;
     struct words w;
-    enum status status = pool_take(address, MASTER_PORT, CALL_TIMEOUT_MS, &c);
+    enum status status = pool_take(address, MASTER_PORT, timeout_ms, &c);
     if (status != DONE) return status;
     *sent = true;
     text_bytes(conn_line(c), line->data, line->length);
@@ -4463,6 +4463,20 @@ static bool status_may_pass(enum status status) {
     return status == NO_SERVER || status == READ_ONLY || status == FENCED || status == UNKNOWN;
 }
 
+/* Asks the nodes, when no master answers. Only STAT and LIST are known to them. */
+static bool ask_nodes(struct client *cl, const struct text *line, struct answer *a) {
+    char address[ADDRESS_MAX_BYTES + 1];
+    struct slice rest = {cl->nodes.data, cl->nodes.length}, part;
+    while (slice_part(&rest, ',', &part)) {
+        bool sent = false;
+        if (!slice_copy(part, address, sizeof address)) continue;
+        if (ask_once(address, line, NULL, true, MANY_TIMEOUT_MS, a, &sent) != DONE) continue; /* another may know it */
+        atomic_store(&cl->saw_old, true);
+        return true;
+    }
+    return false;
+}
+
 /* Asks the masters of the list until one answers. A request that changes something must carry a request id; if its
  * outcome is not known after all tries, the status is UNKNOWN. Fails at once if no master ever answered and none is
  * reachable; a master that is waiting for nodes, or was there before, is asked again for RETRY_TOTAL_MS. */
@@ -4473,19 +4487,23 @@ static enum status client_ask(struct client *cl, const struct text *line, const 
     char address[ADDRESS_MAX_BYTES + 1], why[DETAIL_BYTES];
     enum status status = NO_SERVER;
     for (;;) {
-        struct slice rest = slice_of(cl->masters), part;
+        struct slice rest = slice_of(cl->masters), list[MASTERS_MAX];
         bool reached = false, kept = false;
         struct answer old = {0};
         enum status best = NO_SERVER;
+        int count = 0, first = atomic_load(&cl->first);
+        while (count < MASTERS_MAX && slice_part(&rest, ',', &list[count])) count++;
         snprintf(why, sizeof why, "no master is given");
-        while (slice_part(&rest, ',', &part)) {
+        for (int i = 0; i < count; i++) { /* the one that answered last comes first: another may be hung */
+            int which = (first + i) % count;
             bool sent = false;
-            if (!slice_copy(part, address, sizeof address)) continue;
-            status = ask_once(address, line, body, has_body, a, &sent);
+            if (!slice_copy(list[which], address, sizeof address)) continue;
+            status = ask_once(address, line, body, has_body, count > 1 ? MANY_TIMEOUT_MS : CALL_TIMEOUT_MS, a, &sent);
             sent_ever = sent_ever || (sent && status != READ_ONLY && status != FENCED);
             reached = reached || sent;
             if (status == DONE) atomic_store(&cl->met, true);
-            if (status == DONE && slice_is(a->w.word[1], "old")) { /* perhaps another master knows better */
+            if (status == DONE && a->w.count > 1 &&
+                slice_is(a->w.word[1], "old")) { /* perhaps another master knows better */
                 answer_free(&old);
                 old = *a;
                 *a = (struct answer){0};
@@ -4493,6 +4511,7 @@ static enum status client_ask(struct client *cl, const struct text *line, const 
                 continue;
             }
             if (!status_may_pass(status)) {
+                atomic_store(&cl->first, which);
                 answer_free(&old);
                 return status;
             }
@@ -4511,18 +4530,7 @@ static enum status client_ask(struct client *cl, const struct text *line, const 
         if (clock_ms() > until_ms || (!reached && !atomic_load(&cl->met) && !sent_ever)) break;
         sleep_ms(RETRY_PAUSE_MS);
     }
-    struct slice verb = {line->data, line->length}, first;
-    if (status == NO_SERVER && slice_part(&verb, ' ', &first) && (slice_is(first, "STAT") || slice_is(first, "LIST"))) {
-        struct slice rest = {cl->nodes.data, cl->nodes.length}, part;
-        while (slice_part(&rest, ',', &part)) {
-            bool sent = false;
-            if (!slice_copy(part, address, sizeof address)) continue;
-            enum status answered = ask_once(address, line, body, has_body, a, &sent);
-            if (answered != DONE) continue; /* it may know less than the others */
-            atomic_store(&cl->saw_old, true);
-            return DONE;
-        }
-    }
+    if (status == NO_SERVER && !changes && has_body && ask_nodes(cl, line, a)) return DONE;
     if (changes && sent_ever && (status == NO_SERVER || status == READ_ONLY || status == FENCED))
         return fail(UNKNOWN, "%s; whether the change was made is not known: look, and repeat it if it was not", why);
     if (status == NO_SERVER) return fail(NO_SERVER, "%s; is a master running there? start one with: dfs master", why);
@@ -5897,7 +5905,7 @@ static void *node_link(void *argument) {
     char said[DETAIL_BYTES] = "";
     for (;;) {
         struct conn *c = NULL;
-        enum status status = call_open(link->address, MASTER_PORT, &c);
+        enum status status = call_open(link->address, MASTER_PORT, CALL_TIMEOUT_MS, &c);
         if (status == DONE) {
             conn_timeout(c, (int)node.dead_after_ms);
             status = node_join(c, link);
@@ -6607,7 +6615,7 @@ static enum status stream_once(struct peer *p, uint64_t epoch) {
     lock_take(&master.lock);
     memcpy(address, p->address, sizeof address);
     lock_drop(&master.lock);
-    enum status status = call_open(address, NODE_PORT, &c);
+    enum status status = call_open(address, NODE_PORT, CALL_TIMEOUT_MS, &c);
     if (status == DONE) {
         lock_take(&master.lock);
         p->stream_fd = c->fd;
@@ -6855,7 +6863,18 @@ static struct roster newest_roster(bool promised) {
     return newest;
 }
 
-/* Members of `r` that are here, or that promised. */
+/* Members of `r` that are here, whether they are bound to another master or not. */
+static int roster_here(const struct roster *r) {
+    int count = 0;
+    for (int i = 0; i < r->count; i++) {
+        int slot = peer_slot(r->id[i]);
+        const struct peer *p = slot >= 0 ? master.peers[slot] : NULL;
+        count += p && p->up && p->told && !p->damaged && !p->failed;
+    }
+    return count;
+}
+
+/* Members of `r` that are here and free to promise, or that promised. */
 static struct node_set roster_present(const struct roster *r, bool promised) {
     struct node_set set = {{0}};
     for (int i = 0; i < r->count; i++) {
@@ -6922,12 +6941,10 @@ static bool takeover_is_due(void) {
     int here = node_set_count(&present);
     if (here == newest.count) return true;
     if (!standby_say()) waiting_say(&newest, &present);
-    if (!roster_may_take_over(here, newest.count)) {
-        master.half_ms = 0;
-        return false;
-    }
-    if (master.half_ms == 0) master.half_ms = clock_ms();
-    return clock_ms() - master.half_ms >= master.dead_after_ms;
+    if (!roster_may_take_over(roster_here(&newest), newest.count)) master.half_ms = 0;
+    else if (master.half_ms == 0) master.half_ms = clock_ms();
+    if (!roster_may_take_over(here, newest.count)) return false;
+    return clock_ms() - master.half_ms >= master.dead_after_ms; /* the others had time to turn up */
 }
 
 /* Whether to begin a take-over that is due. Where there are other masters it waits a random moment, so that two of them
@@ -6968,7 +6985,7 @@ static enum status takeover_load(const char *address, struct position at, struct
     struct position now;
     uint64_t after = 0;
     tree_init(t);
-    enum status status = call_open(address, NODE_PORT, &c);
+    enum status status = call_open(address, NODE_PORT, CALL_TIMEOUT_MS, &c);
     if (status == DONE) conn_timeout(c, (int)master.dead_after_ms);
     do {
         if (status == DONE) status = call(c, &w, "SNAPSHOT %" PRIu64, after);
