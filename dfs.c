@@ -149,6 +149,7 @@ enum {
     ROSTER_MAX = 7,              /* default of --roster */
     ROSTER_LIMIT = 32,           /* highest --roster */
     REIGNS_MAX = 64,             /* reigns remembered, to tell whether a node's history is a part of ours */
+    FORCED_MAX = 16,             /* forced take-overs remembered for ever; later ones push out the oldest */
     REQUESTS_MAX = 4096,         /* request ids remembered, so that a repeated request is answered, not done twice */
     CONNECTIONS_MAX = 1024,      /* open connections of one server */
     FILES_OWN = 320,             /* descriptors that a server keeps for its log and its calls to others */
@@ -2248,6 +2249,8 @@ struct tree {
     int member_count;
     struct position reigns[REIGNS_MAX]; /* each reign's first record, oldest first */
     int reign_count;
+    struct forced { uint64_t epoch, id; } forced[FORCED_MAX]; /* take-overs by --force-from, and from which node */
+    int forced_count;
     struct done_request *requests; /* a ring of REQUESTS_MAX */
     uint16_t *request_buckets;
     uint32_t request_count;        /* ever; the next slot is this modulo REQUESTS_MAX */
@@ -2767,6 +2770,19 @@ static enum status apply_node(struct apply *a, const struct words *w, struct sli
     return DONE;
 }
 
+/* FORCED ID EPOCH: the reign of EPOCH began from this node alone, by order of the operator. */
+static enum status apply_forced(struct apply *a, const struct words *w, struct slice line) {
+    struct forced forced;
+    if (w->count != 3 || !parse_id(w->word[1], &forced.id) || !parse_u64(w->word[2], UINT64_MAX, &forced.epoch))
+        return bad_line(line, "not FORCED ID EPOCH");
+    if (a->t->forced_count == FORCED_MAX) {
+        memmove(a->t->forced, a->t->forced + 1, (FORCED_MAX - 1) * sizeof *a->t->forced);
+        a->t->forced_count--;
+    }
+    a->t->forced[a->t->forced_count++] = forced;
+    return DONE;
+}
+
 static enum status apply_forget(struct apply *a, const struct words *w, struct slice line) {
     uint64_t id;
     if (w->count != 2 || !parse_id(w->word[1], &id)) return bad_line(line, "not FORGET ID");
@@ -2783,6 +2799,7 @@ static enum status apply_line(struct apply *a, const struct words *w, struct sli
     if (slice_is(w->word[0], "ROSTER")) return apply_roster(a, w, line, at);
     if (slice_is(w->word[0], "NODE")) return apply_node(a, w, line);
     if (slice_is(w->word[0], "FORGET")) return apply_forget(a, w, line);
+    if (slice_is(w->word[0], "FORCED")) return apply_forced(a, w, line);
     return bad_line(line, "no such kind of line");
 }
 
@@ -2897,6 +2914,10 @@ static void line_chunk(struct text *t, uint32_t number, uint32_t count, const ui
     if (number % CHUNKS_PER_LINE == CHUNKS_PER_LINE - 1 || number == count - 1) text_byte(t, '\n');
 }
 
+static void line_forced(struct text *t, uint64_t id, uint64_t epoch) {
+    text_format(t, "FORCED %016" PRIx64 " %" PRIu64 "\n", id, epoch);
+}
+
 static void line_roster(struct text *t, const uint64_t *id, int count) {
     text_add(t, "ROSTER ");
     for (int i = 0; i < count; i++) {
@@ -2937,6 +2958,7 @@ static void snapshot_head(struct text *t, const struct tree *tree) {
     text_format(t, "SNAPSHOT %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", tree->at.epoch, tree->at.seq, tree->next_id);
     for (int i = 0; i < tree->reign_count; i++)
         text_format(t, "REIGNED %" PRIu64 " %" PRIu64 "\n", tree->reigns[i].epoch, tree->reigns[i].seq);
+    for (int i = 0; i < tree->forced_count; i++) line_forced(t, tree->forced[i].id, tree->forced[i].epoch);
     for (int i = 0; i < tree->member_count; i++) line_node(t, &tree->members[i]);
     text_format(t, "ROSTERED %" PRIu64 " %" PRIu64 "\n", tree->roster.at.epoch, tree->roster.at.seq);
     if (tree->roster.count > 0) line_roster(t, tree->roster.id, tree->roster.count);
@@ -6051,6 +6073,9 @@ static struct master {
     struct cond changed;      /* state, peers, holders: whoever waits looks again */
     enum reign state;
     bool init;                /* was started to found a cluster */
+    char force[LABEL_MAX_BYTES + 1]; /* the node of --force-from, by name or id; "" when there is none, or it is done */
+    int64_t force_ms;         /* since when it is here and the rule does not allow a take-over */
+    int forcing;              /* its slot, while a take-over from it alone is under way; else -1 */
     bool may_found;           /* and nobody who holds records was ever heard of */
     char cluster[33];         /* "" until known */
     uint64_t id;
@@ -6924,6 +6949,33 @@ static bool standby_say(void) {
     return true;
 }
 
+/* The node of --force-from if it is here, free and sound; else -1. */
+static int force_slot(void) {
+    char id[17];
+    for (int i = 0; i < master.peer_count && *master.force; i++) {
+        const struct peer *p = master.peers[i];
+        snprintf(id, sizeof id, "%016" PRIx64, p->id);
+        if (strcmp(master.force, p->name) != 0 && strcmp(master.force, id) != 0) continue;
+        if (p->up && p->told && !p->damaged && !p->failed && !p->bound && p->at.seq > 0) return i;
+    }
+    return -1;
+}
+
+/* Whether to take over from one node alone: only by order, and only when a take-over by the rule was not possible for
+ * the dead-after time. */
+static bool force_is_due(void) {
+    if (force_slot() < 0) {
+        master.force_ms = 0;
+        return false;
+    }
+    if (master.force_ms == 0) master.force_ms = clock_ms();
+    if (clock_ms() - master.force_ms < master.dead_after_ms) return false;
+    master.forcing = force_slot();
+    log_line("FORCED: taking over from node %s alone; what others acknowledged and it lacks is lost",
+             master.peers[master.forcing]->name);
+    return true;
+}
+
 /* Whether to try a take-over now: at once when the whole roster is here, after dead-after when more than half is. */
 static bool takeover_is_due(void) {
     struct roster newest = newest_roster(false);
@@ -6943,7 +6995,7 @@ static bool takeover_is_due(void) {
     if (!standby_say()) waiting_say(&newest, &present);
     if (!roster_may_take_over(roster_here(&newest), newest.count)) master.half_ms = 0;
     else if (master.half_ms == 0) master.half_ms = clock_ms();
-    if (!roster_may_take_over(here, newest.count)) return false;
+    if (!roster_may_take_over(here, newest.count)) return force_is_due();
     return clock_ms() - master.half_ms >= master.dead_after_ms; /* the others had time to turn up */
 }
 
@@ -7026,7 +7078,7 @@ static int takeover_best(const struct node_set *present) {
 
 /* The record that begins a reign: its roster is those of the newest roster that were heard; a new cluster begins with
  * all nodes that are here. Serving begins when all of them have it on disk. */
-static void takeover_establish(const struct roster *newest, const struct node_set *present) {
+static void takeover_establish(const struct roster *newest, const struct node_set *present, int forced) {
     struct text lines = {0};
     uint64_t id[ROSTER_LIMIT];
     int count = 0;
@@ -7039,6 +7091,7 @@ static void takeover_establish(const struct roster *newest, const struct node_se
         id[count++] = master.peers[i]->id;
     }
     text_format(&lines, "REIGN %016" PRIx64 " %" PRIu64 "\n", master.id, master.tree.at.epoch);
+    if (forced >= 0) line_forced(&lines, master.peers[forced]->id, master.epoch);
     line_roster(&lines, id, count);
     master.state = ESTABLISHING;
     master.established_ms = clock_ms();
@@ -7055,6 +7108,14 @@ static void takeover(void) {
     uint64_t epoch = master.epoch;
     struct roster newest = newest_roster(true);
     struct node_set present = roster_present(&newest, true);
+    int forced = master.forcing;
+    master.forcing = -1;
+    if (roster_may_take_over(node_set_count(&present), newest.count)) forced = -1; /* the rule allows it after all */
+    if (forced >= 0 && !master.peers[forced]->agreed) forced = -1;
+    if (forced >= 0) {
+        present = (struct node_set){{0}};
+        node_set_add(&present, forced);
+    }
     if (master.may_found) { /* nobody that was ever heard of holds a record */
         for (int i = 0; i < master.peer_count; i++)
             if (master.peers[i]->up && master.peers[i]->agreed) node_set_add(&present, i);
@@ -7065,7 +7126,7 @@ static void takeover(void) {
         tree_init(&loaded);
     } else {
         int best = takeover_best(&present);
-        if (best < 0 || !roster_may_take_over(node_set_count(&present), newest.count)) {
+        if (best < 0 || (forced < 0 && !roster_may_take_over(node_set_count(&present), newest.count))) {
             master.state = WAITING;
             if (newest.count > 0) waiting_say(&newest, &present);
             return;
@@ -7084,7 +7145,7 @@ static void takeover(void) {
         }
     }
     takeover_adopt(&loaded);
-    takeover_establish(&newest, &present);
+    takeover_establish(&newest, &present, forced);
 }
 
 /* Proposes a new roster and remembers it until it is committed. */
@@ -7209,7 +7270,7 @@ static void *master_reign(void *unused) {
         if (master.state == ESTABLISHING && master.committed >= master.established) {
             master.state = REIGNING;
             master.may_found = false;
-            *master.waiting_for = 0;
+            *master.waiting_for = *master.force = 0; /* an order holds for one take-over */
             log_line("reigning: epoch %" PRIu64 ", %" PRIu64 " files, last record %" PRIu64, master.epoch,
                      master.tree.files, master.tree.at.seq);
             peers_wake();
@@ -7953,6 +8014,13 @@ static enum status master_status(struct request *r) {
     text_format(t, "roster %d\nreads %s\n", node_set_count(&master.roster), master_has_lease() ? "current" : "old");
     text_format(t, "sync_copies %d\nrequests %llu\nrefused %llu\nconnections %d\n", master.sync_copies,
                 atomic_load(&server.requests), atomic_load(&server.refused), atomic_load(&server.connections));
+    for (int i = 0; i < master.tree.forced_count; i++) {
+        const struct member *m = tree_member(&master.tree, master.tree.forced[i].id);
+        text_format(t, "forced epoch %" PRIu64 " began from node %016" PRIx64 " ", master.tree.forced[i].epoch,
+                    master.tree.forced[i].id);
+        text_escaped(t, m ? m->name : "", m ? strlen(m->name) : 0);
+        text_add(t, " alone\n");
+    }
     if (why.length > 0) text_bytes(t, why.data, why.length);
     lock_drop(&master.lock);
     text_free(&why);
@@ -7988,7 +8056,7 @@ static const struct command master_table[] = {
     {0}};
 
 /* Runs a master that listens already until it is told to stop. With `init` it may found a cluster. */
-static int master_main(bool init, int sync_copies, int roster_most, int64_t ping_ms,
+static int master_main(bool init, const char *force, int sync_copies, int roster_most, int64_t ping_ms,
                        int64_t dead_after_ms) {
     uint8_t cluster[16];
     log_role = "master";
@@ -8004,6 +8072,8 @@ static int master_main(bool init, int sync_copies, int roster_most, int64_t ping
         random_bytes(cluster, sizeof cluster);
         hex_write(master.cluster, cluster, sizeof cluster);
     }
+    snprintf(master.force, sizeof master.force, "%s", force ? force : "");
+    master.forcing = -1;
     master.sync_copies = sync_copies;
     master.roster_most = roster_most;
     master.ping_ms = ping_ms;
@@ -8021,11 +8091,38 @@ static int master_main(bool init, int sync_copies, int roster_most, int64_t ping
  * else to standard error. Entry points: options_parse, cmd_*. */
 
 enum option {
-    OPT_UPLOAD, OPT_DOWNLOAD, OPT_VIEW, OPT_STAT, OPT_LS, OPT_RM, OPT_MKDIR, OPT_STATUS, OPT_NODES, OPT_BENCH,
-    OPT_HELP, OPT_VERSION, OPT_COMMANDS_END, /* those above are commands, those below change how they work */
-    OPT_MASTER = OPT_COMMANDS_END, OPT_KEY, OPT_INSECURE, OPT_JSON, OPT_QUIET, OPT_CHUNK_SIZE,
-    OPT_LISTEN, OPT_NAME, OPT_INIT, OPT_SYNC_COPIES, OPT_ROSTER, OPT_PING, OPT_DEAD_AFTER, OPT_SEGMENT_SIZE,
-    OPT_FILES, OPT_SIZE, OPT_CLIENTS, OPT_COUNT
+    OPT_UPLOAD,
+    OPT_DOWNLOAD,
+    OPT_VIEW,
+    OPT_STAT,
+    OPT_LS,
+    OPT_RM,
+    OPT_MKDIR,
+    OPT_STATUS,
+    OPT_NODES,
+    OPT_BENCH,
+    OPT_HELP,
+    OPT_VERSION,
+    OPT_COMMANDS_END, /* those above are commands, those below change how they work */
+    OPT_MASTER = OPT_COMMANDS_END,
+    OPT_KEY,
+    OPT_INSECURE,
+    OPT_JSON,
+    OPT_QUIET,
+    OPT_CHUNK_SIZE,
+    OPT_LISTEN,
+    OPT_NAME,
+    OPT_INIT,
+    OPT_FORCE_FROM,
+    OPT_SYNC_COPIES,
+    OPT_ROSTER,
+    OPT_PING,
+    OPT_DEAD_AFTER,
+    OPT_SEGMENT_SIZE,
+    OPT_FILES,
+    OPT_SIZE,
+    OPT_CLIENTS,
+    OPT_COUNT
 };
 
 /* Who takes an option: for the order of help, and to refuse one where it would do nothing. */
@@ -8062,6 +8159,8 @@ static const struct option_row {
                     "serve here (0.0.0.0:3370, a node 0.0.0.0:3371); port 0 takes a free one"},
     [OPT_NAME] = {"name", 'n', "NAME", AT_NODE, "the node's name for people (the host's name)"},
     [OPT_INIT] = {"init", 0, NULL, AT_MASTER, "make a new cluster, and its key if there is none"},
+    [OPT_FORCE_FROM] = {"force-from", 0, "NODE", AT_MASTER,
+                        "go on from this node alone if too few are left; others' changes are lost"},
     [OPT_SYNC_COPIES] = {"sync-copies", 0, "N", AT_MASTER,
                          "copies of the bytes on disk before an upload is acknowledged (2)"},
     [OPT_ROSTER] = {"roster", 0, "N", AT_MASTER, "how many nodes must confirm every change (7)"},
@@ -8299,6 +8398,8 @@ static int cmd_master(int rest) {
     if (dead_ms < 2 * ping_ms) die(USAGE_ERROR, "--dead-after must be at least twice --ping");
     int sync_copies = (int)option_number(OPT_SYNC_COPIES, 2, 1, 8);
     int roster_most = (int)option_number(OPT_ROSTER, ROSTER_MAX, 1, ROSTER_LIMIT);
+    if (init && option_value[OPT_FORCE_FROM])
+        die(USAGE_ERROR, "--init makes a new cluster, --force-from goes on with one");
     if (!init) key_setup(true);
     const char *address = option_value[OPT_LISTEN] ? option_value[OPT_LISTEN] : insecure ? "127.0.0.1" : "0.0.0.0";
     server.listen_fd = net_listen(address, MASTER_PORT, server.address, sizeof server.address);
@@ -8306,7 +8407,7 @@ static int cmd_master(int rest) {
     if (init) key_setup(true);
     if (init) print_join(server.address, path, hex, made);
     explicit_bzero(hex, sizeof hex);
-    return master_main(init, sync_copies, roster_most, ping_ms, dead_ms);
+    return master_main(init, option_value[OPT_FORCE_FROM], sync_copies, roster_most, ping_ms, dead_ms);
 }
 
 static const char *masters_option(void) {
@@ -8916,12 +9017,22 @@ static struct slice row_value(const struct answer *a, const char *word) {
     return (struct slice){"", 0};
 }
 
+/* All rows of one word, as an array of texts. */
+static void status_json_rows(struct json_writer *w, const struct answer *status, const char *word) {
+    struct slice rest = {status->body.data, status->body.length}, row, name;
+    json_key(w, word);
+    json_array(w);
+    while (slice_line(&rest, &row))
+        if (slice_part(&row, ' ', &name) && slice_is(name, word)) json_string_bytes(w, row.at, row.length);
+    json_array_end(w);
+}
+
 static void status_json(const struct answer *status, const struct answer *nodes) {
     static const char *const numbers[] = {"epoch", "seq", "files", "directories", "bytes", "chunks", "copies_missing",
                                           "bytes_missing", "unavailable_chunks", "roster", "sync_copies"};
     static const char *const texts[] = {"state", "master", "cluster", "reads"};
     struct json_writer w;
-    struct slice rest = {status->body.data, status->body.length}, row, name;
+    struct slice rest, row;
     uint64_t number;
     json_begin(&w);
     json_object(&w);
@@ -8932,11 +9043,8 @@ static void status_json(const struct answer *status, const struct answer *nodes)
     }
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (parse_u64(row_value(status, numbers[i]), UINT64_MAX, &number)) json_key_unsigned(&w, numbers[i], number);
-    json_key(&w, "why");
-    json_array(&w);
-    while (slice_line(&rest, &row))
-        if (slice_part(&row, ' ', &name) && slice_is(name, "why")) json_string_bytes(&w, row.at, row.length);
-    json_array_end(&w);
+    status_json_rows(&w, status, "why");
+    status_json_rows(&w, status, "forced");
     json_key(&w, "nodes");
     json_array(&w);
     rest = (struct slice){nodes->body.data, nodes->body.length};
@@ -9006,8 +9114,8 @@ static void status_text(const struct answer *a) {
         printf("%-15s %.*s\n", rows[i].shown, (int)value.length, value.at);
     }
     while (slice_line(&rest, &row))
-        if (slice_part(&row, ' ', &name) && slice_is(name, "why"))
-            printf("%-15s %.*s\n", "why", (int)row.length, row.at);
+        if (slice_part(&row, ' ', &name) && (slice_is(name, "why") || slice_is(name, "forced")))
+            printf("%-15.*s %.*s\n", (int)name.length, name.at, (int)row.length, row.at);
 }
 
 /* dfs --status and --nodes */
