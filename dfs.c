@@ -5236,6 +5236,7 @@ struct node {
     int link_count;
     int64_t heard_ms;        /* when the master that was promised to gave its last sign of life; none is promised
                               * anything before dead-after has passed since then */
+    int report_fd;           /* connection on which a REPORT is under way; -1: none */
     atomic_int transfers;
 
     struct lock reports_lock; /* RANK_REPORTS */
@@ -5291,11 +5292,23 @@ static void report_restart(void) {
 static enum status report_send(const char *address, uint64_t session, uint64_t epoch, const struct text *lines) {
     struct conn *c;
     struct words w;
-    enum status status = pool_take(address, MASTER_PORT, CALL_TIMEOUT_MS, &c);
+    enum status status = pool_take(address, MASTER_PORT, (int)node.dead_after_ms, &c);
     if (status != DONE) return status;
+    lock_take(&node.lock);
+    const struct link *link = node_followed();
+    bool going = link && link->session == session;
+    if (going) node.report_fd = c->fd;
+    lock_drop(&node.lock);
+    if (!going) {
+        conn_close(c);
+        return fail(FENCED, "this node follows another master now");
+    }
     text_format(conn_line(c), "REPORT %" PRIu64 " %" PRIu64, session, epoch);
     status = call_send(c, lines->data, lines->length);
     if (status == DONE) status = call_reply(c, &w);
+    lock_take(&node.lock);
+    node.report_fd = -1;
+    lock_drop(&node.lock);
     if (status_keeps_conn(status)) pool_give(address, c);
     else conn_close(c);
     return status;
@@ -5613,6 +5626,7 @@ static enum status node_promise(struct request *r) {
     else if (epoch > promised && node.store.promised_to != master && node_bound_ms() > 0)
         status = fail(READ_ONLY, "promised epoch %" PRIu64 ", and that master is alive", promised);
     if (status == DONE && epoch > promised) { /* refuse others at once, answer when it is on disk */
+        if (node.store.promised_to != master) net_cut(node.report_fd); /* the old one may hang, the new one must know */
         node.store.promised = epoch;
         node.store.promised_to = master;
         node.heard_ms = clock_ms();
@@ -5974,6 +5988,7 @@ static int node_main(const char *folder, const char *listen_address, const char 
     node.instance = random_u64();
     node.ping_ms = ping_ms;
     node.dead_after_ms = dead_after_ms;
+    node.report_fd = -1;
     snprintf(self_id, sizeof self_id, "%016" PRIx64, node.id);
     snprintf(node.name, sizeof node.name, "%s", name ? name : node.store.formatted ? node.store.name : "node");
     if (!name && !node.store.formatted && gethostname(node.name, sizeof node.name) != 0) node.name[0] = 'n';
@@ -6076,6 +6091,7 @@ static struct master {
     char force[LABEL_MAX_BYTES + 1]; /* the node of --force-from, by name or id; "" when there is none, or it is done */
     int64_t force_ms;         /* since when it is here and the rule does not allow a take-over */
     int forcing;              /* its slot, while a take-over from it alone is under way; else -1 */
+    struct node_set founders; /* to whom a founding record was proposed that was never committed */
     bool may_found;           /* and nobody who holds records was ever heard of */
     char cluster[33];         /* "" until known */
     uint64_t id;
@@ -6146,18 +6162,23 @@ static int usable_count(void) {
     return count;
 }
 
-/* Whether reads are current: half of the roster acknowledged a pong sent within the dead-after time, and so will
- * promise nothing to another master before that time is over. */
-static bool master_has_lease(void) {
+/* Whether half of a roster acknowledged a sign of life that was sent within the dead-after time. */
+static bool lease_from(const struct node_set *roster) {
     int all = 0, acknowledged = 0;
     int64_t now_ms = clock_ms();
-    if (master.state != REIGNING) return false;
     for (int i = 0; i < master.peer_count; i++) {
-        if (!node_set_has(&master.roster, i)) continue;
+        if (!node_set_has(roster, i)) continue;
         all++;
         acknowledged += master.peers[i]->up && now_ms - master.peers[i]->echo_ms < master.dead_after_ms;
     }
     return roster_has_lease(acknowledged, all);
+}
+
+/* Whether reads are current: so many nodes promise nothing to another master now that none can take over. While the
+ * roster changes, another might go by the old one or by the new one. */
+static bool master_has_lease(void) {
+    if (master.state != REIGNING || !lease_from(&master.roster)) return false;
+    return master.next_roster_seq == 0 || lease_from(&master.next_roster);
 }
 
 /* ---- Copies wanted ---- */
@@ -7119,10 +7140,12 @@ static void takeover(void) {
     if (master.may_found) { /* nobody that was ever heard of holds a record */
         for (int i = 0; i < master.peer_count; i++)
             if (master.peers[i]->up && master.peers[i]->agreed) node_set_add(&present, i);
-        if (node_set_empty(&present)) {
-            master.state = WAITING;
+        struct node_set again = node_set_and(&master.founders, &present);
+        if (node_set_empty(&present) || node_set_count(&again) < node_set_count(&master.founders)) {
+            master.state = WAITING; /* who is not here may hold the founding record, and have followed another since */
             return;
         }
+        master.founders = present;
         tree_init(&loaded);
     } else {
         int best = takeover_best(&present);
