@@ -37,7 +37,7 @@
  *   accept loop   main                 1 in a server        nothing that is shared; ends on SIGTERM or SIGINT
  *   connection    accept loop          1 per connection     what its handlers lock; ends with the connection
  *   keeper        node_main            1 in a node          the store: closes full segments
- *   link          node_main            1 in a node          node.lock: joins the master and pings it
+ *   link          node_main            1 per master         node.lock: joins a master and pings it
  *   reporter      node_main            1 in a node          node.reports: tells the master what is on disk
  *   reign         master_main          1 in a master        master.lock: take-over, who is dead, the roster
  *   planner       master_main          1 in a master        master.lock: orders copies
