@@ -4485,7 +4485,7 @@ static bool status_may_pass(enum status status) {
     return status == NO_SERVER || status == READ_ONLY || status == FENCED || status == UNKNOWN;
 }
 
-/* Asks the nodes, when no master answers. Only STAT and LIST are known to them. */
+/* Asks the nodes, when no master can answer. Only STAT and LIST are known to them. */
 static bool ask_nodes(struct client *cl, const struct text *line, struct answer *a) {
     char address[ADDRESS_MAX_BYTES + 1];
     struct slice rest = {cl->nodes.data, cl->nodes.length}, part;
@@ -4552,7 +4552,7 @@ static enum status client_ask(struct client *cl, const struct text *line, const 
         if (clock_ms() > until_ms || (!reached && !atomic_load(&cl->met) && !sent_ever)) break;
         sleep_ms(RETRY_PAUSE_MS);
     }
-    if (status == NO_SERVER && !changes && has_body && ask_nodes(cl, line, a)) return DONE;
+    if ((status == NO_SERVER || status == READ_ONLY) && !changes && has_body && ask_nodes(cl, line, a)) return DONE;
     if (changes && sent_ever && (status == NO_SERVER || status == READ_ONLY || status == FENCED))
         return fail(UNKNOWN, "%s; whether the change was made is not known: look, and repeat it if it was not", why);
     if (status == NO_SERVER) return fail(NO_SERVER, "%s; is a master running there? start one with: dfs master", why);
