@@ -4513,7 +4513,7 @@ static enum status client_ask(struct client *cl, const struct text *line, const 
         bool reached = false, kept = false;
         struct answer old = {0};
         enum status best = NO_SERVER;
-        int count = 0, first = atomic_load(&cl->first);
+        int count = 0, first = atomic_load(&cl->first), answered = -1;
         while (count < MASTERS_MAX && slice_part(&rest, ',', &list[count])) count++;
         snprintf(why, sizeof why, "no master is given");
         for (int i = 0; i < count; i++) { /* the one that answered last comes first: another may be hung */
@@ -4523,6 +4523,7 @@ static enum status client_ask(struct client *cl, const struct text *line, const 
             status = ask_once(address, line, body, has_body, count > 1 ? MANY_TIMEOUT_MS : CALL_TIMEOUT_MS, a, &sent);
             sent_ever = sent_ever || (sent && status != READ_ONLY && status != FENCED);
             reached = reached || sent;
+            if (answered < 0 && sent && status != NO_SERVER) answered = which;
             if (status == DONE) atomic_store(&cl->met, true);
             if (status == DONE && a->w.count > 1 &&
                 slice_is(a->w.word[1], "old")) { /* perhaps another master knows better */
@@ -4542,6 +4543,7 @@ static enum status client_ask(struct client *cl, const struct text *line, const 
                 snprintf(why, sizeof why, "%s", detail);
             }
         }
+        if (answered >= 0) atomic_store(&cl->first, answered); /* who is hung is asked last */
         if (kept) { /* its words point into its line, which moves along */
             answer_free(a);
             *a = old;
@@ -5234,6 +5236,7 @@ struct node {
     int64_t ping_ms, dead_after_ms;
     struct link links[MASTERS_MAX];
     int link_count;
+    int64_t bound_for_ms;    /* the longest dead-after of this node and all masters: so long counts a sign of life */
     int64_t heard_ms;        /* when the master that was promised to gave its last sign of life; none is promised
                               * anything before dead-after has passed since then */
     int report_fd;           /* connection on which a REPORT is under way; -1: none */
@@ -5261,7 +5264,7 @@ static struct link *node_followed(void) {
  * to promise to another. */
 static int64_t node_bound_ms(void) {
     lock_check(&node.lock);
-    int64_t left_ms = node.heard_ms + node.dead_after_ms - clock_ms();
+    int64_t left_ms = node.heard_ms + node.bound_for_ms - clock_ms();
     return node.store.promised == 0 || left_ms < 0 ? 0 : left_ms;
 }
 
@@ -5296,7 +5299,7 @@ static enum status report_send(const char *address, uint64_t session, uint64_t e
     if (status != DONE) return status;
     lock_take(&node.lock);
     const struct link *link = node_followed();
-    bool going = link && link->session == session;
+    bool going = link && link->session == session && strcmp(link->address, address) == 0;
     if (going) node.report_fd = c->fd;
     lock_drop(&node.lock);
     if (!going) {
@@ -5851,7 +5854,14 @@ static void node_advertise(const struct conn *c, char *to, size_t capacity) {
 static enum status node_join(struct conn *c, struct link *link) {
     char here[ADDRESS_MAX_BYTES + 1], cluster[33];
     struct words w;
-    uint64_t session = 0, epoch = 0;
+    uint64_t session = 0, epoch = 0, dead_after_ms, id = 0;
+    bool twice = false;
+    parse_id(slice_of(c->id), &id);
+    lock_take(&node.lock);
+    for (int i = 0; i < node.link_count; i++)
+        twice = twice || (&node.links[i] != link && node.links[i].up && node.links[i].master == id);
+    lock_drop(&node.lock);
+    if (twice) return fail(EXISTS, "this master is listed under another address too");
     struct text *line = conn_line(c);
     node_advertise(c, here, sizeof here);
     lock_take(&node.lock);
@@ -5863,8 +5873,9 @@ static enum status node_join(struct conn *c, struct link *link) {
     enum status status = conn_flush(c);
     if (status == DONE) status = call_reply(c, &w);
     if (status != DONE) return status;
-    if (w.count != 4 || !parse_u64(w.word[1], UINT64_MAX, &session) ||
-        !slice_copy(w.word[2], cluster, sizeof cluster) || !parse_u64(w.word[3], UINT64_MAX, &epoch))
+    if (w.count != 5 || !parse_u64(w.word[1], UINT64_MAX, &session) ||
+        !slice_copy(w.word[2], cluster, sizeof cluster) || !parse_u64(w.word[3], UINT64_MAX, &epoch) ||
+        !parse_u64(w.word[4], INT32_MAX, &dead_after_ms))
         return fail(BAD_REQUEST, "an answer to JOIN that is none");
     lock_take(&node.lock);
     bool blank = !node.store.formatted;
@@ -5878,7 +5889,8 @@ static enum status node_join(struct conn *c, struct link *link) {
         link->up = true;
         link->session = session;
         link->epoch = epoch;
-        if (!parse_id(slice_of(c->id), &link->master)) link->master = 0;
+        link->master = id;
+        if ((int64_t)dead_after_ms > node.bound_for_ms) node.bound_for_ms = (int64_t)dead_after_ms;
     }
     lock_drop(&node.lock);
     if (status != DONE) return status;
@@ -5988,6 +6000,7 @@ static int node_main(const char *folder, const char *listen_address, const char 
     node.instance = random_u64();
     node.ping_ms = ping_ms;
     node.dead_after_ms = dead_after_ms;
+    node.bound_for_ms = dead_after_ms;
     node.report_fd = -1;
     snprintf(self_id, sizeof self_id, "%016" PRIx64, node.id);
     snprintf(node.name, sizeof node.name, "%s", name ? name : node.store.formatted ? node.store.name : "node");
@@ -6099,6 +6112,7 @@ static struct master {
     uint64_t epoch;           /* of the reign, or the one asked for */
     uint64_t highest_seen;    /* epoch that anybody promised */
     int64_t half_ms;          /* since when more than half of the newest roster is there */
+    int64_t free_ms;          /* since when more than half is free too; the others are so within a ping */
     int64_t retry_ms;         /* no take-over before this time: the last one failed */
     bool saw_other;           /* some node was bound to another master */
     int64_t turn_ms;          /* a take-over that is due begins then; 0: none is due */
@@ -6794,7 +6808,7 @@ static void *peer_copier(void *argument) {
         p->worker_busy[worker] = true;
         struct copy_order *order = p->orders[--p->order_count];
         uint64_t session = p->session;
-        bool good = order->epoch == master.epoch; /* else its numbers mean nothing any more */
+        bool good = order->epoch == master.epoch && master.state >= ESTABLISHING; /* else its numbers mean nothing */
         text_recycle(&rows, 64 * KIB);
         text_recycle(&failed, 64 * KIB);
         for (int i = 0; i < order->count && good; i++) {
@@ -7016,7 +7030,12 @@ static bool takeover_is_due(void) {
     if (!standby_say()) waiting_say(&newest, &present);
     if (!roster_may_take_over(roster_here(&newest), newest.count)) master.half_ms = 0;
     else if (master.half_ms == 0) master.half_ms = clock_ms();
-    if (!roster_may_take_over(here, newest.count)) return force_is_due();
+    if (!roster_may_take_over(here, newest.count)) {
+        master.free_ms = 0;
+        return force_is_due();
+    }
+    if (master.free_ms == 0) master.free_ms = clock_ms();
+    if (roster_here(&newest) > here && clock_ms() - master.free_ms < master.ping_ms + WATCH_MS) return false;
     return clock_ms() - master.half_ms >= master.dead_after_ms; /* the others had time to turn up */
 }
 
@@ -7396,8 +7415,8 @@ static enum status master_join(struct request *r) {
     p->ping_ms = clock_ms();
     p->echo_ms = 0;
     p->session = ++master.next_session;
-    text_format(r->line, " %" PRIu64 " %s %" PRIu64, p->session, master.cluster,
-                master.state >= ESTABLISHING ? master.epoch : 0);
+    text_format(r->line, " %" PRIu64 " %s %" PRIu64 " %" PRId64, p->session, master.cluster,
+                master.state >= ESTABLISHING ? master.epoch : 0, master.dead_after_ms);
     peers_wake();
     lock_drop(&master.lock);
     return DONE;
@@ -7439,6 +7458,13 @@ static void ping_history(struct peer *p, const struct peer *said, uint64_t follo
     p->promised = said->promised;
     p->bound = follows != 0 && follows != master.id;
     master.saw_other = master.saw_other || p->bound;
+    if (p->bound &&
+        position_newer(said->at, master.tree.at)) { /* another reigns: what this one knew is worth nothing */
+        tree_free(&master.tree);
+        tree_init(&master.tree);
+        history_clear();
+        master.urgent.count = master.normal.count = 0;
+    }
 }
 
 /* PING SESSION STATE FILES CHUNKS BYTES DAMAGED FREE TOTAL TRANSFERS ECHO FOLLOWS PROMISED EPOCH SEQ ROSTER-EPOCH
@@ -7591,6 +7617,15 @@ static enum status answer_settle(enum status status) {
     return status;
 }
 
+/* Ends a change. If it was refused because of what the tree holds, that must be acknowledged and current. */
+static enum status change_end(enum status status) {
+    uint64_t epoch = master.epoch;
+    if (status != NOT_FOUND && status != EXISTS && status != NOT_EMPTY && status != WRONG_KIND) return status;
+    status = answer_settle(status);
+    if (status == READ_ONLY || (master_has_lease() && master.epoch == epoch)) return status;
+    return fail(READ_ONLY, "perhaps not true any more, for this master has no hold on its nodes: %s", detail);
+}
+
 /* Answers a request that was done before. False if it was not. */
 static bool request_repeated(const struct request *r, const uint8_t id[16], enum status *status) {
     const struct done_request *done = tree_request(&master.tree, id);
@@ -7733,7 +7768,7 @@ static enum status master_commit(struct request *r) {
             request_repeated(r, claim.request, &status);
             if (status == DONE) status = claim_settle(&claim, id, master.tree.at.seq);
         }
-        if (status != DONE && status != UNKNOWN) status = answer_settle(status);
+        status = change_end(status);
         lock_drop(&master.lock);
     }
     free(claim.chunk);
@@ -7765,7 +7800,7 @@ static enum status master_mkdir(struct request *r) {
             if (status == DONE) text_format(r->line, " %" PRIu64 " %" PRIu64, id, seq);
         }
     }
-    if (status != DONE && status != UNKNOWN) status = answer_settle(status);
+    status = change_end(status);
     lock_drop(&master.lock);
     text_free(&lines);
     return status;
@@ -7796,7 +7831,7 @@ static enum status master_rm(struct request *r) {
             if (status == DONE) text_format(r->line, " %" PRIu64 " %" PRIu64, id, seq);
         }
     }
-    if (status != DONE && status != UNKNOWN) status = answer_settle(status);
+    status = change_end(status);
     lock_drop(&master.lock);
     text_free(&lines);
     return status;
@@ -7881,7 +7916,7 @@ static enum status master_stat(struct request *r) {
     for (bool again = true; again && status == DONE;) {
         again = false;
         status = tree_resolve(&master.tree, path, &n, NULL, NULL);
-        if (status != DONE || n->kind != KIND_FILE || !inventories_due()) break;
+        if (status != DONE || n->kind != KIND_FILE || master.state != REIGNING || !inventories_due()) break;
         for (uint32_t i = 0; i < n->chunk_count && !again; i++)
             again = node_set_empty(&tree_chunk(&master.tree, inode_chunk(n, i))->holders);
         master.stat_waiters += again;
