@@ -8,7 +8,7 @@
 # A test is a function test_NAME below its one-line description. It runs in a folder of its own, stops at the first
 # command that fails, and ends well only if every server that it left running ends well on SIGTERM and no sanitizer
 # said a word. `skip WHY` ends it early. Waiting is polling with a deadline (wait_for), longer under sanitizers.
-# shellcheck disable=SC2016,SC2317 # ` is meant as it is; some functions are called through wait_for
+# shellcheck disable=SC2016,SC2094,SC2317 # ` is meant as it is; some functions are called through wait_for
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 self=$here/$(basename "$0")
@@ -16,6 +16,7 @@ DFS=$(realpath "${DFS:-$here/dfs}")
 alarm='Sanitizer|runtime error:|Assertion .* failed|stack smashing'
 work='' seed=$((RANDOM * 32768 + RANDOM)) long='' keep='' parallel=2 slow=1 names=()
 declare -A PID=() ADDR=()
+net='' from=() # the prefix of network namespaces in use, and the command that runs clients in one of them
 
 # ---- Helpers ----
 
@@ -32,11 +33,11 @@ wait_for() { # [-t SECONDS] COMMAND...: until it succeeds
         [ "$SECONDS" -lt "$end" ] || { echo "waited $limit s in vain for: $*" >&2; return 1; }
     done
 }
-dfs() { timeout $((90 * slow)) "$DFS" "$@" 2>>client.err; }
+dfs() { timeout $((90 * slow)) "${from[@]}" "$DFS" "$@" 2>>client.err; }
 fails() { # CODE[|CODE] ARGS...: dfs fails with this exit code and says why
     local want=$1 got=0
     shift
-    timeout $((90 * slow)) "$DFS" "$@" >fails.out 2>fails.text || got=$?
+    timeout $((90 * slow)) "${from[@]}" "$DFS" "$@" >fails.out 2>fails.text || got=$?
     cat fails.text >>client.err
     [[ $got =~ ^($want)$ ]] || die "exit code $got, not $want: dfs $(printf '%q ' "$@" | head -c 300)"
     grep -q '^dfs: .' fails.text || die "exit code $got without a word: dfs $*"
@@ -66,10 +67,11 @@ pause() { # MILLISECONDS: a random time up to this; when, not whether
 
 serving() { grep -q '^listening ' "$1.out" || ! kill -0 "${PID[$1]}"; }
 start() { # NAME ARGS...: a server; its output in NAME.out and NAME.err
-    local who=$1
+    local who=$1 via=()
     shift
+    [ -z "$net" ] || via=(nsenter "--net=/run/netns/$net-$who")
     rm -f "$who.out"
-    "$DFS" "$@" >"$who.out" 2>>"$who.err" &
+    "${via[@]}" "$DFS" "$@" >"$who.out" 2>>"$who.err" &
     PID[$who]=$!
     wait_for serving "$who"
     ADDR[$who]=$(awk '/^listening / {print $2}' "$who.out")
@@ -124,7 +126,7 @@ held_by() { # PATH NODE...: every chunk of PATH is on all these nodes
 same() { # PATH LOCAL: the file downloads and is equal
     dfs -q -d "$1" same.got && cmp "$2" same.got && rm same.got
 }
-digest() { python3 "$here/.ci/wire.py" digest "$1"; }
+digest() { "${from[@]}" python3 "$here/.ci/wire.py" digest "$1"; }
 
 # ---- Tests ----
 
@@ -765,6 +767,622 @@ test_same_path() {
     wait_for state healthy
 }
 
+# ---- Several masters ----
+
+masters() { # MASTERS NODES: a new cluster; m1 makes it, the others of m2, m3 stand by; nodes n1...
+    local n port
+    export DFS_KEY_FILE=$PWD/key
+    master m1 127.0.0.1:0 --init
+    port=${ADDR[m1]##*:}
+    export DFS_MASTER=${ADDR[m1]}
+    for n in $(seq 2 "$1"); do
+        master "m$n" "127.0.0.$n:$port"
+        DFS_MASTER+=,${ADDR[m$n]}
+    done
+    for n in $(seq "$2"); do node "n$n"; done
+    settled "$2"
+}
+again() { # NAME...: starts servers again where they were
+    local who
+    for who; do
+        case $who in
+        m*) master "$who" "${ADDR[$who]}" ;;
+        *) start "$who" node "$PWD/$who" -n "$who" -l "${ADDR[$who]}" ;;
+        esac
+    done
+}
+of_master() { dfs -m "${ADDR[$1]}" --status; } # NAME
+says_current() { of_master "$1" | grep -q '^reads *current'; }
+stands_by() { # NAME: it does not reign, and says why; it may say that it waits only while its nodes are on their way
+    of_master "$1" | grep -q '^why .*standing by: n[1-9].* follow another master'
+}
+one_reigns() { # and all others that run say that they stand by
+    local who reign=0
+    for who in "${!ADDR[@]}"; do
+        if [[ $who != m* ]] || [ -z "${PID[$who]:-}" ]; then continue; fi
+        if says_current "$who"; then reign=$((reign + 1)); else stands_by "$who" || return 1; fi
+    done
+    [ "$reign" = 1 ]
+}
+reigning() { # puts the name of the master that reigns into `king`
+    local who
+    find_king() {
+        for who in "${!ADDR[@]}"; do
+            [[ $who = m* ]] && [ -n "${PID[$who]:-}" ] && says_current "$who" && king=$who && return
+        done
+        return 1
+    }
+    wait_for find_king
+}
+ms_now() { date +%s%3N; }
+took() { # MILLISECONDS: notes how long a take-over took
+    echo "$1" >>took
+    [ "$1" -lt $((slow * 15000)) ] || die "a take-over took $1 ms"
+}
+took_all() { # KIND: median and worst
+    sort -n took | awk -v kind="$1" '{t[NR] = $1}
+        END {print kind ": ms to a write acknowledged (" NR " times): median", t[int((NR + 1) / 2)], "worst", t[NR]}'
+}
+agreed() { # all servers hold the same records, and those who serve them the same tree
+    local who one='' other
+    for who in "${!PID[@]}"; do
+        [[ $who = n* ]] || continue
+        other=$(digest "${ADDR[$who]}") || return 1
+        [ -z "$one" ] || [ "$one" = "$other" ] || return 1
+        one=$other
+    done
+    [ -n "$one" ]
+}
+writer() { # WORKER: small files until `halt` is there; kept.WORKER has those acknowledged, write.failed the others
+    local i=0 code
+    until [ -e halt ]; do
+        i=$((i + 1)) code=0
+        random 2000 >"w.$1"
+        dfs -q -u "/w/$1.$i" "w.$1" || code=$?
+        if [ "$code" != 0 ]; then echo "worker $1, file $i: exit code $code" >>write.failed; continue; fi
+        echo "$(sha <"w.$1") $1.$i" >>"kept.$1"
+    done
+}
+writers_kept() { # all that the writers had acknowledged is there
+    cat kept.* | sort >wanted
+    dfs --ls -j /w | jq -r '.[] | "\(.sha256) \(.name)"' | sort | comm -23 wanted - >lost
+    echo "$(wc -l <wanted) files were acknowledged"
+    not grep . lost
+    shuf -n 20 wanted >some
+    while read -r hash file; do [ "$(dfs -q -d "/w/$file" - | sha)" = "$hash" ] || die "/w/$file differs"; done <some
+}
+
+# the reigning master is killed under load, again and again: a standby takes over, no upload fails, nothing is lost
+test_standby() {
+    local round king='' old begun w jobs=()
+    need jq python3
+    fast
+    masters 3 3
+    random 1000 >small
+    for w in 1 2 3; do writer "$w" & jobs+=($!); done
+    for round in $(seq "$(rounds 6 2)"); do
+        reigning
+        old=$king
+        pause 500
+        begun=$(ms_now)
+        crash "$old"
+        dfs -q -u "/round/$round" small
+        took $(($(ms_now) - begun))
+        reigning
+        [ "$king" != "$old" ]
+        grep -q '^[^ ]* master: reigning: epoch ' "$king.err"
+        again "$old"
+        wait_for one_reigns
+    done
+    touch halt
+    wait "${jobs[@]}"
+    not cat write.failed
+    settled 3
+    took_all "kill -9 of the master"
+    writers_kept
+    wait_for agreed
+}
+
+# the reigning master hangs, a standby takes over, the old one goes on: it acknowledges nothing, knows nothing better
+test_paused() {
+    local round king='' old begun ambush reigns hash count=5
+    need python3
+    [ "$slow" = 1 ] || count=2
+    [ -z "$long" ] || count=20
+    fast
+    masters 2 3
+    export SLOW=$slow
+    for round in $(seq "$count"); do
+        reigning
+        old=$king
+        echo "old $round" >old
+        echo "new $round" >new
+        dfs -q -u "/changed/$round" old
+        dfs -q -u "/removed/$round" old
+        hash=$(sha <old)
+        rm -f go ambush
+        python3 "$here/.ci/wire.py" ambush "${ADDR[$old]}" "$round" "$hash" go >ambush 2>ambush.err &
+        ambush=$!
+        wait_for grep -q ready ambush
+        reigns=$(grep -c ' reigning: ' "$old.err")
+        begun=$(ms_now)
+        kill -STOP "${PID[$old]}"
+        dfs -q -u "/changed/$round" new
+        took $(($(ms_now) - begun))
+        dfs --rm "/removed/$round"
+        dfs --mkdir "/made/$round"
+        touch go # the requests are waiting for the old one before it wakes up
+        wait_for grep -q sent ambush
+        pause 100
+        kill -CONT "${PID[$old]}"
+        wait "$ambush" || [ "$(grep -c ' reigning: ' "$old.err")" -gt "$reigns" ] || # it may, if the new one is gone
+            { cat ambush ambush.err >&2; die "round $round: $old said what was not true"; }
+        tail -n 1 ambush
+        wait_for one_reigns
+        grep -qE 'epoch [0-9]+ ends: ' "$old.err"
+        same "/changed/$round" new
+        fails 2 --stat "/removed/$round"
+        dfs --stat "/made/$round" >/dev/null
+    done
+    settled 3
+    took_all "the master hangs"
+    wait_for agreed
+}
+
+fault() { # one random fault on the servers in `servers`, and its end; says what it did in `faults`
+    local who list=()
+    shuffle "${servers[@]}"
+    who=${shuffled[0]}
+    case $((RANDOM % 10)) in
+    [0-2]) # one is killed
+        echo "kill $who"
+        crash "$who"
+        pause 1500
+        again "$who"
+        ;;
+    [3-6]) # one hangs
+        echo "pause $who"
+        kill -STOP "${PID[$who]}"
+        pause 3000
+        kill -CONT "${PID[$who]}"
+        ;;
+    7) # all masters are killed
+        for who in "${shuffled[@]}"; do [[ $who != m* ]] || list+=("$who"); done
+        echo "kill ${list[*]}"
+        crash "${list[@]}"
+        pause 1000
+        again "${list[@]}"
+        ;;
+    8) # two, of any kind
+        echo "kill ${shuffled[*]:0:2}"
+        crash "${shuffled[@]:0:2}"
+        pause 1000
+        again "${shuffled[@]:0:2}"
+        ;;
+    9) # one hangs while another is killed
+        echo "pause $who, kill ${shuffled[1]}"
+        kill -STOP "${PID[$who]}"
+        pause 1000
+        crash "${shuffled[1]}"
+        pause 1000
+        kill -CONT "${PID[$who]}"
+        again "${shuffled[1]}"
+        ;;
+    esac >>faults
+}
+
+# clients write, read and delete a few paths while servers are killed and hang; what they saw is linearizable
+test_linear() {
+    local until begun clients servers=(m1 m2 n1 n2 n3) seconds=20
+    need python3
+    python3 "$here/.ci/linear.py" selftest "$seed"
+    [ -z "$long" ] || seconds=180
+    fast
+    masters 2 3
+    export DFS
+    python3 "$here/.ci/linear.py" run 8 4 "$seed" history halt >clients 2>&1 &
+    clients=$!
+    until=$((SECONDS + seconds))
+    while [ "$SECONDS" -lt "$until" ]; do
+        pause 1500
+        fault
+    done
+    begun=$(ms_now)
+    wait_for dfs --mkdir /after
+    begun=$(($(ms_now) - begun))
+    echo "$(wc -l <faults) faults; it takes writes again $begun ms after the last"
+    [ "$begun" -lt $((15000 * slow)) ]
+    touch halt
+    wait "$clients" || { cat clients faults; die "a client got an answer that it should not"; }
+    cat clients
+    python3 "$here/.ci/linear.py" check history
+    settled 3
+    wait_for one_reigns
+    wait_for agreed
+}
+
+# Hosts are network namespaces on one bridge, which is in a namespace too, so nothing else on this machine sees them.
+# Each knows the others' hardware addresses by heart; a wrong one is a cut cable, in one direction.
+declare -A HOST=()
+hosts() { # NAME...: makes them; they can all reach each other
+    local who other i=0
+    need ip nsenter
+    [ "$(id -u)" = 0 ] || skip "network namespaces need root"
+    net=dfs$$-$name
+    ip netns add "$net-bridge" 2>/dev/null || skip "no network namespaces here"
+    ip -n "$net-bridge" link add bridge type bridge 2>/dev/null || skip "no bridges here"
+    ip -n "$net-bridge" link set bridge up
+    for who; do
+        i=$((i + 1)) HOST[$who]=$i
+        ip netns add "$net-$who"
+        ip -n "$net-$who" link add eth0 address "02:00:00:00:00:$(printf %02x $i)" type veth \
+            peer name "port$i" netns "$net-bridge"
+        ip -n "$net-bridge" link set "port$i" master bridge up
+        printf '%s\n' "addr add 10.77.0.$i/24 dev eth0" 'link set lo up' 'link set eth0 up' |
+            ip -n "$net-$who" -batch -
+    done
+    heal
+}
+wires() { # HARDWARE-ADDRESS-PREFIX FROM TO...: what FROM sends to each of TO goes to this address
+    local prefix=$1 who=$2 other
+    shift 2
+    for other; do
+        [ "$other" = "$who" ] || printf 'neigh replace 10.77.0.%d lladdr %s:%02x dev eth0 nud permanent\n' \
+            "${HOST[$other]}" "$prefix" "${HOST[$other]}"
+    done | ip -n "$net-$who" -batch -
+}
+heal() { # all cuts, in random order
+    local who
+    shuffle "${!HOST[@]}"
+    for who in "${shuffled[@]}"; do wires 02:00:00:00:00 "$who" "${!HOST[@]}"; done
+}
+sever() { # HOST... -- HOST...: nothing gets through between these and those, in both directions
+    local these=() those who
+    while [ "$1" != -- ]; do these+=("$1"); shift; done
+    shift
+    those=("$@")
+    shuffle "${these[@]}" "${those[@]}"
+    for who in "${shuffled[@]}"; do
+        if [[ " ${these[*]} " == *" $who "* ]]; then
+            wires 02:00:00:00:99 "$who" "${those[@]}"
+        else
+            wires 02:00:00:00:99 "$who" "${these[@]}"
+        fi
+    done
+}
+hosts_end() { # PREFIX: removes the namespaces whose names begin so
+    local who
+    [ "$(id -u)" = 0 ] && command -v ip >/dev/null || return 0
+    for who in $(ip netns list 2>/dev/null | awk -v p="$1" 'index($1, p) == 1 {print $1}'); do ip netns del "$who"; done
+}
+at_host() { from=(nsenter "--net=/run/netns/$net-$1"); } # clients run there from now on
+now() { python3 -c 'import time; print(time.monotonic())'; }
+
+# hosts in namespaces are cut off from each other: never do both sides acknowledge, and they agree after it
+test_cut() {
+    local who round king='' clients here_side there count begun one rest writes other
+    need python3
+    count=$(rounds 5 2)
+    [ -z "$long" ] || count=50
+    fast
+    hosts m1 m2 n1 n2 n3 n4 c1 c2
+    export DFS DFS_KEY_FILE=$PWD/key DFS_MASTER=10.77.0.1,10.77.0.2
+    at_host c2
+    master m1 10.77.0.1:3370 --init
+    master m2 10.77.0.2:3370
+    for who in n1 n2 n3 n4; do start "$who" node "$PWD/$who" -n "$who" -l "10.77.0.${HOST[$who]}:3371"; done
+    settled 4
+    export LINEAR_PREFIX="nsenter --net=/run/netns/$net-c1,nsenter --net=/run/netns/$net-c2"
+    python3 "$here/.ci/linear.py" run 4 2 "$seed" history halt >clients 2>&1 &
+    clients=$!
+    : >cuts
+    for round in $(seq "$count"); do
+        at_host c2
+        reigning
+        shuffle n1 n2 n3 n4
+        case $round in
+        1) here_side=("$king" "${shuffled[0]}" c1) ;;                  # a minority
+        2) here_side=("$king" "${shuffled[@]:0:2}" c1) ;;              # half of the roster, the master among them
+        3) here_side=("$king" c1) ;;                                   # the master alone
+        *) here_side=("${shuffled[@]:0:$((RANDOM % 4 + 1))}" c1)        # any
+            for who in m1 m2; do [ $((RANDOM % 2)) = 0 ] || here_side+=("$who"); done ;;
+        esac
+        there=()
+        for who in "${!HOST[@]}"; do [[ " ${here_side[*]} " == *" $who "* ]] || there+=("$who"); done
+        echo "round $round: ${here_side[*]} | ${there[*]}; $king reigned"
+        writes=c2
+        [ "$round" != 2 ] || writes=c1
+        if [ "$round" -gt 3 ] && [ $((RANDOM % 3)) = 0 ]; then # only what one side sends is lost
+            for who in "${here_side[@]}"; do wires 02:00:00:00:99 "$who" "${there[@]}"; done
+            one="one-way"
+        else
+            sever "${here_side[@]}" -- "${there[@]}"
+            one=both
+        fi
+        begun=$(now)
+        if [ "$round" -le 3 ]; then
+            rest=$(ms_now)
+            at_host $writes
+            wait_for dfs --mkdir "/round/$round"
+            [ "$round" = 2 ] || took $(($(ms_now) - rest))
+            other=$king # the other side acknowledges nothing and calls nothing current
+            [ "$round" != 2 ] || { other=m1; [ "$king" = m2 ] || other=m2; }
+            if [ $writes = c1 ]; then at_host c2; else at_host c1; fi
+            not timeout 3 "${from[@]}" "$DFS" --mkdir "/wrong/$round"
+            "${from[@]}" python3 "$here/.ci/wire.py" status "${ADDR[$other]}" >status
+            grep -q '^reads old' status
+            "${from[@]}" python3 "$here/.ci/wire.py" mkdir "${ADDR[$other]}" "/wrong/$round/too" | grep '^ERR '
+        else
+            pause 6000
+        fi
+        echo "$one $begun $(now)" >>cuts
+        heal
+        at_host c1
+        wait_for one_reigns
+        settled 4
+    done
+    touch halt
+    wait "$clients" || { cat clients; die "a client got an answer that it should not"; }
+    cat clients
+    took_all "the master is cut off"
+    python3 "$here/.ci/linear.py" sides history cuts
+    python3 "$here/.ci/linear.py" check history
+    wait_for agreed
+    for round in 1 2 3; do [ "$round" -gt "$count" ] || dfs --stat "/round/$round" >/dev/null; done
+    stop "${!PID[@]}"
+    net='' from=()
+}
+
+# nodes die one after another down to one, come back in random order, the master is killed at every step: all is kept
+test_down_to_one() {
+    local w who king='' jobs=() dead=()
+    need jq python3
+    fast
+    masters 2 4
+    for w in 1 2; do writer "$w" & jobs+=($!); done
+    wrote() { [ "$(cat kept.[12] | wc -l)" -gt "$1" ]; }
+    wrote_more() { local before; before=$(cat kept.[12] | wc -l); wait_for wrote $((before + 10)); }
+    new_master() {
+        reigning
+        w=$king
+        crash "$w"
+        pause 300
+        again "$w"
+        wait_for one_reigns
+        wrote_more
+    }
+    wait_for test -s kept.1
+    wait_for test -s kept.2
+    shuffle n1 n2 n3 n4
+    dead=("${shuffled[@]:0:3}")
+    echo "dying: ${dead[*]}"
+    for who in "${dead[@]}"; do
+        crash "$who"
+        wait_for node_is "$who" down
+        wrote_more
+        [ "$who" != "${dead[1]}" ] || new_master
+    done
+    wait_for roster_is 1
+    new_master
+    shuffle "${dead[@]}"
+    echo "coming back: ${shuffled[*]}"
+    dead=("${shuffled[@]}")
+    for who in "${dead[@]}"; do
+        again "$who"
+        new_master
+        wait_for node_is "$who" up
+    done
+    touch halt
+    wait "${jobs[@]}"
+    not cat write.failed
+    settled 4
+    wait_for roster_is 4
+    writers_kept
+    wait_for agreed
+}
+
+# a master restarts with: all nodes, a minority, one that left long ago, wiped, copied, strange and swapped ones
+test_restarts() {
+    local before
+    need jq python3
+    fast
+    masters 1 3
+    random 5000000 >f
+    dfs -q -u /f f
+    dfs -q -u /gone f
+    wait_for held_by /f n1 n2 n3
+    why() { dfs --status | grep -q "^why .*$1"; }
+    waits() { # TEXT: read-only, and says why in status and log
+        wait_for why "$1"
+        state read-only
+        wait_for log_says m1 "$1"
+        python3 "$here/.ci/wire.py" mkdir "${ADDR[m1]}" /no | grep -q '^ERR readonly '
+    }
+    all_well() { # NODES
+        settled "$1"
+        same /f f
+        agreed
+    }
+    restart() { # NAME...: everything is killed; the master and these start
+        crash "${!PID[@]}"
+        : >m1.err
+        again m1 "$@"
+    }
+    echo "all nodes"
+    restart n1 n2 n3
+    all_well 3
+    log_says m1 ' reigning: epoch '
+    echo "a minority"
+    restart n1
+    waits 'waiting for more than half of the 3 nodes of the last roster; here: n1; missing: '
+    fails 13 --mkdir /no & # the program goes on asking for a while
+    timeout $((30 * slow)) "$DFS" --stat /f >stat 2>said || true
+    [ ! -s stat ] || grep -q 'possibly old' said
+    wait $!
+    again n2
+    wait_for roster_is 2
+    same /f f
+    again n3
+    all_well 3
+    echo "only nodes that left the roster long ago"
+    crash n3
+    wait_for roster_is 2
+    dfs --rm /gone
+    dfs --mkdir /two
+    crash n2
+    wait_for roster_is 1
+    dfs --mkdir /one
+    restart n3
+    waits 'waiting for more than half of the 3 nodes of the last roster; here: n3; missing: '
+    again n2 # two of the three of the older roster, but the newest that they know is n1, n2
+    waits 'waiting for more than half of the 2 nodes of the last roster; here: n2; missing: '
+    again n1
+    all_well 3
+    dfs --stat /one >/dev/null
+    dfs --stat /two >/dev/null
+    fails 2 --stat /gone
+    echo "a wiped node under its old address"
+    crash m1 n1 n2 n3
+    rm -r n3
+    : >m1.err
+    again n3 n1 m1
+    waits 'waiting for more than half of the 3 nodes of the last roster; here: n1; missing: '
+    again n2
+    wait_for roster_is 3 # the new n3 is one of them
+    wait_for held_by /f n1 n2 n3
+    same /f f
+    dfs --nodes | awk '$1 == "n3" {print $2}' | sort | tr '\n' ' ' | grep -qx 'down up ' # the wiped one is missed
+    wait_for agreed
+    echo "a blank node and one good one, which is the whole roster"
+    crash n2
+    wait_for roster_is 2
+    crash n3
+    wait_for roster_is 1
+    dfs --mkdir /alone
+    crash m1 n1
+    : >m1.err
+    master m1 "${ADDR[m1]}"
+    node n4
+    wait_for log_says n4 'waits for a node that knows the cluster'
+    python3 "$here/.ci/wire.py" mkdir "${ADDR[m1]}" /no | grep -q '^ERR readonly '
+    again n1
+    wait_for roster_is 2
+    wait_for held_by /f n1 n4
+    dfs --stat /alone >/dev/null
+    crash m1 n1 # two copies of it, and the blank one
+    echo "only the one that was blank"
+    again m1
+    waits 'waiting for more than half of the 2 nodes of the last roster; here: n4; missing: '
+    again n1 n2 n3
+    wait_for roster_is 4
+    same /f f
+    echo "two nodes with the same copied directory"
+    crash n1
+    cp -r n1 copy
+    restart n1 n2 n3 n4
+    start copy node "$PWD/copy" -l 127.0.0.1:0
+    wait_for log_says copy 'a node with this id is up at .*was its directory copied'
+    wait_for roster_is 4
+    stop copy
+    wait_for roster_is 4
+    same /f f
+    echo "swapped directories"
+    crash m1 n1 n2
+    mv n1 n; mv n2 n1; mv n n2
+    before=$(jq -r .node n1/node.json)
+    : >m1.err
+    again m1
+    start n1 node "$PWD/n1" -l "${ADDR[n1]}"
+    start n2 node "$PWD/n2" -l "${ADDR[n2]}"
+    wait_for roster_is 4
+    at_address() {
+        dfs --nodes -j | jq -e --arg id "$before" --arg address "${ADDR[n1]}" \
+            '.nodes | any(.id == $id and .address == $address and .state == "up")'
+    }
+    wait_for at_address
+    same /f f
+    dfs --mkdir /swapped
+    wait_for agreed
+    echo "a node of another cluster"
+    start mx master --init -l 127.0.0.1:0
+    start x node "$PWD/x" -n x -m "${ADDR[mx]}" -l 127.0.0.1:0
+    x_is_up() { dfs -m "${ADDR[mx]}" --nodes | grep -q '^x .* up '; }
+    wait_for x_is_up
+    dfs -q -m "${ADDR[mx]}" --mkdir /strange
+    crash mx x m1
+    : >m1.err
+    again m1
+    wait_for roster_is 4
+    again x
+    wait_for log_says x 'this node belongs to cluster .*, this master serves cluster '
+    fails 2 --stat /strange
+    same /f f
+    stop n1 n2 n3 n4 m1 x
+    : >m1.err
+    again x m1 # this time it is the first that the master meets: then that is its cluster, and the others are strange
+    wait_for log_says m1 'node x joined'
+    : >n1.err
+    again n1
+    wait_for log_says n1 'this node belongs to cluster .*, this master serves cluster '
+    fails '2|13' --stat /f
+    crash x m1
+    again m1 n2 n3 n4
+    wait_for roster_is 4
+    same /f f
+    fails 2 --stat /strange
+    wait_for agreed
+}
+
+# --force-from: on from one node of three when the others are gone; said for ever
+test_forced() {
+    waits() { dfs --status | grep -q 'waiting for more than half'; }
+    forced() { dfs --status | grep -q '^forced .* n1 alone'; }
+    fast
+    cluster 3
+    random 300000 >f
+    dfs -q -u /f f
+    wait_for held_by /f n1 n2 n3
+    crash m n2 n3
+    master m "$DFS_MASTER"
+    wait_for waits
+    fails 13 --mkdir /x
+    stop m
+    fails 64 master --init --force-from n1
+    master m "$DFS_MASTER" --force-from n1
+    wait_for dfs --mkdir /x
+    forced
+    node n2
+    node n3
+    settled 3
+    same /f f
+    stop m
+    master m "$DFS_MASTER"
+    settled 3
+    forced
+    dfs --status -j | grep -q '"forced": \['
+}
+
+# no master: reads come from the nodes, and say that they are possibly old; changes are refused
+test_no_master() {
+    fast
+    cluster 3
+    random 5000000 >f
+    dfs -q -u /d/f f
+    wait_for held_by /d/f n1 n2 n3
+    crash m
+    : >client.err
+    same /d/f f
+    grep -q 'possibly old' client.err
+    dfs --ls /d | grep -q ' f$'
+    fails 1 --mkdir /x
+    crash n1
+    same /d/f f
+    node n1
+    master m "$DFS_MASTER"
+    settled 3
+    dfs --mkdir /x
+}
+
 # an idle server below 3 MiB; 100,000 files cost the master less than 300 bytes each
 test_memory() {
     local who before each count=100000
@@ -994,7 +1612,7 @@ one() ( # NAME: runs a test; its verdict is the exit code: 0, 1, or 77 for skipp
     mkdir -p "$work/$name"
     cd "$work/$name" || exit 1
     exec >"$work/$name.log" 2>&1
-    trap 'for p in "${PID[@]}"; do kill -9 "$p" 2>/dev/null; done' EXIT
+    trap 'for p in "${PID[@]}"; do kill -9 "$p" 2>/dev/null; done; hosts_end "dfs$$-$name-"' EXIT
     trap 'echo "test.sh:$LINENO: exit code $?: $BASH_COMMAND" >&2' ERR
     export HOME=$PWD
     RANDOM=$((seed % 32768))
@@ -1050,6 +1668,7 @@ unset XDG_CONFIG_HOME
 if [ -n "$demo_only" ]; then demo; exit; fi
 cleanup() {
     stray | xargs -r kill -9 2>/dev/null
+    hosts_end "dfs$$-"
     if [ -n "$keep" ]; then echo "all is kept in $work"; else rm -rf "$work"; fi
 }
 trap cleanup EXIT

@@ -2,7 +2,10 @@
 """The wire of dfs, written from its description and not from its code; the tests speak and attack with it.
 
   wire.py digest|help|status ADDRESS        one request, its answer
+  wire.py mkdir ADDRESS PATH                one request of a master, its answer in one line
   wire.py verify ADDRESS SHA256             asks a node to read a chunk again
+  wire.py ambush ADDRESS N SHA256 FILE      connects to a master, says ready, waits until FILE is there, asks it about
+                                            what another master has changed since then, and judges the answers
   wire.py ATTACK ADDRESS [SEED]             attacks a server; exit code 0 if it defended itself
   wire.py attacks                           the names of the attacks
 
@@ -544,7 +547,7 @@ def attack_noise(address, seed):
     rng = random.Random(seed)
     good = hashlib.sha256(b"good").hexdigest()
     lines = ["DIGEST", "STATUS", "NODES", "TARGETS", "STAT /noise", "LIST / -", "LIST / %41", "HELP", "STATE",
-             f"GET {good}", f"VERIFY {good}", f"PUT - 4 {good}\ngood", "PING 1 ok 1 2 3 4 5 6 7 8 - 1 0 0 0 0 -",
+             f"GET {good}", f"VERIFY {good}", f"PUT - 4 {good}\ngood", "PING 1 ok 1 2 3 4 5 6 7 8 - 1 1 1 1 1 -",
              f"REPORT 1 1 0 {HASH}",
              "JOIN 0123456789abcdef - n 127.0.0.1:1", f"COMMIT {'0' * 32} /noise 0 0 {HASH} 0 {HASH}",
              f"COMMIT {'0' * 32} /noise 4 0 {good} 67 {HASH}\n{good} 4\n", f"MKDIR {'1' * 32} /noise",
@@ -578,6 +581,54 @@ def attack_noise(address, seed):
     print(f"{count} requests of noise, seed {seed}")
 
 
+def ambush(address, number, old_sha, go):
+    """Exit code 1 if a master that hung while another took over acknowledges something, or calls something old current.
+    Since it was stopped, /changed/N got other contents than OLD_SHA, /removed/N was removed, /made/N was made."""
+    asked = {f"STAT /changed/{number}": True, f"STAT /removed/{number}": True, f"STAT /made/{number}": True,
+             "LIST /made -": True, "STATUS": True, "NODES": True, "TARGETS": True,
+             f"MKDIR {random_id()} /made/{number}": False, f"RM {random_id()} /removed/{number}": False,
+             f"MKDIR {random_id()} /wrong/{number}": False, f"COMMIT {random_id()} /wrong/{number} 0 0 {HASH}": False}
+    wires = [(line, Wire(address)) for line in asked for _ in range(2)]
+    print("ready", flush=True)
+    while not os.path.exists(go):
+        time.sleep(0.01)
+    for line, w in wires:
+        w.s.settimeout(40 * SLOW)
+        w.send(line, b"" if line.startswith("COMMIT") else None)
+    print("sent", flush=True)
+    said = {}
+
+    def judge(line, answer, body):
+        words = (answer or "(closed)").split(" ")
+        verb, ok = line.split(" ")[0], words[0] == "OK"
+        key = f"{verb} {' '.join(words[:2])}" if not ok or asked[line] else f"{verb} OK"
+        said[key] = said.get(key, 0) + 1
+        current = ok and words[1] == "current"
+        return not (
+            (not asked[line] and ok)  # it acknowledged a change that was made elsewhere, or with which it is alone
+            or (verb in ("MKDIR", "RM") and "/wrong" not in line and words[1:2] == ["notfound"])
+            or (line.startswith("STAT /changed") and current and old_sha in answer)
+            or (line.startswith("STAT /removed") and current)
+            or (line.startswith("STAT /made") and words[1:2] == ["notfound"])
+            or (verb == "LIST" and current and f" {number}\n" not in body))
+
+    bad = []
+    for line, w in wires:
+        raw = w.line()
+        answer = raw.decode() if raw is not None else None
+        body = ""
+        if answer and answer.startswith("OK ") and asked[line]:
+            length = int(answer.split(" ")[-2])
+            body = w.body(length).decode()
+        if not judge(line, answer, body):
+            bad.append(f"{line}: {answer}")
+        if line == "STATUS" and "reads current" in body:
+            bad.append(f"it says that its reads are current: {body}")
+    print("; ".join(f"{n} {k}" for k, n in sorted(said.items())))
+    if bad:
+        sys.exit("\n".join(bad))
+
+
 def main():
     attacks = {name[7:]: run for name, run in globals().items() if name.startswith("attack_")}
     what, rest = sys.argv[1], sys.argv[2:]
@@ -586,9 +637,15 @@ def main():
     elif what == "digest":
         with Wire(rest[0]) as w:
             print(*w.call("DIGEST")[1:])
+    elif what == "mkdir":
+        with Wire(rest[0]) as w:
+            w.send(f"MKDIR {random_id()} {rest[1]}")
+            print((w.line() or b"(closed)").decode())
     elif what == "verify":
         with Wire(rest[0]) as w:
             print(*w.call(f"VERIFY {rest[1]}")[1:])
+    elif what == "ambush":
+        ambush(*rest)
     elif what in ("help", "status"):
         with Wire(rest[0]) as w:
             sys.stdout.write(w.call(what.upper(), has_body=True)[1].decode())

@@ -1,0 +1,348 @@
+#!/usr/bin/env python3
+"""Are the answers of a cluster such as one server could have given, one after another? (Linearizability, per path.)
+
+  linear.py run CLIENTS PATHS SEED HISTORY HALT    clients write, read and delete a few paths until the file HALT exists
+  linear.py check HISTORY...                       decides; exit code 1 and the first contradiction of each path
+  linear.py sides HISTORY CUTS                     in a cut through all hosts (a line "both BEGIN END"), changes that
+                                                   began after it are acknowledged to even or to odd clients, not both
+  linear.py selftest SEED                          the checker on histories whose verdict is known, and on random ones
+
+DFS names the binary; LINEAR_PREFIX, if set, commands separated by commas, one for each client, that run it elsewhere.
+A history has one operation on a line: [path, kind, value, begin, end, result, client]. Kinds are write, read, rm;
+result is "ok", "absent" (a read or rm found nothing), "unknown" (it may have happened, or may happen any time later),
+"none" (it certainly did not happen) or "old" (a read that says that it may be old: it is only asked that its value was
+once written). Each operation asks the masters in a random order."""
+import itertools, json, os, random, subprocess, sys, threading, time
+
+FOREVER = float("inf")
+
+
+# ---- The checker ----
+
+def step(op, value):
+    """The value after op, or False if op can't have happened while the path had this value. None: no such file."""
+    _, kind, what, _, _, result = op[:6]
+    if kind == "write":
+        return what
+    if kind == "read" and result == "ok":
+        return value if value == what else False
+    if kind == "rm" and result != "absent":
+        return None if value is not None else False
+    return None if value is None else False
+
+
+class Worlds:
+    """A set of (value, known operations that are open and have not happened yet, unknown ones that have happened). Of
+    two that differ only in the last, the one that is contained in the other can do whatever the other can."""
+
+    def __init__(self):
+        self.used = {}
+
+    def add(self, value, waiting, used):
+        sets = self.used.setdefault((value, waiting), [])
+        if any(other <= used for other in sets):
+            return False
+        sets[:] = [other for other in sets if not used <= other] + [used]
+        return True
+
+    def __iter__(self):
+        return iter([(value, waiting, used) for (value, waiting), sets in self.used.items() for used in sets])
+
+
+def settle(ops, value, waiting):
+    """Reads that can happen now do: they change nothing, and waiting gains them nothing."""
+    return frozenset(i for i in waiting if ops[i][1] == "write" or (ops[i][1] == "rm" and ops[i][5] == "ok") or
+                     step(ops[i], value) is False)
+
+
+def completed(ops, worlds, op, free):
+    """The worlds in which op has happened, and before it whatever had to; no more than that."""
+    after, seen, todo = Worlds(), Worlds(), []
+    for value, waiting, used in worlds:
+        if op not in waiting:
+            after.add(value, waiting, used)
+        elif seen.add(value, waiting, used):
+            todo.append((value, waiting, used))
+    while todo:
+        value, waiting, used = todo.pop()
+        for i in itertools.chain(waiting, free - used):
+            then = step(ops[i], value)
+            if then is False:
+                continue
+            rest = settle(ops, then, waiting - {i})
+            now = used | {i} if i in free else used
+            if op not in rest:
+                after.add(then, rest, now)
+            elif seen.add(then, rest, now):
+                todo.append((then, rest, now))
+    return after
+
+
+def check(ops):
+    """None if the operations on one path are linearizable, else the first one whose answer nothing explains."""
+    events = sorted([(op[3], 0, i) for i, op in enumerate(ops)] +
+                    [(op[4], 1, i) for i, op in enumerate(ops) if op[5] != "unknown"])
+    worlds, free = Worlds(), frozenset()
+    worlds.add(None, frozenset(), frozenset())
+    for _, ended, i in events:
+        if ended:
+            worlds = completed(ops, worlds, i, free)
+            if not worlds.used:
+                return ops[i]
+        elif ops[i][5] == "unknown":
+            if ops[i][1] != "read":
+                free |= {i}
+        else:
+            more = Worlds()
+            for value, waiting, used in worlds:
+                more.add(value, settle(ops, value, waiting | {i}), used)
+            worlds = more
+    return None
+
+
+def check_files(names):
+    paths, bad, count = {}, 0, 0
+    for name in names:
+        for line in open(name):
+            op = json.loads(line)
+            paths.setdefault(op[0], []).append(op)
+    for path, ops in sorted(paths.items()):
+        written = {op[2] for op in ops if op[1] == "write"}
+        for op in ops:
+            if op[1] == "read" and op[2] is not None and op[2] not in written:
+                print(f"{path}: {op[2]!r} was read and never written")
+                bad += 1
+        ops = [op for op in ops if op[5] != "old" and op[5] != "none"]
+        count += len(ops)
+        wrong = check(ops)
+        if wrong:
+            bad += 1
+            print(f"{path}: not linearizable: {wrong}")
+            for op in sorted(ops, key=lambda op: op[3]):
+                if op[4] > wrong[3] - 3 and op[3] < wrong[4] + 1:
+                    print("   ", op)
+    print(f"{count} operations on {len(paths)} paths: {'linearizable' if not bad else f'{bad} contradictions'}")
+    return bad
+
+
+def sides(history, cuts):
+    bad = 0
+    ops = [json.loads(line) for line in open(history)]
+    for line in open(cuts):
+        how, begin, end = line.split()
+        done = [[op for op in ops if op[1] != "read" and op[5] == "ok" and op[6] % 2 == side and
+                 op[3] >= float(begin) and op[4] <= float(end)] for side in (0, 1)]
+        print(f"{how}, {float(end) - float(begin):.1f} s: {len(done[0])} acknowledged on one side, "
+              f"{len(done[1])} on the other")
+        if how == "both" and done[0] and done[1]:
+            bad += 1
+            print(f"    both sides acknowledged: {done[0][0]}, {done[1][0]}")
+    return bad
+
+
+# ---- Its self-test ----
+
+def brute(ops):
+    """The same, by trying all orders."""
+    def go(value, left):
+        known = [op for op in left if op[5] != "unknown"]
+        if not known:
+            return True
+        first = min(op[4] for op in known)
+        for op in left:
+            if op[3] <= first:
+                then = step(op, value)
+                if then is not False and go(then, [other for other in left if other is not op]):
+                    return True
+        return False
+    return go(None, [op for op in ops if op[5] != "unknown" or op[1] != "read"])
+
+
+def w(value, begin, end, result="ok"):
+    return ["/", "write", value, begin, end, result]
+
+
+def r(value, begin, end):
+    return ["/", "read", value, begin, end, "ok" if value is not None else "absent"]
+
+
+def rm(begin, end, result="ok"):
+    return ["/", "rm", None, begin, end, result]
+
+
+KNOWN = [  # (linearizable, what, history)
+    (True, "nothing", []),
+    (True, "one after another", [w("a", 0, 1), r("a", 2, 3), w("b", 4, 5), r("b", 6, 7), rm(8, 9), r(None, 10, 11)]),
+    (True, "a read during a write, old", [w("a", 0, 1), w("b", 2, 9), r("a", 3, 4), r("b", 5, 6)]),
+    (False, "an old value after the new one", [w("a", 0, 1), w("b", 2, 9), r("b", 3, 4), r("a", 5, 6)]),
+    (False, "a lost write", [w("a", 0, 1), r(None, 2, 3)]),
+    (False, "a lost second write", [w("a", 0, 1), w("b", 2, 3), r("a", 4, 5)]),
+    (False, "back from the dead", [w("a", 0, 1), rm(2, 3), r("a", 4, 5)]),
+    (False, "read before it was written", [r("a", 0, 1), w("a", 2, 3)]),
+    (False, "two removals of one file", [w("a", 0, 1), rm(2, 3), rm(4, 5)]),
+    (False, "two removals at once of one file", [w("a", 0, 1), rm(2, 5), rm(2, 5)]),
+    (True, "two removals at once, one found nothing", [w("a", 0, 1), rm(2, 5), rm(2, 5, "absent")]),
+    (False, "removed, says it, and it is there", [w("a", 0, 1), rm(2, 3, "absent")]),
+    (True, "an unknown write that happened", [w("a", 0, 1), w("b", 2, FOREVER, "unknown"), r("a", 3, 4), r("b", 5, 6)]),
+    (True, "an unknown write that did not happen", [w("a", 0, 1), w("b", 2, FOREVER, "unknown"), r("a", 30, 40)]),
+    (True, "an unknown write that happened late",
+     [w("b", 0, FOREVER, "unknown"), w("a", 3, 4), r("a", 5, 6), r("b", 7, 8)]),
+    (False, "an unknown write that happened twice",
+     [w("b", 0, FOREVER, "unknown"), r("b", 1, 2), w("a", 3, 4), r("a", 5, 6), r("b", 7, 8)]),
+    (False, "an unknown write seen before it began", [r("b", 0, 1), w("b", 2, FOREVER, "unknown")]),
+    (True, "an unknown removal", [w("a", 0, 1), rm(2, FOREVER, "unknown"), r("a", 3, 4), r(None, 5, 6)]),
+    (False, "an unknown removal, twice",
+     [w("a", 0, 1), rm(2, FOREVER, "unknown"), r(None, 3, 4), w("b", 5, 6), r(None, 7, 8)]),
+    (True, "a removal of what an unknown write made", [w("a", 0, FOREVER, "unknown"), rm(1, 2), r(None, 3, 4)]),
+    (False, "two masters: both acknowledge, each reads its own",
+     [w("a", 0, 1), w("b", 0, 1), r("a", 2, 3), r("b", 4, 5), r("a", 6, 7)]),
+    (False, "two readers see two writes in two orders",
+     [w("a", 0, 9), w("b", 0, 9), r("a", 1, 2), r("b", 3, 4), r("a", 5, 6)]),
+    (True, "many at once", [w(str(i), 0, 9) for i in range(7)] + [r(str(i), i + 1, i + 1.5) for i in range(7)]),
+]
+
+
+def random_history(rng, honest):
+    """Of a register whose operations happen at some moment between begin and end; then one answer may be changed."""
+    ops, now = [], 0.0
+    for i in range(rng.randrange(2, 8)):
+        begin = now + rng.random() * 2
+        end = begin + rng.random() * rng.choice([1, 8])
+        now = begin
+        at = begin + rng.random() * (end - begin)
+        ops.append([rng.choice(["write", "write", "read", "rm"]), str(i), begin, end, at])
+    value, out = None, []
+    for kind, name, begin, end, at in sorted(ops, key=lambda op: op[4]):
+        unknown = kind != "read" and rng.random() < 0.25
+        happens = not unknown or rng.random() < 0.5
+        if kind == "write":
+            out.append(w(name, begin, FOREVER if unknown else end, "unknown" if unknown else "ok"))
+            value = name if happens else value
+        elif kind == "read":
+            out.append(r(value, begin, end))
+        else:
+            out.append(rm(begin, FOREVER, "unknown") if unknown else rm(begin, end, "ok" if value else "absent"))
+            value = None if happens else value
+    if not honest:
+        op = rng.choice(out)
+        if op[1] == "read":
+            op[:] = r(rng.choice([None] + [o[2] for o in out if o[1] == "write"]), op[3], op[4])
+        elif op[1] == "rm" and op[5] != "unknown":
+            op[5] = "ok" if op[5] == "absent" else "absent"
+    return out
+
+
+def selftest(seed):
+    for good, what, ops in KNOWN:
+        assert (check(ops) is None) == good, f"{what}: should be {'good' if good else 'bad'}"
+        assert brute(ops) == good, f"{what}: brute force says otherwise"
+    rng, refused = random.Random(seed), 0
+    for i in range(3000):
+        ops = random_history(rng, i % 2 == 0)
+        verdict = check(ops) is None
+        assert verdict == brute(ops), f"seed {seed}, history {i}: {verdict}, brute force says otherwise: {ops}"
+        assert verdict or i % 2 == 1, f"seed {seed}: an honest history was refused: {ops}"
+        refused += not verdict
+    assert refused > 100
+    print(f"the checker: {len(KNOWN)} known histories, 3000 random ones ({refused} not linearizable), seed {seed}")
+
+
+# ---- The clients ----
+
+class Client:
+    NOT_DONE = (1, 4, 13)
+    lock = threading.Lock()
+
+    def __init__(self, number, paths, seed, history, halt):
+        self.number, self.paths, self.rng, self.halt = number, paths, random.Random(seed * 100 + number), halt
+        self.history, self.count, self.errors = history, {}, []
+        prefixes = [p for p in os.environ.get("LINEAR_PREFIX", "").split(",") if p]
+        self.command = (prefixes[number % len(prefixes)].split() if prefixes else []) + [os.environ["DFS"], "-q"]
+
+    def dfs(self, *args, data=None):
+        """Exit code (None: it was ended from here), output, and what it said."""
+        masters = os.environ["DFS_MASTER"].split(",")
+        self.rng.shuffle(masters)
+        child = subprocess.Popen(self.command + list(args), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, env={**os.environ, "DFS_MASTER": ",".join(masters)})
+        try:
+            out, err = child.communicate(data, timeout=90)
+            return child.returncode, out, err.decode()
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.communicate()
+            return None, b"", ""
+
+    def operation(self, i):
+        path = f"/lin/{self.rng.randrange(self.paths)}"
+        kind = self.rng.choices(("write", "read", "rm"), (45, 40, 15))[0]
+        value = f"{self.number}.{i}." + "x" * self.rng.randrange(50) if kind == "write" else None
+        begin = time.monotonic()
+        if kind == "write":
+            code, out, said = self.dfs("-u", path, "-", data=value.encode())
+        elif kind == "read":
+            code, out, said = self.dfs("-d", path, "-")
+        else:
+            code, out, said = self.dfs("--rm", path)
+        end = time.monotonic()
+        if code == 0:
+            result = "ok"
+            if kind == "read":
+                value = out.decode()
+        elif code == 2 and kind != "write":
+            result = "absent"
+        elif code in self.NOT_DONE:
+            result = "none"
+        else:
+            result, end = "unknown" if kind != "read" else "none", FOREVER
+            if code != 12 or kind == "read":
+                self.errors.append(f"{kind} {path}: exit code {code}: {said}")
+        if kind == "read" and "possibly old" in said:
+            result = "old"
+        what = f"{kind} {result}"
+        self.count[what] = self.count.get(what, 0) + 1
+        with Client.lock:
+            self.history.write(json.dumps([path, kind, value, begin, end, result, self.number]) + "\n")
+
+    def run(self):
+        i = 0
+        while not os.path.exists(self.halt):
+            i += 1
+            self.operation(i)
+
+
+def run(clients, paths, seed, history, halt):
+    with open(history, "w") as out:
+        all_clients = [Client(n, paths, seed, out, halt) for n in range(clients)]
+        threads = [threading.Thread(target=c.run) for c in all_clients]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    count, errors = {}, []
+    for c in all_clients:
+        errors += c.errors
+        for what, n in c.count.items():
+            count[what] = count.get(what, 0) + n
+    print(", ".join(f"{n} {what}" for what, n in sorted(count.items())))
+    for e in errors[:20]:
+        print(f"unexpected: {e}")
+    return bool(errors)
+
+
+def main():
+    what, rest = sys.argv[1], sys.argv[2:]
+    if what == "run":
+        sys.exit(run(int(rest[0]), int(rest[1]), int(rest[2]), rest[3], rest[4]))
+    elif what == "check":
+        sys.exit(check_files(rest) > 0)
+    elif what == "sides":
+        sys.exit(sides(*rest) > 0)
+    elif what == "selftest":
+        selftest(int(rest[0]))
+    else:
+        sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main()
