@@ -7016,6 +7016,10 @@ static bool takeover_is_due(void) {
     struct roster newest = newest_roster(false);
     int blank = 0;
     if (clock_ms() < master.retry_ms) return false;
+    if (newest.count == 0 && master.tree.roster.count > 0) { /* all are gone that it reigned over */
+        waiting_say(&master.tree.roster, &(struct node_set){{0}});
+        return false;
+    }
     if (newest.count == 0) {
         for (int i = 0; i < master.peer_count; i++)
             blank += master.peers[i]->up && master.peers[i]->told && !master.peers[i]->damaged;
