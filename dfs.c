@@ -754,19 +754,25 @@ enum fault { FAULT_OPEN, FAULT_READ, FAULT_WRITE, FAULT_SYNC, FAULT_RENAME, FAUL
 
 static const char *const fault_names[FAULT_COUNT] = {"open", "read", "write", "sync", "rename"};
 
-/* Set once by fault_setup before threads start, then only counted. nth 0: never. */
 static struct {
-    uint64_t nth;
-    bool on;            /* fails from the nth on, not just once */
+    atomic_ullong nth; /* 0: none fails */
+    atomic_bool on;    /* fails from the nth on, not just once */
     atomic_ullong seen;
 } faults[FAULT_COUNT];
 
 static bool fault_hit(enum fault fault) {
-    if (faults[fault].nth == 0) return false;
+    uint64_t nth = atomic_load_explicit(&faults[fault].nth, memory_order_relaxed);
+    if (nth == 0) return false;
     uint64_t now = atomic_fetch_add(&faults[fault].seen, 1) + 1;
-    if (now != faults[fault].nth && !(faults[fault].on && now > faults[fault].nth)) return false;
+    if (now != nth && !(atomic_load(&faults[fault].on) && now > nth)) return false;
     errno = EIO;
     return true;
+}
+
+/* From now on every call of this kind fails, or none. */
+static void fault_set(enum fault fault, bool fails) {
+    atomic_store(&faults[fault].on, fails);
+    atomic_store(&faults[fault].nth, fails ? 1 : 0);
 }
 
 static void fault_setup(const char *setting) {
@@ -778,9 +784,11 @@ static void fault_setup(const char *setting) {
             if (slice_is(name, fault_names[i])) found = i;
         bool on = part.length > 0 && part.at[part.length - 1] == '+';
         part.length -= on;
-        if (found < 0 || !parse_u64(part, UINT32_MAX, &faults[found].nth) || faults[found].nth == 0)
+        uint64_t nth;
+        if (found < 0 || !parse_u64(part, UINT32_MAX, &nth) || nth == 0)
             die(USAGE_ERROR, "DFS_FAULT=%s: write KIND:N or KIND:N+, KIND one of open read write sync rename", setting);
-        faults[found].on = on;
+        atomic_store(&faults[found].nth, nth);
+        atomic_store(&faults[found].on, on);
     }
 }
 
@@ -1122,6 +1130,8 @@ struct conn {
     size_t line_start;       /* where the line that is being written begins in `out` */
     int timeout_ms;          /* for each wait; what SO_RCVTIMEO and SO_SNDTIMEO are set to */
     int64_t idle_until_ms;   /* until then the next request may take its time to begin; 0 on the asking side */
+    bool (*waits)(void *);   /* asked when nothing moved for timeout_ms: go on waiting? NULL: no */
+    void *waits_for;         /* its argument */
 };
 
 /* ---- Names ---- */
@@ -1456,6 +1466,7 @@ static enum status conn_fill(struct conn *c) {
         if (got < 0 && errno == EINTR) continue;
         if (got == 0) return fail(NO_SERVER, "%s closed the connection", c->peer);
         if (errno == EAGAIN && c->end == 0 && clock_ms() < c->idle_until_ms) continue; /* nothing asked yet */
+        if (errno == EAGAIN && c->waits && c->waits(c->waits_for)) continue;
         if (errno == EAGAIN) return fail(NO_SERVER, "%s does not answer (waited %d ms)", c->peer, c->timeout_ms);
         return fail(NO_SERVER, "%s: %s", c->peer, strerror(errno));
     }
@@ -1532,6 +1543,7 @@ static enum status conn_send(struct conn *c, const void *body, size_t length) {
     while (piece[0].iov_len + piece[1].iov_len > 0) {
         ssize_t sent = sendmsg(c->fd, &message, MSG_NOSIGNAL);
         if (sent < 0 && errno == EINTR) continue;
+        if (sent < 0 && errno == EAGAIN && c->waits && c->waits(c->waits_for)) continue;
         if (sent < 0)
             return fail(NO_SERVER, "sending to %s: %s", c->peer,
                         errno == EAGAIN ? "it does not take it" : strerror(errno));
@@ -1770,6 +1782,7 @@ struct request {
     struct conn *c;
     struct words w;           /* w.word[0] is the verb */
     bool understood;          /* verb and number of arguments are right, and the peer may ask this */
+    bool dropped;             /* it is not answered */
     uint64_t body_length, body_left; /* left: not read from the connection yet */
     uint8_t body_hash[32];
     struct text body;         /* LINES_BODY: read and checked */
@@ -1803,6 +1816,8 @@ static struct {
     int connections_most;    /* CONNECTIONS_MAX, or fewer if the system allows fewer open files */
     atomic_ullong requests, refused;
     void (*gone)(struct conn *); /* told when a connection ends */
+    bool (*hold)(const struct request *, bool answered); /* called before a request is run, and before it is answered:
+                                                          * may wait; false drops the connection without a word */
 } server;
 
 static volatile sig_atomic_t stop_signal;
@@ -1898,7 +1913,11 @@ static enum status request_run(struct request *r, struct slice line) {
     if (status == DONE && row->body != NO_BODY) status = request_body(r, row);
     if (status != DONE) return status;
     atomic_fetch_add_explicit(&server.requests, 1, memory_order_relaxed);
-    return row->run(r);
+    r->dropped = server.hold && !server.hold(r, false);
+    if (r->dropped) return DONE;
+    status = row->run(r);
+    r->dropped = server.hold && !server.hold(r, true);
+    return status;
 }
 
 /* Reads what the handler left of a body, so that the next line is found. */
@@ -1973,7 +1992,7 @@ static bool conn_serve_one(struct request *r) {
     bool broken = status != DONE; /* too long, or not from whom it should be: what follows can't be trusted */
     r->has_reply = r->hash_known = false;
     r->file_fd = -1;
-    r->understood = false;
+    r->understood = r->dropped = false;
     r->body_left = 0;
     text_recycle(&r->body, 64 * KIB);
     text_recycle(&r->reply, 64 * KIB);
@@ -1981,6 +2000,10 @@ static bool conn_serve_one(struct request *r) {
     text_add(r->line, "OK");
     bool stranger = cluster_key.set && !c->secure;
     if (!broken) status = request_run(r, line);
+    if (r->dropped) {
+        if (r->file_fd >= 0) r->file_done(r);
+        return false;
+    }
     if (!broken && !r->understood && line_announces_body(line))
         r->body_left = UINT64_MAX; /* not to be taken for lines */
     if (status == DENIED) {
@@ -2479,6 +2502,22 @@ static void id_buckets_grow(struct tree *t) {
     free(old);
 }
 
+/* Takes an inode out of both indexes. */
+static void inode_unlink(struct tree *t, struct inode *n) {
+    struct inode **link = &t->by_id[mix64(n->id) & (t->bucket_count - 1)];
+    while (*link != n) link = &(*link)->next;
+    *link = n->next;
+    treap_remove(t, n);
+}
+
+/* Puts one into both indexes. */
+static void inode_link(struct tree *t, struct inode *n) {
+    struct inode **head = &t->by_id[mix64(n->id) & (t->bucket_count - 1)];
+    n->next = *head;
+    *head = n;
+    treap_insert(t, n);
+}
+
 /* Puts a new inode into both indexes. Its chunks, if any, are set and counted by the caller. */
 static struct inode *inode_make(struct tree *t, uint64_t id, uint64_t parent, struct slice name, enum kind kind) {
     struct inode *n = mem_alloc(sizeof *n + name.length);
@@ -2488,10 +2527,7 @@ static struct inode *inode_make(struct tree *t, uint64_t id, uint64_t parent, st
     n->name_length = (uint8_t)name.length;
     if (name.length > 0) memcpy(n->name, name.at, name.length);
     if (t->inode_count >= t->bucket_count) id_buckets_grow(t);
-    struct inode **head = &t->by_id[mix64(id) & (t->bucket_count - 1)];
-    n->next = *head;
-    *head = n;
-    treap_insert(t, n);
+    inode_link(t, n);
     t->inode_count++;
     if (kind == KIND_FILE) t->files++;
     else t->directories++;
@@ -2510,11 +2546,18 @@ static void inode_drop_chunks(struct tree *t, struct inode *n) {
     n->chunk_count = 0;
 }
 
+/* Gives an inode another parent and name, and maybe another place in memory. What is in a directory moves with it. */
+static void inode_move(struct tree *t, struct inode *n, uint64_t parent, struct slice name) {
+    inode_unlink(t, n);
+    n = mem_resize(n, sizeof *n + name.length);
+    n->parent = parent;
+    n->name_length = (uint8_t)name.length;
+    memcpy(n->name, name.at, name.length);
+    inode_link(t, n);
+}
+
 static void inode_remove(struct tree *t, struct inode *n) {
-    struct inode **link = &t->by_id[mix64(n->id) & (t->bucket_count - 1)];
-    while (*link != n) link = &(*link)->next;
-    *link = n->next;
-    treap_remove(t, n);
+    inode_unlink(t, n);
     inode_drop_chunks(t, n);
     t->inode_count--;
     t->bytes -= n->size;
@@ -2740,6 +2783,26 @@ static enum status apply_remove(struct apply *a, const struct words *w, struct s
     return DONE;
 }
 
+/* MV ID PARENT NAME: neither into itself or what is in it, nor over anything: that is removed by a line before. */
+static enum status apply_move(struct apply *a, const struct words *w, struct slice line) {
+    uint64_t id, parent;
+    char name[NAME_MAX_BYTES + 1];
+    if (w->count != 4 || !parse_u64(w->word[1], UINT64_MAX, &id) || id == ROOT_ID ||
+        !parse_u64(w->word[2], UINT64_MAX, &parent) || !parse_escaped(w->word[3], name, sizeof name) || *name == 0)
+        return bad_line(line, "not MV ID PARENT NAME");
+    struct inode *n = tree_by_id(a->t, id);
+    const struct inode *above = tree_by_id(a->t, parent);
+    if (!n || !above || above->kind != KIND_DIRECTORY) return bad_line(line, "no such inode");
+    if (tree_lookup(a->t, parent, name, strlen(name))) return bad_line(line, "its name is in use");
+    for (size_t depth = 0; above && above->id != ROOT_ID; depth++) {
+        if (above == n || depth > a->t->inode_count) return bad_line(line, "a directory into itself");
+        above = tree_by_id(a->t, above->parent);
+    }
+    inode_move(a->t, n, parent, slice_of(name));
+    a->subject = id;
+    return DONE;
+}
+
 static enum status apply_roster(struct apply *a, const struct words *w, struct slice line, struct position at) {
     struct roster roster = {.at = at};
     struct slice rest, part;
@@ -2796,6 +2859,7 @@ static enum status apply_line(struct apply *a, const struct words *w, struct sli
     if (slice_is(w->word[0], "FILE")) return apply_file(a, w, line);
     if (slice_is(w->word[0], "DIR")) return apply_directory(a, w, line);
     if (slice_is(w->word[0], "RM")) return apply_remove(a, w, line);
+    if (slice_is(w->word[0], "MV")) return apply_move(a, w, line);
     if (slice_is(w->word[0], "ROSTER")) return apply_roster(a, w, line, at);
     if (slice_is(w->word[0], "NODE")) return apply_node(a, w, line);
     if (slice_is(w->word[0], "FORGET")) return apply_forget(a, w, line);
@@ -3176,6 +3240,7 @@ struct store {
     uint64_t damaged;         /* chunks set aside since the start */
     uint64_t promised, promised_to; /* epoch and master; the owner's lock guards them, and the next */
     bool metadata_damaged;    /* recovery lost records: this node is a learner */
+    atomic_bool full;         /* told to behave as if the disk were full */
     atomic_ullong free_bytes, total_bytes; /* of the file system; refreshed by store_space */
 };
 
@@ -3802,8 +3867,21 @@ static bool store_list(struct store *s, uint64_t *cursor, uint64_t *moves, struc
 static void store_space(struct store *s) {
     struct statvfs about;
     if (statvfs(s->folder, &about) != 0) return;
-    atomic_store(&s->free_bytes, (uint64_t)about.f_bavail * about.f_frsize);
+    atomic_store(&s->free_bytes, atomic_load(&s->full) ? 0 : (uint64_t)about.f_bavail * about.f_frsize);
     atomic_store(&s->total_bytes, (uint64_t)about.f_blocks * about.f_frsize);
+}
+
+/* Damages a chunk where it lies, on purpose. */
+static enum status store_corrupt(struct store *s, const uint8_t hash[32]) {
+    struct found found;
+    char byte;
+    enum status status = store_find(s, hash, &found);
+    if (status != DONE) return status;
+    bool good = sys_pread(found.fd, &byte, 1, found.offset);
+    byte = (char)(byte ^ 1);
+    good = good && sys_pwritev(found.fd, &(struct iovec){&byte, 1}, 1, found.offset);
+    store_release(s, &found);
+    return good ? DONE : fail(INTERNAL, "changing the chunk: %s", strerror(errno));
 }
 
 /* ---- Opening and recovery ---- */
@@ -4336,7 +4414,13 @@ static bool place_copy(const struct candidate *nodes, const int *sending, const 
  * transfer.lock (RANK_TRANSFER) for one upload or download and its threads.
  * Entry points: pool_*, client_ask, client_upload, client_download. */
 
-enum { POOL_MAX = 128, POOL_IDLE_MS = 60000, DATA_TIMEOUT_MS = 8000, TARGETS_AGE_MS = 500, WINDOW_CHUNKS = 8 };
+enum {
+    POOL_MAX = 128,
+    POOL_IDLE_MS = 60000,
+    DATA_TIMEOUT_MS = 8000,  /* nothing moves: the other side is given up */
+    TARGETS_AGE_MS = 500,    /* so old may an answer to TARGETS be */
+    WINDOW_CHUNKS = 8
+};
 
 /* Connections that nobody uses now, by address. One process has one pool. */
 static struct {
@@ -4616,12 +4700,21 @@ static bool stored_has(const struct stored *s, uint64_t id) {
     return false;
 }
 
-/* Picks the next chain: nodes that lack the chunk, beginning with another one each time. Returns its length; `first`
- * gets the first node's address, `chain` the rest as ID@ADDRESS,... or "-". `wanted` gets how many copies there should
- * be in all. */
-static int chain_pick(struct client *cl, const struct stored *stored, char *first, struct text *chain, int *wanted) {
+/* Where a chunk is sent: to `first`, which passes it on along `rest`. */
+struct chain {
+    struct client *cl;
+    char first[ADDRESS_MAX_BYTES + 1];
+    struct text rest; /* ID@ADDRESS,... or "-" */
+    struct stored to; /* all of them */
+    int64_t asked_ms, silent_ms; /* when chain_waits was asked last, and first since something moved */
+};
+
+/* Picks the next chain: nodes that lack the chunk, beginning with another one each time. Returns its length; `wanted`
+ * gets how many copies there should be in all. */
+static int chain_pick(struct chain *chain, const struct stored *stored, int *wanted) {
+    struct client *cl = chain->cl;
     int count = 0;
-    text_clear(chain);
+    text_clear(&chain->rest);
     lock_take(&cl->lock);
     *wanted = cl->target_count < cl->copies ? cl->target_count : cl->copies;
     unsigned turn = cl->turn++;
@@ -4629,31 +4722,51 @@ static int chain_pick(struct client *cl, const struct stored *stored, char *firs
         const struct node_address *node = &cl->target[(turn + (unsigned)i) % (unsigned)cl->target_count];
         if (stored_has(stored, node->id)) continue;
         if (count == 0) {
-            snprintf(first, ADDRESS_MAX_BYTES + 1, "%s", node->address);
+            snprintf(chain->first, sizeof chain->first, "%s", node->address);
         } else {
-            if (count > 1) text_byte(chain, ',');
-            text_id(chain, node->id);
-            text_byte(chain, '@');
-            text_add(chain, node->address);
+            if (count > 1) text_byte(&chain->rest, ',');
+            text_id(&chain->rest, node->id);
+            text_byte(&chain->rest, '@');
+            text_add(&chain->rest, node->address);
         }
-        count++;
+        chain->to.id[count++] = node->id;
     }
     lock_drop(&cl->lock);
-    if (count < 2) text_add(chain, "-");
-    return count;
+    if (count < 2) text_add(&chain->rest, "-");
+    return chain->to.count = count;
+}
+
+/* Asked when a chain does not move: whether to wait on. Slow is not dead, and dead is not slow: the master knows which,
+ * and no node that it has given up is waited for. */
+static bool chain_waits(void *argument) {
+    struct chain *chain = argument;
+    struct client *cl = chain->cl;
+    int64_t now_ms = clock_ms();
+    int listed = 0;
+    if (now_ms - chain->asked_ms > 2 * TARGETS_AGE_MS) chain->silent_ms = now_ms; /* it moved in between */
+    if (now_ms - chain->silent_ms > LINE_TIMEOUT_MS) return false;
+    bool known = client_targets(cl, false) == DONE;
+    chain->asked_ms = clock_ms();
+    lock_take(&cl->lock);
+    for (int i = 0; i < cl->target_count; i++) listed += stored_has(&chain->to, cl->target[i].id);
+    lock_drop(&cl->lock);
+    return !known || listed == chain->to.count;
 }
 
 /* Sends one chunk down a chain and notes who stored it. */
-static enum status put_once(const char *first, const struct text *chain, const uint8_t hash[32], const void *bytes,
-                            size_t length, struct stored *stored) {
+static enum status put_once(struct chain *chain, const uint8_t hash[32], const void *bytes, size_t length,
+                            struct stored *stored) {
     struct conn *c;
     struct words w;
     struct slice part;
-    enum status status = pool_take(first, NODE_PORT, DATA_TIMEOUT_MS, &c);
+    enum status status = pool_take(chain->first, NODE_PORT, DATA_TIMEOUT_MS, &c);
     if (status != DONE) return status;
+    conn_timeout(c, TARGETS_AGE_MS);
+    c->waits = chain_waits;
+    c->waits_for = chain;
     struct text *line = conn_line(c);
     text_add(line, "PUT ");
-    text_bytes(line, chain->data, chain->length);
+    text_bytes(line, chain->rest.data, chain->rest.length);
     text_byte(line, ' ');
     text_u64(line, length);
     text_byte(line, ' ');
@@ -4665,7 +4778,8 @@ static enum status put_once(const char *first, const struct text *chain, const u
         while (slice_part(&w.word[1], ',', &part) && stored->count < NODES_MAX)
             if (parse_id(part, &stored->id[stored->count]) && !stored_has(stored, stored->id[stored->count]))
                 stored->count++;
-    if (status_keeps_conn(status)) pool_give(first, c);
+    c->waits = NULL;
+    if (status_keeps_conn(status)) pool_give(chain->first, c);
     else conn_close(c);
     return status;
 }
@@ -4675,13 +4789,13 @@ static enum status put_once(const char *first, const struct text *chain, const u
 static enum status client_put(struct client *cl, const uint8_t hash[32], const void *bytes, size_t length) {
     int64_t until_ms = clock_ms() + RETRY_TOTAL_MS;
     struct stored *stored = mem_alloc(sizeof *stored);
-    struct text chain = {0};
-    char first[ADDRESS_MAX_BYTES + 1];
+    struct chain *chain = mem_alloc(sizeof *chain);
+    chain->cl = cl;
     enum status status = client_targets(cl, false);
     while (status == DONE) {
-        int wanted, count = chain_pick(cl, stored, first, &chain, &wanted);
+        int wanted, count = chain_pick(chain, stored, &wanted);
         if (count == 0 && stored->count > 0) break;
-        if (count > 0) status = put_once(first, &chain, hash, bytes, length, stored);
+        if (count > 0) status = put_once(chain, hash, bytes, length, stored);
         else status = fail(NO_SERVER, "no node takes data now; dfs --nodes shows why");
         if (status == DONE && stored->count >= wanted) break;
         if (status == DENIED || status == BAD_REQUEST || clock_ms() > until_ms) break;
@@ -4689,7 +4803,8 @@ static enum status client_put(struct client *cl, const uint8_t hash[32], const v
         status = client_targets(cl, true);
     }
     if (stored->count > 0) status = DONE;
-    text_free(&chain);
+    text_free(&chain->rest);
+    free(chain);
     free(stored);
     return status;
 }
@@ -4936,6 +5051,7 @@ struct file_info {
     int64_t mtime_ns;
     uint8_t sha256[32];
     struct node_address *node; /* node_count of them */
+    atomic_bool failed[NODES_MAX]; /* did not send what it was asked for */
     int node_count;
     struct chunk_info *chunk;
     uint32_t chunk_count;
@@ -5006,11 +5122,11 @@ static enum status client_stat(struct client *cl, const char *path, struct file_
 }
 
 /* Reads one chunk from one node into `to`, which has room for it. Not verified. */
-static enum status get_once(const char *address, const struct chunk_info *chunk, void *to) {
+static enum status get_once(const char *address, const struct chunk_info *chunk, int timeout_ms, void *to) {
     struct conn *c;
     struct words w;
     uint64_t length;
-    enum status status = pool_take(address, NODE_PORT, DATA_TIMEOUT_MS, &c);
+    enum status status = pool_take(address, NODE_PORT, timeout_ms, &c);
     if (status != DONE) return status;
     text_add(conn_line(c), "GET ");
     text_hex(&c->out, chunk->hash, 32);
@@ -5046,17 +5162,21 @@ static void report_damage(const char *address, const struct chunk_info *chunk) {
     else conn_close(c);
 }
 
-/* Reads a chunk from any holder but those in `*tried`, beginning with another one for each `turn`; with `verify` it is
- * checked here. Holders that were tried are added. */
-static enum status get_any(const struct file_info *f, uint32_t number, unsigned turn, struct node_set *tried,
-                           bool verify, void *to, int *from) {
+/* Reads a chunk from any holder but those in `*tried`, beginning with another one for each `turn`, and with those that
+ * did not fail before; with `verify` it is checked here. Holders that were tried are added. */
+static enum status get_any(struct file_info *f, uint32_t number, unsigned turn, struct node_set *tried, bool verify,
+                           void *to, int *from) {
     const struct chunk_info *chunk = &f->chunk[number];
     enum status status = fail(UNAVAILABLE, "no live node holds chunk %u of %u", number + 1, f->chunk_count);
-    for (unsigned i = 0; i < (unsigned)f->node_count; i++) {
+    for (unsigned i = 0; i < 2 * (unsigned)f->node_count; i++) {
         int n = (int)((turn + i) % (unsigned)f->node_count);
+        bool last = i >= (unsigned)f->node_count; /* the second time round, those that were passed over */
         if (!node_set_has(&chunk->holders, n) || node_set_has(tried, n)) continue;
+        if (!last && atomic_load(&f->failed[n])) continue;
         node_set_add(tried, n);
-        enum status got = get_once(f->node[n].address, chunk, to);
+        bool other = !last && node_set_count(&chunk->holders) > 1;
+        enum status got = get_once(f->node[n].address, chunk, other ? MANY_TIMEOUT_MS : DATA_TIMEOUT_MS, to);
+        if (got == NO_SERVER) atomic_store(&f->failed[n], true);
         if (got == DONE && verify && (got = chunk_check(chunk, to)) == DAMAGED)
             report_damage(f->node[n].address, chunk);
         *from = n;
@@ -5242,6 +5362,12 @@ struct node {
     int report_fd;           /* connection on which a REPORT is under way; -1: none */
     atomic_int transfers;
 
+    atomic_bool faults_allowed; /* by the master that it joined last */
+    atomic_bool paused;         /* faults on purpose: see node_fault */
+    atomic_int slow_ms;
+    atomic_bool dropping;       /* drop_from is not "" */
+    char drop_from[ADDRESS_MAX_BYTES + 1];
+
     struct lock reports_lock; /* RANK_REPORTS */
     struct cond report;
     struct text reports;     /* lines of REPORT not sent yet */
@@ -5266,6 +5392,103 @@ static int64_t node_bound_ms(void) {
     lock_check(&node.lock);
     int64_t left_ms = node.heard_ms + node.bound_for_ms - clock_ms();
     return node.store.promised == 0 || left_ms < 0 ? 0 : left_ms;
+}
+
+/* ---- Faults on purpose ---- */
+
+/* Whether what comes from `address` is dropped: it is the one given, or begins with it and a colon. */
+static bool fault_matches(const char *address) {
+    size_t length = strlen(node.drop_from);
+    lock_check(&node.lock);
+    if (length == 0 || strncmp(address, node.drop_from, length) != 0) return false;
+    return address[length] == 0 || address[length] == ':';
+}
+
+/* The same for a server that this node calls. */
+static bool fault_drops(const char *address) {
+    if (!atomic_load(&node.dropping)) return false;
+    lock_take(&node.lock);
+    bool drops = fault_matches(address);
+    lock_drop(&node.lock);
+    if (drops) fail(NO_SERVER, "what comes from %s is dropped on purpose", address);
+    return drops;
+}
+
+/* The same for a connection to this node: by the address it comes from, or by that of the server that it says it is. */
+static bool fault_drops_conn(const struct conn *c) {
+    uint64_t id = 0;
+    if (!atomic_load(&node.dropping)) return false;
+    parse_id(slice_of(c->id), &id);
+    lock_take(&node.lock);
+    bool drops = fault_matches(c->peer);
+    const struct member *m = tree_member(&node.tree, id);
+    if (m && fault_matches(m->address)) drops = true;
+    for (int i = 0; i < node.link_count; i++)
+        if (node.links[i].master == id && id != 0 && fault_matches(node.links[i].address)) drops = true;
+    lock_drop(&node.lock);
+    return drops;
+}
+
+/* What a paused or slow node does before each thing it does. */
+static void fault_wait(void) {
+    int slow_ms = atomic_load(&node.slow_ms);
+    if (slow_ms > 0) sleep_ms(slow_ms);
+    while (atomic_load(&node.paused)) sleep_ms(10);
+}
+
+/* Where faults act on requests. A paused node does what it was asked when it goes on, like any process that was
+ * stopped; a request whose answer is dropped was done. */
+static bool node_hold(const struct request *r, bool answered) {
+    int64_t begun_ms = clock_ms();
+    if (slice_is(r->w.word[0], "FAULT") || slice_is(r->w.word[0], "HELLO")) return true;
+    if (!answered) fault_wait();
+    while (atomic_load(&node.paused)) sleep_ms(10);
+    if (!fault_drops_conn(r->c)) return true;
+    while (fault_drops_conn(r->c) && clock_ms() - begun_ms < LINE_TIMEOUT_MS)
+        sleep_ms(10); /* no answer is not an end */
+    return false;
+}
+
+enum play { PLAY_PAUSE, PLAY_SLOW, PLAY_DROP, PLAY_CORRUPT, PLAY_FULL, PLAY_SYNC, PLAY_NONE, PLAY_COUNT };
+
+static const char *const play_names[PLAY_COUNT] = {"pause", "slow",      "drop-from", "corrupt",
+                                                   "full",  "fail-sync", "none"};
+
+/* FAULT KIND ARGUMENT: do something wrong from now on, in addition to what was asked before; `none` ends it all, but a
+ * disk that failed stays failed until the next start. */
+static enum status node_fault(struct request *r) {
+    struct slice argument = r->w.word[2];
+    char address[ADDRESS_MAX_BYTES + 1] = "";
+    uint8_t hash[32];
+    uint32_t ms = 0;
+    int play = 0;
+    while (play < PLAY_COUNT && !slice_is(r->w.word[1], play_names[play])) play++;
+    if (!atomic_load(&node.faults_allowed))
+        return fail(DENIED, "this cluster does not play with faults; its master must be started with --allow-faults");
+    if (play == PLAY_COUNT)
+        return fail(BAD_REQUEST,
+                    "a fault is pause, slow MS, drop-from ADDRESS, corrupt SHA256, full, fail-sync or none");
+    if (play == PLAY_SLOW ? !parse_u32(argument, IDLE_TIMEOUT_MS, &ms)
+        : play == PLAY_DROP ? !parse_escaped(argument, address, sizeof address)
+        : play == PLAY_CORRUPT ? !parse_hex(argument, hash, 32) : !slice_is(argument, "-"))
+        return fail(BAD_REQUEST, "slow takes milliseconds, drop-from HOST or HOST:PORT, corrupt 64 hexadecimal digits, "
+                                 "and the other faults -");
+    log_line("FAULT on purpose: %s %.*s", play_names[play], (int)argument.length, argument.at);
+    if (play == PLAY_CORRUPT) return store_corrupt(&node.store, hash);
+    if (play == PLAY_SLOW || play == PLAY_NONE) atomic_store(&node.slow_ms, (int)ms);
+    if (play == PLAY_SYNC || play == PLAY_NONE) fault_set(FAULT_SYNC, play == PLAY_SYNC);
+    if (play == PLAY_FULL || play == PLAY_NONE) {
+        atomic_store(&node.store.full, play == PLAY_FULL);
+        store_space(&node.store);
+    }
+    if (play == PLAY_DROP || play == PLAY_NONE) {
+        lock_take(&node.lock);
+        memcpy(node.drop_from, address, sizeof address);
+        atomic_store(&node.dropping, *address != 0);
+        lock_drop(&node.lock);
+    }
+    if (play == PLAY_PAUSE || play == PLAY_NONE) atomic_store(&node.paused, play == PLAY_PAUSE);
+    return DONE;
 }
 
 /* ---- Reports ---- */
@@ -5295,6 +5518,7 @@ static void report_restart(void) {
 static enum status report_send(const char *address, uint64_t session, uint64_t epoch, const struct text *lines) {
     struct conn *c;
     struct words w;
+    fault_wait();
     enum status status = pool_take(address, MASTER_PORT, (int)node.dead_after_ms, &c);
     if (status != DONE) return status;
     lock_take(&node.lock);
@@ -5395,7 +5619,7 @@ static int chain_length(struct slice chain) {
 /* The next node of the chain: its connection, or NULL if there is none or it can't be reached. */
 static struct conn *put_forward(struct slice chain, int hops, uint64_t length, const uint8_t hash[32], char *address) {
     struct conn *next;
-    if (!chain_next(&chain, address)) return NULL;
+    if (!chain_next(&chain, address) || fault_drops(address)) return NULL;
     /* The further down the chain, the shorter the wait, so that each gives up before the one that waits for it. */
     if (pool_take(address, NODE_PORT, DATA_TIMEOUT_MS * hops / (hops + 1), &next) != DONE) return NULL;
     struct text *line = conn_line(next);
@@ -5543,7 +5767,8 @@ static enum status fetch_all(const char *address, const struct chunk_info *list,
     struct conn *c = NULL;
     int asked = 0;
     uint8_t *buffer = buffer_take(0);
-    enum status status = buffer ? pool_take(address, NODE_PORT, DATA_TIMEOUT_MS, &c) : NO_SPACE;
+    enum status status = !buffer ? NO_SPACE : fault_drops(address) ? NO_SERVER : DONE;
+    if (status == DONE) status = pool_take(address, NODE_PORT, DATA_TIMEOUT_MS, &c);
     for (int i = 0; i < count && status == DONE; i++) {
         for (; asked < count && asked < i + AHEAD && (asked == i || asked % AHEAD != 0); asked++) {
             text_add(conn_line(c), "GET ");
@@ -5828,6 +6053,7 @@ static const struct command node_table[] = {
     {"DIGEST", node_digest, 0, NO_BODY, FROM_ALL, "", "epoch, seq and SHA-256 of the namespace"},
     {"STAT", node_stat, 1, NO_BODY, FROM_ALL, "PATH", "what a path is, as this node knows it"},
     {"LIST", node_list, 2, NO_BODY, FROM_ALL, "PATH AFTER", "entries of a directory, as this node knows it"},
+    {"FAULT", node_fault, 2, NO_BODY, FROM_CLIENT, "KIND ARGUMENT", "do something wrong on purpose"},
     {"FETCH", node_fetch, 1, LINES_BODY, FROM_MASTER, "ADDRESS", "get chunks from another node"},
     {"PROMISE", node_promise, 1, NO_BODY, FROM_MASTER, "EPOCH", "refuse all lower epochs from now on"},
     {"RECORDS", node_records, 1, LINES_BODY, FROM_MASTER, "EPOCH", "append records, sync, then answer"},
@@ -5855,6 +6081,7 @@ static enum status node_join(struct conn *c, struct link *link) {
     char here[ADDRESS_MAX_BYTES + 1], cluster[33];
     struct words w;
     uint64_t session = 0, epoch = 0, dead_after_ms, id = 0;
+    uint32_t faults_allowed;
     bool twice = false;
     parse_id(slice_of(c->id), &id);
     lock_take(&node.lock);
@@ -5873,9 +6100,9 @@ static enum status node_join(struct conn *c, struct link *link) {
     enum status status = conn_flush(c);
     if (status == DONE) status = call_reply(c, &w);
     if (status != DONE) return status;
-    if (w.count != 5 || !parse_u64(w.word[1], UINT64_MAX, &session) ||
+    if (w.count != 6 || !parse_u64(w.word[1], UINT64_MAX, &session) ||
         !slice_copy(w.word[2], cluster, sizeof cluster) || !parse_u64(w.word[3], UINT64_MAX, &epoch) ||
-        !parse_u64(w.word[4], INT32_MAX, &dead_after_ms))
+        !parse_u64(w.word[4], INT32_MAX, &dead_after_ms) || !parse_u32(w.word[5], 1, &faults_allowed))
         return fail(BAD_REQUEST, "an answer to JOIN that is none");
     lock_take(&node.lock);
     bool blank = !node.store.formatted;
@@ -5894,6 +6121,7 @@ static enum status node_join(struct conn *c, struct link *link) {
     }
     lock_drop(&node.lock);
     if (status != DONE) return status;
+    atomic_store(&node.faults_allowed, faults_allowed != 0);
     cond_signal(&node.report); /* the reporter looks whether this is the master to tell */
     if (blank) log_line("now node %s (%s) of cluster %s", node.name, self_id, cluster);
     log_line("joined master %s", link->address);
@@ -5928,10 +6156,15 @@ static enum status node_ping(struct conn *c, struct link *link) {
         store_space(&node.store);
         buffers_trim();
         pool_trim();
+        fault_wait();
         node_ping_line(conn_line(c), link, stamp);
         conn_line_end(c);
         enum status status = conn_flush(c);
         if (status == DONE) status = call_reply(c, &w);
+        if (status == DONE && fault_drops(link->address)) {
+            sleep_ms(node.dead_after_ms); /* so long it would have waited for an answer */
+            status = NO_SERVER;
+        }
         if (status != DONE) return status;
         if (w.count != 4 || !parse_u64(w.word[1], UINT64_MAX, &stamp) || !parse_u64(w.word[2], UINT64_MAX, &epoch) ||
             !parse_u64(w.word[3], UINT64_MAX, &asked))
@@ -5953,7 +6186,9 @@ static void *node_link(void *argument) {
     char said[DETAIL_BYTES] = "";
     for (;;) {
         struct conn *c = NULL;
-        enum status status = call_open(link->address, MASTER_PORT, CALL_TIMEOUT_MS, &c);
+        fault_wait();
+        enum status status = fault_drops(link->address) ? NO_SERVER
+                                                        : call_open(link->address, MASTER_PORT, CALL_TIMEOUT_MS, &c);
         if (status == DONE) {
             conn_timeout(c, (int)node.dead_after_ms);
             status = node_join(c, link);
@@ -6011,6 +6246,7 @@ static int node_main(const char *folder, const char *listen_address, const char 
     node.heard_ms = clock_ms(); /* maybe the process before this one heard from its master just now */
     server.table = node_table;
     server.role = "node";
+    server.hold = node_hold;
     server.listen_fd = net_listen(listen_address, NODE_PORT, server.address, sizeof server.address);
     bool good = thread_start(store_keeper, &node.store) && thread_start(node_reporter, NULL);
     for (int i = 0; i < node.link_count; i++) good = thread_start(node_link, &node.links[i]) && good;
@@ -6101,6 +6337,7 @@ static struct master {
     struct cond changed;      /* state, peers, holders: whoever waits looks again */
     enum reign state;
     bool init;                /* was started to found a cluster */
+    bool allow_faults;        /* nodes may be asked for faults on purpose */
     char force[LABEL_MAX_BYTES + 1]; /* the node of --force-from, by name or id; "" when there is none, or it is done */
     int64_t force_ms;         /* since when it is here and the rule does not allow a take-over */
     int forcing;              /* its slot, while a take-over from it alone is under way; else -1 */
@@ -7419,8 +7656,8 @@ static enum status master_join(struct request *r) {
     p->ping_ms = clock_ms();
     p->echo_ms = 0;
     p->session = ++master.next_session;
-    text_format(r->line, " %" PRIu64 " %s %" PRIu64 " %" PRId64, p->session, master.cluster,
-                master.state >= ESTABLISHING ? master.epoch : 0, master.dead_after_ms);
+    text_format(r->line, " %" PRIu64 " %s %" PRIu64 " %" PRId64 " %d", p->session, master.cluster,
+                master.state >= ESTABLISHING ? master.epoch : 0, master.dead_after_ms, (int)master.allow_faults);
     peers_wake();
     lock_drop(&master.lock);
     return DONE;
@@ -7779,30 +8016,41 @@ static enum status master_commit(struct request *r) {
     return status;
 }
 
-/* MKDIR REQUEST PATH: make a directory, and those above it that are missing. */
-static enum status master_mkdir(struct request *r) {
-    char path[PATH_MAX_BYTES + 1], request[33];
-    uint8_t id_bytes[16];
-    struct text lines = {0};
-    struct slice last;
-    uint64_t parent, made = 0;
-    if (!parse_hex(r->w.word[1], id_bytes, 16) || !slice_copy(r->w.word[1], request, sizeof request))
+/* What MKDIR, RM and MV have in common: the request id, a path or two. */
+struct change {
+    uint8_t id[16];
+    char request[33], path[PATH_MAX_BYTES + 1], to[PATH_MAX_BYTES + 1];
+};
+
+static enum status change_parse(const struct request *r, struct change *change) {
+    if (!parse_hex(r->w.word[1], change->id, 16) || !slice_copy(r->w.word[1], change->request, sizeof change->request))
         return fail(BAD_REQUEST, "a request id is 32 hexadecimal digits");
-    enum status status = request_path(r, 2, path);
+    enum status status = request_path(r, 2, change->path);
+    return status == DONE && r->w.count > 3 ? request_path(r, 3, change->to) : status;
+}
+
+/* Writes the record of a change of inode `id`, waits for it, and answers. */
+static enum status change_commit(struct request *r, const struct change *change, const struct text *lines,
+                                 uint64_t id) {
+    uint64_t seq = master_propose(lines, change->request);
+    enum status status = master_wait(seq);
+    if (status == DONE) text_format(r->line, " %" PRIu64 " %" PRIu64, id, seq);
+    return status;
+}
+
+/* Does a change, by `make`, which writes its record's lines and says which inode it is about; once for each id. */
+static enum status change_run(struct request *r,
+                              enum status (*make)(const struct change *change, struct text *lines, uint64_t *id)) {
+    struct change change;
+    struct text lines = {0};
+    uint64_t id;
+    enum status status = change_parse(r, &change);
     if (status != DONE) return status;
     lock_take(&master.lock);
     status = master_check_reign();
-    if (status == DONE && !request_repeated(r, id_bytes, &status)) {
-        status = make_parents(path, &lines, &parent, &last, &made);
-        if (status == DONE && made == 0 && tree_lookup(&master.tree, parent, last.at, last.length))
-            status = fail(EXISTS, "'%s' is there already", shown(path));
-        if (status == DONE) {
-            uint64_t id = master.tree.next_id + made;
-            line_directory(&lines, id, parent, last, clock_wall_ns());
-            uint64_t seq = master_propose(&lines, request);
-            status = master_wait(seq);
-            if (status == DONE) text_format(r->line, " %" PRIu64 " %" PRIu64, id, seq);
-        }
+    if (status == DONE && !request_repeated(r, change.id, &status)) {
+        status = make(&change, &lines, &id);
+        if (status == DONE) status = change_commit(r, &change, &lines, id);
     }
     status = change_end(status);
     lock_drop(&master.lock);
@@ -7810,35 +8058,68 @@ static enum status master_mkdir(struct request *r) {
     return status;
 }
 
+static enum status make_directory(const struct change *change, struct text *lines, uint64_t *id) {
+    struct slice last;
+    uint64_t parent, made = 0;
+    enum status status = make_parents(change->path, lines, &parent, &last, &made);
+    if (status != DONE) return status;
+    if (made == 0 && tree_lookup(&master.tree, parent, last.at, last.length))
+        return fail(EXISTS, "'%s' is there already", shown(change->path));
+    *id = master.tree.next_id + made;
+    line_directory(lines, *id, parent, last, clock_wall_ns());
+    return DONE;
+}
+
+/* MKDIR REQUEST PATH: make a directory, and those above it that are missing. */
+static enum status master_mkdir(struct request *r) {
+    return change_run(r, make_directory);
+}
+
+static enum status make_removal(const struct change *change, struct text *lines, uint64_t *id) {
+    struct inode *n;
+    enum status status = tree_resolve(&master.tree, change->path, &n, NULL, NULL);
+    if (status != DONE) return status;
+    if (n->id == ROOT_ID) return fail(BAD_REQUEST, "the root stays");
+    if (n->kind == KIND_DIRECTORY && tree_next(&master.tree, n->id, ""))
+        return fail(NOT_EMPTY, "the directory '%s' is not empty; remove what is in it first", shown(change->path));
+    *id = n->id;
+    text_format(lines, "RM %" PRIu64 "\n", n->id);
+    return DONE;
+}
+
 /* RM REQUEST PATH: remove a file or an empty directory. */
 static enum status master_rm(struct request *r) {
-    char path[PATH_MAX_BYTES + 1], request[33];
-    uint8_t id_bytes[16];
-    struct inode *n;
-    struct text lines = {0};
-    if (!parse_hex(r->w.word[1], id_bytes, 16) || !slice_copy(r->w.word[1], request, sizeof request))
-        return fail(BAD_REQUEST, "a request id is 32 hexadecimal digits");
-    enum status status = request_path(r, 2, path);
+    return change_run(r, make_removal);
+}
+
+static enum status make_move(const struct change *change, struct text *lines, uint64_t *id) {
+    struct inode *n, *old = NULL;
+    struct slice last;
+    uint64_t parent, made = 0;
+    size_t length = strlen(change->path);
+    if (strncmp(change->path, change->to, length) == 0 && (change->to[length] == '/' || change->to[length] == 0))
+        return fail(BAD_REQUEST, "'%s' can't move %s", shown(change->path),
+                    change->to[length] ? "into itself" : "to where it is");
+    enum status status = tree_resolve(&master.tree, change->path, &n, NULL, NULL);
+    if (status == DONE && n->id == ROOT_ID) return fail(BAD_REQUEST, "the root stays");
+    if (status == DONE) status = make_parents(change->to, lines, &parent, &last, &made);
     if (status != DONE) return status;
-    lock_take(&master.lock);
-    status = master_check_reign();
-    if (status == DONE && !request_repeated(r, id_bytes, &status)) {
-        status = tree_resolve(&master.tree, path, &n, NULL, NULL);
-        if (status == DONE && n->id == ROOT_ID) status = fail(BAD_REQUEST, "the root stays");
-        if (status == DONE && n->kind == KIND_DIRECTORY && tree_next(&master.tree, n->id, ""))
-            status = fail(NOT_EMPTY, "the directory '%s' is not empty; remove what is in it first", shown(path));
-        if (status == DONE) {
-            uint64_t id = n->id;
-            text_format(&lines, "RM %" PRIu64 "\n", id);
-            uint64_t seq = master_propose(&lines, request);
-            status = master_wait(seq);
-            if (status == DONE) text_format(r->line, " %" PRIu64 " %" PRIu64, id, seq);
-        }
-    }
-    status = change_end(status);
-    lock_drop(&master.lock);
-    text_free(&lines);
-    return status;
+    if (made == 0) old = tree_lookup(&master.tree, parent, last.at, last.length);
+    if (old && old->kind == KIND_DIRECTORY)
+        return fail(n->kind == KIND_DIRECTORY ? EXISTS : WRONG_KIND, "'%s' is a directory", shown(change->to));
+    if (old && n->kind == KIND_DIRECTORY)
+        return fail(WRONG_KIND, "'%s' is a file, '%s' a directory", shown(change->to), shown(change->path));
+    *id = n->id;
+    if (old) text_format(lines, "RM %" PRIu64 "\n", old->id);
+    text_format(lines, "MV %" PRIu64 " %" PRIu64 " ", n->id, parent);
+    text_escaped(lines, last.at, last.length);
+    text_byte(lines, '\n');
+    return DONE;
+}
+
+/* MV REQUEST FROM TO: give a file or directory another path, in place of a file that is there. */
+static enum status master_mv(struct request *r) {
+    return change_run(r, make_move);
 }
 
 /* Begins a read. A master whose reign ended answers from what it knows. */
@@ -8106,6 +8387,7 @@ static const struct command master_table[] = {
     {"COMMIT", master_commit, 5, LINES_BODY, FROM_ALL, "REQUEST PATH SIZE MTIME SHA256", "make stored chunks a file"},
     {"MKDIR", master_mkdir, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "make a directory and those above it"},
     {"RM", master_rm, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "remove a file or an empty directory"},
+    {"MV", master_mv, 3, NO_BODY, FROM_ALL, "REQUEST FROM TO", "give a file or directory another path"},
     {"STATUS", master_status, 0, NO_BODY, FROM_ALL, "", "state of the cluster"},
     {"NODES", master_nodes, 0, NO_BODY, FROM_ALL, "", "state of every node"},
     {"DIGEST", master_digest, 0, NO_BODY, FROM_ALL, "", "epoch, seq and SHA-256 of the namespace"},
@@ -8118,8 +8400,8 @@ static const struct command master_table[] = {
     {0}};
 
 /* Runs a master that listens already until it is told to stop. With `init` it may found a cluster. */
-static int master_main(bool init, const char *force, int sync_copies, int roster_most, int64_t ping_ms,
-                       int64_t dead_after_ms) {
+static int master_main(bool init, bool allow_faults, const char *force, int sync_copies, int roster_most,
+                       int64_t ping_ms, int64_t dead_after_ms) {
     uint8_t cluster[16];
     log_role = "master";
     snprintf(self_role, sizeof self_role, "master");
@@ -8130,6 +8412,8 @@ static int master_main(bool init, const char *force, int sync_copies, int roster
     master.id = random_u64();
     snprintf(self_id, sizeof self_id, "%016" PRIx64, master.id);
     master.init = master.may_found = init;
+    master.allow_faults = allow_faults;
+    if (allow_faults) log_line("nodes may be asked for faults on purpose: dfs --fault NODE KIND");
     if (init) {
         random_bytes(cluster, sizeof cluster);
         hex_write(master.cluster, cluster, sizeof cluster);
@@ -8159,10 +8443,12 @@ enum option {
     OPT_STAT,
     OPT_LS,
     OPT_RM,
+    OPT_MV,
     OPT_MKDIR,
     OPT_STATUS,
     OPT_NODES,
     OPT_BENCH,
+    OPT_FAULT,
     OPT_HELP,
     OPT_VERSION,
     OPT_COMMANDS_END, /* those above are commands, those below change how they work */
@@ -8176,6 +8462,7 @@ enum option {
     OPT_NAME,
     OPT_INIT,
     OPT_FORCE_FROM,
+    OPT_ALLOW_FAULTS,
     OPT_SYNC_COPIES,
     OPT_ROSTER,
     OPT_PING,
@@ -8203,10 +8490,13 @@ static const struct option_row {
     [OPT_STAT] = {"stat", 0, NULL, AT_CLIENT, "REMOTE  size, time, SHA-256, chunks, and which nodes hold them"},
     [OPT_LS] = {"ls", 0, NULL, AT_CLIENT, "[REMOTE]  list a directory"},
     [OPT_RM] = {"rm", 0, NULL, AT_CLIENT, "REMOTE ...  remove files or empty directories"},
+    [OPT_MV] = {"mv", 0, NULL, AT_CLIENT, "REMOTE REMOTE  rename a file or directory, or move it into a directory"},
     [OPT_MKDIR] = {"mkdir", 0, NULL, AT_CLIENT, "REMOTE ...  make directories, and those above them"},
     [OPT_STATUS] = {"status", 0, NULL, AT_CLIENT, "how the cluster is: healthy, degraded, healing or read-only"},
     [OPT_NODES] = {"nodes", 0, NULL, AT_CLIENT, "how each node is"},
     [OPT_BENCH] = {"bench", 0, NULL, AT_CLIENT, "up|down  move --files files of --size bytes with --clients at once"},
+    [OPT_FAULT] = {"fault", 0, NULL, AT_CLIENT,
+                   "NODE pause|slow MS|drop-from ADDRESS|corrupt SHA256|full|fail-sync|none  break it on purpose"},
     [OPT_HELP] = {"help", 'h', NULL, AT_CLIENT, "this text"},
     [OPT_VERSION] = {"version", 0, NULL, AT_CLIENT, "versions of the program, the protocol and the disk format"},
     [OPT_MASTER] = {"master", 'm', "HOST:PORT[,...]", AT_CLIENT | AT_NODE, "where the master is (127.0.0.1:3370)"},
@@ -8223,6 +8513,8 @@ static const struct option_row {
     [OPT_INIT] = {"init", 0, NULL, AT_MASTER, "make a new cluster, and its key if there is none"},
     [OPT_FORCE_FROM] = {"force-from", 0, "NODE", AT_MASTER,
                         "go on from this node alone if too few are left; others' changes are lost"},
+    [OPT_ALLOW_FAULTS] = {"allow-faults", 0, NULL, AT_MASTER,
+                          "let clients break nodes on purpose, for lessons and tests"},
     [OPT_SYNC_COPIES] = {"sync-copies", 0, "N", AT_MASTER,
                          "copies of the bytes on disk before an upload is acknowledged (2)"},
     [OPT_ROSTER] = {"roster", 0, "N", AT_MASTER, "how many nodes must confirm every change (7)"},
@@ -8469,7 +8761,8 @@ static int cmd_master(int rest) {
     if (init) key_setup(true);
     if (init) print_join(server.address, path, hex, made);
     explicit_bzero(hex, sizeof hex);
-    return master_main(init, option_value[OPT_FORCE_FROM], sync_copies, roster_most, ping_ms, dead_ms);
+    return master_main(init, option_value[OPT_ALLOW_FAULTS] != NULL, option_value[OPT_FORCE_FROM], sync_copies,
+                       roster_most, ping_ms, dead_ms);
 }
 
 static const char *masters_option(void) {
@@ -9071,6 +9364,53 @@ static int cmd_each(struct client *cl, const char *verb, const char *what, int r
     return code;
 }
 
+/* Asks for one move. */
+static enum status move_once(struct client *cl, const char *from, const char *to) {
+    struct text line = {0};
+    struct answer a = {0};
+    text_add(&line, "MV ");
+    text_request_id(&line);
+    text_byte(&line, ' ');
+    text_escaped(&line, from, strlen(from));
+    text_byte(&line, ' ');
+    text_escaped(&line, to, strlen(to));
+    enum status status = client_ask(cl, &line, NULL, true, false, &a);
+    text_free(&line);
+    answer_free(&a);
+    return status;
+}
+
+/* dfs --mv FROM TO: like mv, into TO if that is a directory. */
+static int cmd_mv(struct client *cl, int rest, char **words) {
+    char from[PATH_MAX_BYTES + 1], to[PATH_MAX_BYTES + 1], into[2 * PATH_MAX_BYTES + 2];
+    struct json_writer w;
+    if (rest != 2) die(USAGE_ERROR, "write dfs --mv FROM TO");
+    enum status status = remote_path(words[0], from);
+    if (status == DONE) status = remote_path(words[1], to);
+    if (status != DONE) return cmd_failed("mv", status);
+    snprintf(into, sizeof into, "%s%s", to, strrchr(from, '/'));
+    bool inside = words[1][strlen(words[1]) - 1] == '/';
+    if (!inside) status = move_once(cl, from, to);
+    if (status == EXISTS || status == WRONG_KIND) { /* TO is a directory, or else no move to it is possible */
+        char why[DETAIL_BYTES];
+        struct file_info *f = NULL;
+        memcpy(why, detail, sizeof why);
+        inside = client_stat(cl, to, &f) == DONE && f->directory;
+        if (f) file_info_free(f);
+        memcpy(detail, why, sizeof detail);
+    }
+    if (inside) status = path_normalize(into, to);
+    if (inside && status == DONE) status = move_once(cl, from, to);
+    if (status != DONE) return cmd_failed("mv", status);
+    if (!option_value[OPT_JSON]) return 0;
+    json_begin(&w);
+    json_object(&w);
+    json_path(&w, to);
+    json_object_end(&w);
+    json_print(&w);
+    return 0;
+}
+
 /* The value of a `word value` row. */
 static struct slice row_value(const struct answer *a, const char *word) {
     struct slice rest = {a->body.data, a->body.length}, row, name;
@@ -9198,6 +9538,57 @@ static int cmd_status(struct client *cl, bool nodes_only, int rest) {
     answer_free(&nodes_answer);
     return status == DONE ? 0 : cmd_failed(nodes_only ? "nodes" : "status", status);
 }
+/* The address of a node by its name or id; what has a colon is one already. */
+static enum status node_locate(struct client *cl, const char *name, char address[ADDRESS_MAX_BYTES + 1]) {
+    char label[LABEL_MAX_BYTES + 1];
+    struct text line = {0};
+    struct answer a = {0};
+    struct slice rest, row;
+    struct words w;
+    bool found = strchr(name, ':') && slice_copy(slice_of(name), address, ADDRESS_MAX_BYTES + 1);
+    if (found) return DONE;
+    text_add(&line, "NODES");
+    enum status status = client_ask(cl, &line, NULL, false, true, &a);
+    rest = (struct slice){a.body.data, a.body.length};
+    while (status == DONE && !found && slice_line(&rest, &row))
+        found = words_split(row, &w) && w.count > 3 && parse_escaped(w.word[1], label, sizeof label) &&
+                (strcmp(label, name) == 0 || slice_is(w.word[0], name)) &&
+                slice_copy(w.word[2], address, ADDRESS_MAX_BYTES + 1);
+    if (status == DONE && !found)
+        status = fail(NOT_FOUND, "no node is called '%s'; dfs --nodes lists them", shown(name));
+    text_free(&line);
+    answer_free(&a);
+    return status;
+}
+
+/* dfs --fault NODE KIND [ARGUMENT] */
+static int cmd_fault(struct client *cl, int rest, char **words) {
+    char address[ADDRESS_MAX_BYTES + 1];
+    struct text line = {0};
+    struct answer a = {0};
+    struct json_writer w;
+    bool sent;
+    if (rest != 2 && rest != 3) die(USAGE_ERROR, "write dfs --fault NODE KIND [ARGUMENT]; dfs --help says which kinds");
+    enum status status = node_locate(cl, words[0], address);
+    text_add(&line, "FAULT ");
+    text_escaped(&line, words[1], strlen(words[1]));
+    text_byte(&line, ' ');
+    if (rest == 3) text_escaped(&line, words[2], strlen(words[2]));
+    else text_byte(&line, '-');
+    if (status == DONE) status = ask_once(address, &line, NULL, false, CALL_TIMEOUT_MS, &a, &sent);
+    text_free(&line);
+    answer_free(&a);
+    if (status != DONE) return cmd_failed("fault", status);
+    if (!option_value[OPT_JSON]) return 0;
+    json_begin(&w);
+    json_object(&w);
+    json_key_string(&w, "node", words[0]);
+    json_key_string(&w, "fault", words[1]);
+    json_object_end(&w);
+    json_print(&w);
+    return 0;
+}
+
 /* ======== 18. Bench ======== */
 /* dfs --bench: many clients at once, as the table of figures wants them measured. Entry point: cmd_bench. */
 
@@ -9443,9 +9834,11 @@ static int run_client(int command, int rest, char **words) {
     case OPT_STAT: code = cmd_stat(&cl, rest, words); break;
     case OPT_LS: code = cmd_ls(&cl, rest, words); break;
     case OPT_RM: code = cmd_each(&cl, "RM", "rm", rest, words); break;
+    case OPT_MV: code = cmd_mv(&cl, rest, words); break;
     case OPT_MKDIR: code = cmd_each(&cl, "MKDIR", "mkdir", rest, words); break;
     case OPT_STATUS: code = cmd_status(&cl, false, rest); break;
     case OPT_NODES: code = cmd_status(&cl, true, rest); break;
+    case OPT_FAULT: code = cmd_fault(&cl, rest, words); break;
     default: code = cmd_bench(masters_option(), rest, words); break;
     }
     nodes_note(&cl);

@@ -293,6 +293,50 @@ test_folders() {
     [ ! -e got ]
 }
 
+# --mv: files and trees, over a file, into a directory, what is refused; a reader sees the old or the new one
+test_moves() {
+    local id
+    cluster 3
+    random 5000000 >f
+    random 300 >g
+    dfs -q -u /a/b/f f
+    dfs -q -u /a/g g
+    id=$(dfs --stat -j /a/b/f | tr -d '\n')
+    dfs --mv /a/b/f /a/b/a-longer-name-than-before
+    same /a/b/a-longer-name-than-before f
+    fails 2 --stat /a/b/f
+    dfs --mv /a/b/a-longer-name-than-before /a/b/f
+    [ "$(dfs --stat -j /a/b/f | tr -d '\n')" = "$id" ]
+    dfs --mv /a/g /a/b/f # over a file
+    same /a/b/f g
+    fails 2 --stat /a/g
+    dfs --mv /a/b /x/y/z # a tree, to where folders are missing
+    same /x/y/z/f g
+    [ "$(dfs --ls /a | wc -l)" = 0 ]
+    dfs --mv /x/y/z /a # into a directory that is there
+    same /a/z/f g
+    dfs --mv /a/z/f /new/
+    same /new/f g
+    dfs --mkdir /full/sub /other/sub
+    fails 3 --mv /full/sub /other
+    fails 9 --mv /full /new/f
+    fails 2 --mv /none /x
+    for to in / /a /a/z /a/z/b; do fails '3|6' --mv /a "$to"; done
+    fails 6 --mv / /x
+    fails 6 --mv /new/f /../x
+    fails 9 --mv /full /new/f/x
+    fails 64 --mv /full
+    dfs --mv -j /new/f "/new/with space" | jq -e '.path == "/new/with space"'
+    wait_for state healthy
+    [ "$(for n in n1 n2 n3; do digest "${ADDR[$n]}" | awk '{print $NF}'; done | sort -u | wc -l)" = 1 ]
+    crash m n1 n2 n3 # and again from the logs
+    for n in n1 n2 n3; do node "$n"; done
+    master m "${DFS_MASTER}"
+    settled 3
+    same "/new/with space" g
+    fails 2 --stat /new/f
+}
+
 # every exit code of the table that a user can meet
 test_exit_codes() {
     local pids
@@ -1419,6 +1463,69 @@ test_fuzz() {
     mkdir corpus
     ./fuzz -seed="$seed" -max_total_time="$(rounds 15 15)" -max_len=20000 -rss_limit_mb=1000 corpus >fuzz.err 2>&1
     tail -n 2 fuzz.err
+}
+
+# dfs --fault: every kind does what it says, and only where the master allows it
+test_on_purpose() {
+    local chunk since
+    fast
+    cluster 3
+    fails 7 --fault n1 pause
+    stop m
+    master m "$DFS_MASTER" --allow-faults
+    settled 3
+    random 200000 >f
+    dfs -q -u /f f
+    wait_for held_by /f n1 n2 n3
+    for args in 'n4 pause' 'n1 nonsense' 'n1 slow' 'n1 slow x' 'n1 pause 7' 'n1 corrupt 12' 'n1'; do
+        # shellcheck disable=SC2086
+        fails '2|6|64' --fault $args
+    done
+    dfs --fault n1 pause
+    wait_for node_is n1 down
+    dfs -q -u /while-paused f
+    same /while-paused f
+    dfs --fault n1 none
+    settled 3
+    wait_for held_by /while-paused n1 n2 n3
+
+    dfs --fault n2 slow 100
+    since=$(date +%s%N)
+    dfs -q -u /slow f # its records wait for n2
+    [ $((($(date +%s%N) - since) / 1000000)) -ge 100 ]
+    dfs --fault "${ADDR[n2]}" none
+
+    chunk=$(sha <f)
+    dfs --fault n3 corrupt "$chunk"
+    for _ in 1 2 3 4 5 6; do same /f f; done # until n3 was asked
+    wait_for grep -q "chunk $chunk was damaged" m.err
+    wait_for held_by /f n1 n2 n3
+    fails 2 --fault n3 corrupt "${chunk//[0-9]/0}"
+
+    dfs --fault n1 full
+    sleep 0.3 # a ping
+    random 200001 >f2
+    dfs -q -u /full f2
+    not held_by /full n1
+    dfs --fault n1 none
+    wait_for held_by /full n1 n2 n3
+
+    dfs --fault n1 drop-from "$DFS_MASTER"
+    wait_for node_is n1 down
+    dfs -q -u /dropped f
+    dfs --fault "${ADDR[n1]}" none
+    settled 3
+
+    dfs --fault n2 fail-sync
+    dfs -q -u /failed f2
+    wait_for node_is n2 failed
+    dfs --fault n2 none
+    node_is n2 failed # once failed is failed
+    crash n2
+    node n2
+    settled 3
+    wait_for held_by /failed n1 n2 n3
+    same /failed f2
 }
 
 # what the program says of itself and what the manuals say are the same
