@@ -183,6 +183,7 @@ enum {
     PING_MS = 1000,              /* default of --ping */
     DEAD_AFTER_MS = 3000,        /* default of --dead-after */
     WATCH_MS = 20,               /* how often the master looks after its nodes */
+    PROBE_MOST_MS = 300000,      /* longest wait before a node that hung is given something to acknowledge */
     LOOK_MS = 200,               /* how often who waits for copies looks again: a holder may be lost meanwhile */
     BUFFERS_IDLE_MS = 5000,      /* chunk buffers not used for so long go back to the system */
 };
@@ -1116,6 +1117,7 @@ struct endpoint {
 };
 
 struct conn {
+    uint64_t serial;         /* no two connections of a process have the same */
     int fd;
     bool secure;             /* HELLO and AUTH are done: every line carries a MAC */
     bool greeted;            /* HELLO was answered, AUTH not yet */
@@ -1364,8 +1366,10 @@ static void conn_timeout(struct conn *c, int timeout_ms) {
 
 /* Takes over a connected socket. */
 static struct conn *conn_new(int fd, const struct endpoint *peer) {
+    static atomic_ullong serials;
     struct conn *c = mem_alloc(sizeof *c);
     int on = 1;
+    c->serial = atomic_fetch_add(&serials, 1) + 1;
     c->fd = fd;
     c->in = malloc(INPUT_BYTES); /* not zeroed, so that its pages are not touched before they are used */
     if (!c->in) die(INTERNAL, "out of memory for a connection");
@@ -5359,6 +5363,7 @@ struct node {
     int64_t bound_for_ms;    /* the longest dead-after of this node and all masters: so long counts a sign of life */
     int64_t heard_ms;        /* when the master that was promised to gave its last sign of life; none is promised
                               * anything before dead-after has passed since then */
+    uint64_t stream;         /* connection of the last PROMISE: records and snapshots come on no other */
     int report_fd;           /* connection on which a REPORT is under way; -1: none */
     atomic_int transfers;
 
@@ -5829,6 +5834,15 @@ static enum status node_check_epoch(const struct request *r, uint64_t epoch) {
     return fail(FENCED, "promised epoch %" PRIu64, node.store.promised);
 }
 
+/* Checks also that it came on the connection on which this master asked for the promise last. What is still on its way
+ * on an older one, given up by the master, comes too late: this node may have acknowledged more since. */
+static enum status node_check_stream(const struct request *r, uint64_t epoch) {
+    enum status status = node_check_epoch(r, epoch);
+    if (status == DONE && node.stream != r->c->serial)
+        return fail(BAD_REQUEST, "records and snapshots come on the connection of the last PROMISE");
+    return status;
+}
+
 /* EPOCH SEQ ROSTER-EPOCH ROSTER-SEQ ROSTER: which records a tree is made of, and the newest roster in them. */
 static void text_history(struct text *to, const struct tree *t) {
     text_format(to, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " ", t->at.epoch, t->at.seq, t->roster.at.epoch,
@@ -5860,6 +5874,7 @@ static enum status node_promise(struct request *r) {
         node.heard_ms = clock_ms();
         status = store_promise(&node.store, epoch, master);
     }
+    if (status == DONE) node.stream = r->c->serial;
     text_format(r->line, " %d ", (int)node.store.metadata_damaged);
     text_history(r->line, &node.tree); /* the sync below makes it durable, if it was not yet */
     lock_drop(&node.lock);
@@ -5879,7 +5894,7 @@ static enum status node_records(struct request *r) {
     enum status status = records_span(r->body.data ? r->body.data : "", r->body.length, &first, &last);
     if (status != DONE) return status;
     lock_take(&node.lock);
-    status = node_check_epoch(r, epoch);
+    status = node_check_stream(r, epoch);
     if (status == DONE && node.store.metadata_damaged) status = fail(BAD_REQUEST, "this node needs a snapshot first");
     if (status == DONE && (first.seq != node.tree.at.seq + 1 || last.epoch > epoch))
         status = fail(BAD_REQUEST, "the next record is %" PRIu64, node.tree.at.seq + 1);
@@ -5915,7 +5930,7 @@ static enum status node_install(struct request *r) {
         !parse_u32(w.word[2], 1, &last))
         return fail(BAD_REQUEST, "a part begins with SNAPSHOTPART NUMBER LAST");
     lock_take(&node.lock);
-    enum status status = node_check_epoch(r, epoch);
+    enum status status = node_check_stream(r, epoch);
     if (status == DONE && number == 0) {
         if (node.loading_used) tree_free(&node.loading);
         tree_init(&node.loading);
@@ -5966,6 +5981,15 @@ static enum status node_digest(struct request *r) {
     tree_digest(&node.tree, digest);
     text_format(r->line, " %" PRIu64 " %" PRIu64 " ", node.tree.at.epoch, node.tree.at.seq);
     text_hex(r->line, digest, 32);
+    lock_drop(&node.lock);
+    return DONE;
+}
+
+/* MEMBERS: the nodes that this node knows, as lines of records. */
+static enum status node_members(struct request *r) {
+    r->has_reply = true;
+    lock_take(&node.lock);
+    for (int i = 0; i < node.tree.member_count; i++) line_node(&r->reply, &node.tree.members[i]);
     lock_drop(&node.lock);
     return DONE;
 }
@@ -6053,6 +6077,7 @@ static const struct command node_table[] = {
     {"DIGEST", node_digest, 0, NO_BODY, FROM_ALL, "", "epoch, seq and SHA-256 of the namespace"},
     {"STAT", node_stat, 1, NO_BODY, FROM_ALL, "PATH", "what a path is, as this node knows it"},
     {"LIST", node_list, 2, NO_BODY, FROM_ALL, "PATH AFTER", "entries of a directory, as this node knows it"},
+    {"MEMBERS", node_members, 0, NO_BODY, FROM_ALL, "", "the nodes that this node knows"},
     {"FAULT", node_fault, 2, NO_BODY, FROM_CLIENT, "KIND ARGUMENT", "do something wrong on purpose"},
     {"FETCH", node_fetch, 1, LINES_BODY, FROM_MASTER, "ADDRESS", "get chunks from another node"},
     {"PROMISE", node_promise, 1, NO_BODY, FROM_MASTER, "EPOCH", "refuse all lower epochs from now on"},
@@ -6302,6 +6327,9 @@ struct peer {
     uint64_t snapshot_seq;    /* the last record in the snapshot that it takes now; 0: it takes none */
     uint64_t acked;           /* last record it has on disk, in this reign */
     int64_t progress_ms;      /* when `acked` grew last, or when there was nothing to wait for */
+    bool unproved;            /* it hung: until it acknowledges something in good time it is not waited for again */
+    int64_t probe_ms,
+        probe_wait_ms; /* when it is given something to acknowledge, if nothing else comes; the next wait */
     /* Copies. */
     struct cond order_ready;
     struct copy_order *orders[COPY_WORKERS]; /* not taken yet */
@@ -6343,9 +6371,12 @@ static struct master {
     int forcing;              /* its slot, while a take-over from it alone is under way; else -1 */
     struct node_set founders; /* to whom a founding record was proposed that was never committed */
     bool may_found;           /* and nobody who holds records was ever heard of */
+    int64_t found_ms;         /* when to found it; 0: no blank node is here yet */
+    bool foreign;             /* a node of another cluster came before this one was founded: --init was a mistake */
     char cluster[33];         /* "" until known */
     uint64_t id;
     char waiting_for[512];    /* why it does not reign */
+    struct position named;    /* the roster whose nodes' names were asked for */
     uint64_t epoch;           /* of the reign, or the one asked for */
     uint64_t highest_seen;    /* epoch that anybody promised */
     int64_t half_ms;          /* since when more than half of the newest roster is there */
@@ -6893,6 +6924,7 @@ static enum status stream_records(struct peer *p, struct conn *c, uint64_t epoch
         if (status == DONE && master.epoch == epoch && p->streaming) {
             p->acked = last;
             p->progress_ms = clock_ms();
+            if (p->progress_ms - sent_ms < master.dead_after_ms / 2) p->unproved = false;
             if (p->echo_ms < sent_ms) p->echo_ms = sent_ms; /* the node took it for a sign of life, as it does a pong */
             commit_update();
             holders_changed();
@@ -7208,6 +7240,30 @@ static void waiting_say(const struct roster *r, const struct node_set *present) 
     text_free(&t);
 }
 
+/* Asks a node that holds the newest roster for the names in it, so that a master without a tree can say whom it waits
+ * for. The lock is not held meanwhile. */
+static void waiting_names(const struct roster *r) {
+    char address[ADDRESS_MAX_BYTES + 1] = "";
+    struct conn *c = NULL;
+    struct words w;
+    struct text rows = {0};
+    for (int i = 0; i < master.peer_count; i++)
+        if (master.peers[i]->up && position_same(master.peers[i]->roster.at, r->at))
+            memcpy(address, master.peers[i]->address, sizeof address);
+    lock_drop(&master.lock);
+    enum status status = call_open(address, NODE_PORT, (int)master.dead_after_ms, &c);
+    if (status == DONE) status = call(c, &w, "MEMBERS");
+    if (status == DONE) status = call_body(c, &w, &rows);
+    if (status != DONE) log_line("asking %s for names: %s", address, detail);
+    conn_close(c);
+    lock_take(&master.lock);
+    struct apply a = {.t = &master.tree};
+    struct slice rest = {rows.data, rows.length}, line;
+    while (status == DONE && master.state == WAITING && slice_line(&rest, &line))
+        if (!words_split(line, &w) || !slice_is(w.word[0], "NODE") || apply_node(&a, &w, line) != DONE) break;
+    text_free(&rows);
+}
+
 /* Says that nodes keep to another master. False if none does. */
 static bool standby_say(void) {
     struct node_set bound = {{0}};
@@ -7260,7 +7316,9 @@ static bool takeover_is_due(void) {
     if (newest.count == 0) {
         for (int i = 0; i < master.peer_count; i++)
             blank += master.peers[i]->up && master.peers[i]->told && !master.peers[i]->damaged;
-        if (blank > 0 && master.may_found) return true;
+        if (blank > 0 && master.may_found && master.found_ms == 0) master.found_ms = clock_ms() + master.ping_ms / 2;
+        if (blank > 0 && master.may_found)
+            return clock_ms() >= master.found_ms; /* nodes of another cluster come first */
         snprintf(master.waiting_for, sizeof master.waiting_for, blank > 0 ?
                  "no node that has joined holds any records; waiting for one that does" : "no node has joined yet");
         return false;
@@ -7268,6 +7326,11 @@ static bool takeover_is_due(void) {
     struct node_set present = roster_present(&newest, false);
     int here = node_set_count(&present);
     if (here == newest.count) return true;
+    if (master.tree.member_count == 0 && !position_same(master.named, newest.at)) {
+        master.named = newest.at; /* once for each roster */
+        waiting_names(&newest);
+        return false;             /* things may have changed */
+    }
     if (!standby_say()) waiting_say(&newest, &present);
     if (!roster_may_take_over(roster_here(&newest), newest.count)) master.half_ms = 0;
     else if (master.half_ms == 0) master.half_ms = clock_ms();
@@ -7459,6 +7522,24 @@ static bool member_is_lost(const struct peer *p, int64_t now_ms) {
     return !p->up || p->failed || peer_is_stalled(p, now_ms);
 }
 
+/* Notes that a node hung, or seemed to. */
+static void peer_hung(struct peer *p) {
+    p->unproved = true;
+    p->probe_wait_ms = master.dead_after_ms;
+    p->probe_ms = clock_ms() + p->probe_wait_ms;
+}
+
+/* Whether a node that caught up may be waited for. One that hung must acknowledge something in good time first, or a
+ * slow disk would make it come and go, and every time a write would wait for it. */
+static bool peer_is_proved(struct peer *p) {
+    const struct text nothing = {0};
+    if (!p->unproved || clock_ms() < p->probe_ms) return !p->unproved;
+    if (p->probe_wait_ms < PROBE_MOST_MS) p->probe_wait_ms *= 2;
+    p->probe_ms = clock_ms() + p->probe_wait_ms;
+    master_propose(&nothing, NULL);
+    return false;
+}
+
 /* The rules of shrinking and growing. */
 static void roster_watch(void) {
     struct node_set staying = {{0}};
@@ -7482,7 +7563,8 @@ static void roster_watch(void) {
     if (lost_one || master.next_roster_seq || all >= master.roster_most) return;
     for (int i = 0; i < master.peer_count; i++) {
         struct peer *p = master.peers[i];
-        if (node_set_has(members, i) || !peer_usable(p) || p->acked < master.tree.at.seq) continue;
+        if (node_set_has(members, i) || !peer_usable(p) || p->acked < master.tree.at.seq || !peer_is_proved(p))
+            continue;
         node_set_add(&staying, i);
         roster_propose(&staying);
         return;
@@ -7514,6 +7596,7 @@ static void peers_watch(void) {
         if (!p->up) continue;
         if (p->streaming && peer_is_stalled(p, now_ms)) { /* it pings, but its disk hangs: nobody waits for it */
             log_line("node %s acknowledges nothing", p->name);
+            peer_hung(p);
             p->streaming = false;
             if (master.state >= ESTABLISHING) chunks_review();
             cond_broadcast(&master.changed);
@@ -7521,6 +7604,7 @@ static void peers_watch(void) {
         bool silent = now_ms - p->ping_ms > master.dead_after_ms;
         bool closed = !p->link && now_ms - p->gone_ms > RECONNECT_GRACE_MS;
         if (!silent && !closed) continue;
+        if (silent) peer_hung(p);
         log_line("node %s is down: %s", p->name, silent ? "no ping" : "its connection closed");
         p->up = p->streaming = false;
         p->down_ms = now_ms;
@@ -7609,6 +7693,11 @@ static void cluster_learn(struct slice cluster) {
 /* Whether a node may join: of this cluster, not a second process with the same identity. */
 static enum status join_check(const struct peer *p, uint64_t instance, struct slice cluster) {
     bool blank = slice_is(cluster, "-");
+    if (!blank && master.may_found && !slice_is(cluster, master.cluster))
+        master.foreign = true, master.may_found = false;
+    if (blank && master.foreign)
+        return fail(READ_ONLY, "a node of another cluster came to this master, which was told to make a new one; start "
+                               "the master without --init, or give it nodes of its own");
     if (!blank && *master.cluster && !slice_is(cluster, master.cluster) && !cluster_is_open())
         return fail(DENIED, "this node belongs to cluster %.*s, this master serves cluster %s%s", (int)cluster.length,
                     cluster.at, master.cluster, master.init ? "; start the master without --init" : "");
@@ -7645,7 +7734,7 @@ static enum status master_join(struct request *r) {
     if (!p) p = peer_make(id), slot = master.peer_count - 1;
     holders_clear(slot);
     if (p->instance != said.instance) { /* another process: what the last one had says nothing of it */
-        p->streaming = p->told = false;
+        p->streaming = p->told = p->unproved = false;
         p->acked = 0;
         peer_cut(p);
     }
@@ -7699,7 +7788,7 @@ static void ping_history(struct peer *p, const struct peer *said, uint64_t follo
     p->promised = said->promised;
     p->bound = follows != 0 && follows != master.id;
     master.saw_other = master.saw_other || p->bound;
-    if (p->bound &&
+    if (p->bound && master.tree.at.seq > 0 &&
         position_newer(said->at, master.tree.at)) { /* another reigns: what this one knew is worth nothing */
         tree_free(&master.tree);
         tree_init(&master.tree);
@@ -8322,7 +8411,8 @@ static int status_reasons(struct text *t) {
         if (!member && p->streaming && node_set_count(&master.roster) >= master.roster_most) continue;
         text_add(t, "why node ");
         text_escaped(t, p->name, strlen(p->name));
-        text_add(t, " is catching up\n");
+        text_add(t,
+                 p->unproved ? " hung, and has not acknowledged a change in good time since\n" : " is catching up\n");
         count++;
     }
     return count;
