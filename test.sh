@@ -649,6 +649,14 @@ test_keys() {
     [ "$(stat -c %a paste/home/.config/dfs/key)" = 600 ]
 }
 
+# what a master sent on a connection that it gave up is refused when it arrives late
+test_late() {
+    need python3
+    SLOW=$slow
+    export DFS SLOW
+    env -u DFS_KEY_FILE python3 "$here/.ci/wire.py" late "$PWD/n"
+}
+
 # the wire under attack, on master and node: refused, logged, nothing changed, no memory or descriptor taken
 test_wire() {
     local attack who before rss open

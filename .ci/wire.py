@@ -6,6 +6,8 @@
   wire.py verify ADDRESS SHA256             asks a node to read a chunk again
   wire.py ambush ADDRESS N SHA256 FILE      connects to a master, says ready, waits until FILE is there, asks it about
                                             what another master has changed since then, and judges the answers
+  wire.py late FOLDER                       plays a master without a key to a new node in FOLDER: what it sent on a
+                                            connection that it gave up arrives late
   wire.py ATTACK ADDRESS [SEED]             attacks a server; exit code 0 if it defended itself
   wire.py attacks                           the names of the attacks
 
@@ -629,6 +631,55 @@ def ambush(address, number, old_sha, go):
         sys.exit("\n".join(bad))
 
 
+class Master(threading.Thread):
+    """Answers one node's HELLO, JOIN and PING, without a key."""
+    identity = "a" * 16
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.socket.getsockname()[1]
+        self.joined = threading.Event()
+
+    def run(self):
+        lines = self.socket.accept()[0].makefile("rwb", buffering=0)
+        for line in lines:
+            verb = line.split()[0]
+            if verb == b"PING":
+                self.joined.set()
+            lines.write({b"HELLO": b"OK dfs/1 master %s - -\n" % self.identity.encode(),
+                         b"JOIN": b"OK 1 %s 5 60000 0\n" % (b"c" * 32), b"PING": b"OK 1 5 5\n"}.get(verb, b"OK\n"))
+
+
+def late(folder):
+    master = Master()
+    master.start()
+    node = subprocess.Popen([os.environ["DFS"], "node", folder, "-m", master.address, "-l", "127.0.0.1:0",
+                             "--insecure"], stdout=subprocess.PIPE, text=True)
+    try:
+        address = node.stdout.readline().split()[1]
+        assert master.joined.wait(30 * SLOW), "the node does not join"
+
+        def speaker():
+            return Wire(address, "master", Master.identity, key=None)
+        with speaker() as old, speaker() as new, speaker() as asker:
+            mine = [row.split()[1] for row in asker.call("STATE", has_body=True)[1].decode().splitlines()
+                    if row.startswith("node ")][0]
+            part = f"SNAPSHOTPART 0 1\nSNAPSHOT 5 1 2\nREIGNED 5 1\nROSTERED 5 1\nROSTER {mine}\n".encode()
+            old.call("PROMISE 5")
+            new.call("PROMISE 5")
+            new.call("INSTALL 5", part)
+            new.call("RECORDS 5", b"TX 5 2 - 1\nDIR 2 1 important 1\n")
+            before = asker.call("DIGEST")
+            refused(old, "INSTALL 5", part)
+            refused(old, "RECORDS 5", b"TX 5 3 - 1\nRM 2\n")
+            assert asker.call("DIGEST") == before, "a snapshot that came late took the node back"
+            new.call("RECORDS 5", b"TX 5 3 - 1\nDIR 3 1 more 1\n")
+    finally:
+        node.kill()
+        node.wait()
+
+
 def main():
     attacks = {name[7:]: run for name, run in globals().items() if name.startswith("attack_")}
     what, rest = sys.argv[1], sys.argv[2:]
@@ -644,6 +695,8 @@ def main():
     elif what == "verify":
         with Wire(rest[0]) as w:
             print(*w.call(f"VERIFY {rest[1]}")[1:])
+    elif what == "late":
+        late(*rest)
     elif what == "ambush":
         ambush(*rest)
     elif what in ("help", "status"):
