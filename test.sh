@@ -1110,6 +1110,83 @@ hosts_end() { # PREFIX: removes the namespaces whose names begin so
 at_host() { from=(nsenter "--net=/run/netns/$net-$1"); } # clients run there from now on
 now() { python3 -c 'import time; print(time.monotonic())'; }
 
+host_cluster() { # MASTERS NODES HOST...: a new cluster, each server and these on hosts of their own; clients run on the last
+    local n who list=()
+    for n in $(seq "$1"); do list+=("m$n"); done
+    for n in $(seq "$2"); do list+=("n$n"); done
+    hosts "${list[@]}" "${@:3}"
+    export DFS_KEY_FILE=$PWD/key DFS_MASTER=10.77.0.1
+    for n in $(seq 2 "$1"); do DFS_MASTER+=,10.77.0.$n; done
+    at_host "${!#}"
+    for who in "${list[@]}"; do
+        case $who in
+        m1) master m1 10.77.0.1:3370 --init ;;
+        m*) master "$who" "10.77.0.${HOST[$who]}:3370" ;;
+        *) start "$who" node "$PWD/$who" -n "$who" -l "10.77.0.${HOST[$who]}:3371" ;;
+        esac
+    done
+    settled "$2"
+}
+hosts_gone() { # the servers on hosts end, then their hosts
+    stop "${!PID[@]}"
+    hosts_end "$net-"
+    net='' from=() HOST=()
+}
+
+# how long after a failure, by its kind, another master reigns and a write is acknowledged, with default flags
+test_takeover() {
+    local kind round king='' who node before begun write limit count=1 watch others
+    local kinds=('master killed' 'master hangs' 'master cut off' 'master and a node killed'
+        'master killed, a node hangs' 'node killed' 'node hangs')
+    [ -z "$long" ] || count=30
+    random 1000 >small
+    host_cluster 2 3 c
+    reigns() { cat m?.err | grep -c ' reigning: epoch '; }
+    more_reigns() { [ "$(reigns)" -gt "$before" ]; }
+    for round in $(seq "$count"); do
+        for kind in "${kinds[@]}"; do
+            reigning
+            shuffle n1 n2 n3
+            node=${shuffled[0]} before=$(reigns) limit=10000
+            pause 1500 # the failure comes at any moment between two pings
+            begun=$(ms_now)
+            case $kind in
+            'master killed') crash "$king" ;;
+            'master hangs') kill -STOP "${PID[$king]}" ;;
+            'master cut off') others=(); for who in "${!HOST[@]}"; do [ "$who" = "$king" ] || others+=("$who"); done
+                sever "$king" -- "${others[@]}" ;;
+            'master and a node killed') crash "$king" "$node" ;;
+            'master killed, a node hangs') kill -STOP "${PID[$node]}"; crash "$king" ;;
+            'node killed') crash "$node"; limit=3000 ;;
+            'node hangs') kill -STOP "${PID[$node]}"; limit=8000 ;;
+            esac
+            : >reigned
+            if [[ $kind = master* ]]; then { wait_for more_reigns && ms_now >reigned; } & watch=$!; fi
+            dfs -q -u "/$kind/$round" small
+            write=$(($(ms_now) - begun))
+            [[ $kind != master* ]] || wait "$watch"
+            echo "$(($(cat reigned || true) - begun)) $write" >>"took.$kind"
+            [ "$write" -lt $((limit * slow)) ] || die "$kind: $write ms until a write was acknowledged"
+            heal
+            for who in "$king" "$node"; do
+                if [ -n "${PID[$who]:-}" ]; then kill -CONT "${PID[$who]}"; else again "$who"; fi
+            done
+            wait_for one_reigns
+            settled 3
+            wait_for roster_is 3
+        done
+    done
+    echo "ms from the failure until            a master reigns    a write is acknowledged"
+    echo "                             rounds  median   worst     median   worst"
+    for kind in "${kinds[@]}"; do
+        sort -n "took.$kind" | awk '{print $1}' >first
+        awk '{print $2}' "took.$kind" | sort -n | paste first - | awk -v kind="$kind" '{a[NR] = $1; b[NR] = $2}
+            END {m = int((NR + 1) / 2); if (a[1] < 0) {a[m] = "-"; a[NR] = "-"}
+                printf "%-28s %6d %7s %7s %10d %7d\n", kind, NR, a[m], a[NR], b[m], b[NR]}'
+    done
+    hosts_gone
+}
+
 # hosts in namespaces are cut off from each other: never do both sides acknowledge, and they agree after it
 test_cut() {
     local who round king='' clients here_side there count begun one rest writes other
