@@ -1057,10 +1057,10 @@ test_linear() {
 # Each knows the others' hardware addresses by heart; a wrong one is a cut cable, in one direction.
 declare -A HOST=()
 hosts() { # NAME...: makes them; they can all reach each other
-    local who other i=0
+    local who i=0
     need ip nsenter
     [ "$(id -u)" = 0 ] || skip "network namespaces need root"
-    net=dfs$$-$name
+    net=dfs$$-$name HOST=()
     ip netns add "$net-bridge" 2>/dev/null || skip "no network namespaces here"
     ip -n "$net-bridge" link add bridge type bridge 2>/dev/null || skip "no bridges here"
     ip -n "$net-bridge" link set bridge up
@@ -1075,32 +1075,40 @@ hosts() { # NAME...: makes them; they can all reach each other
     done
     heal
 }
-wires() { # HARDWARE-ADDRESS-PREFIX FROM TO...: what FROM sends to each of TO goes to this address
-    local prefix=$1 who=$2 other
-    shift 2
-    for other; do
-        [ "$other" = "$who" ] || printf 'neigh replace 10.77.0.%d lladdr %s:%02x dev eth0 nud permanent\n' \
-            "${HOST[$other]}" "$prefix" "${HOST[$other]}"
-    done | ip -n "$net-$who" -batch -
-}
-heal() { # all cuts, in random order
-    local who
+declare -A LOST=() # "FROM TO": how many cuts lose what is sent so
+rewire() { # as LOST says, host by host in random order
+    local who other wire
     shuffle "${!HOST[@]}"
-    for who in "${shuffled[@]}"; do wires 02:00:00:00:00 "$who" "${!HOST[@]}"; done
+    for who in "${shuffled[@]}"; do
+        for other in "${!HOST[@]}"; do
+            wire=00
+            [ "${LOST["$who $other"]:-0}" = 0 ] || wire=99
+            [ "$other" = "$who" ] || printf 'neigh replace 10.77.0.%d lladdr %s:%02x dev eth0 nud permanent\n' \
+                "${HOST[$other]}" "02:00:00:00:$wire" "${HOST[$other]}"
+        done | ip -n "$net-$who" -batch -
+    done
 }
-sever() { # HOST... -- HOST...: nothing gets through between these and those, in both directions
-    local these=() those who
+heal() { # all cuts
+    LOST=()
+    rewire
+}
+sever() { # +1|-1 both|out|in HOST... -- HOST...: a cut more or less between these and those, or in one direction only
+    local more=$1 way=$2 these=() this that
+    shift 2
     while [ "$1" != -- ]; do these+=("$1"); shift; done
     shift
-    those=("$@")
-    shuffle "${these[@]}" "${those[@]}"
-    for who in "${shuffled[@]}"; do
-        if [[ " ${these[*]} " == *" $who "* ]]; then
-            wires 02:00:00:00:99 "$who" "${those[@]}"
-        else
-            wires 02:00:00:00:99 "$who" "${these[@]}"
-        fi
+    for this in "${these[@]}"; do
+        for that; do
+            [ "$way" = in ] || LOST["$this $that"]=$((${LOST["$this $that"]:-0} + more))
+            [ "$way" = out ] || LOST["$that $this"]=$((${LOST["$that $this"]:-0} + more))
+        done
     done
+    rewire
+}
+others() { # HOST...: puts all others into `rest`
+    local who
+    rest=()
+    for who in "${!HOST[@]}"; do [[ " $* " == *" $who "* ]] || rest+=("$who"); done
 }
 hosts_end() { # PREFIX: removes the namespaces whose names begin so
     local who
@@ -1110,7 +1118,7 @@ hosts_end() { # PREFIX: removes the namespaces whose names begin so
 at_host() { from=(nsenter "--net=/run/netns/$net-$1"); } # clients run there from now on
 now() { python3 -c 'import time; print(time.monotonic())'; }
 
-host_cluster() { # MASTERS NODES HOST...: a new cluster, each server and these on hosts of their own; clients run on the last
+host_cluster() { # MASTERS NODES HOST...: a new cluster; each server has a host, these are more; clients run on the last
     local n who list=()
     for n in $(seq "$1"); do list+=("m$n"); done
     for n in $(seq "$2"); do list+=("n$n"); done
@@ -1135,7 +1143,7 @@ hosts_gone() { # the servers on hosts end, then their hosts
 
 # how long after a failure, by its kind, another master reigns and a write is acknowledged, with default flags
 test_takeover() {
-    local kind round king='' who node before begun write limit count=1 watch others
+    local kind round king='' who node before begun write limit count=1 watch rest
     local kinds=('master killed' 'master hangs' 'master cut off' 'master and a node killed'
         'master killed, a node hangs' 'node killed' 'node hangs')
     [ -z "$long" ] || count=30
@@ -1153,8 +1161,7 @@ test_takeover() {
             case $kind in
             'master killed') crash "$king" ;;
             'master hangs') kill -STOP "${PID[$king]}" ;;
-            'master cut off') others=(); for who in "${!HOST[@]}"; do [ "$who" = "$king" ] || others+=("$who"); done
-                sever "$king" -- "${others[@]}" ;;
+            'master cut off') others "$king"; sever +1 both "$king" -- "${rest[@]}" ;;
             'master and a node killed') crash "$king" "$node" ;;
             'master killed, a node hangs') kill -STOP "${PID[$node]}"; crash "$king" ;;
             'node killed') crash "$node"; limit=3000 ;;
@@ -1187,79 +1194,141 @@ test_takeover() {
     hosts_gone
 }
 
-# hosts in namespaces are cut off from each other: never do both sides acknowledge, and they agree after it
-test_cut() {
-    local who round king='' clients here_side there count begun one rest writes other
-    need python3
-    count=$(rounds 5 2)
-    [ -z "$long" ] || count=50
-    fast
-    hosts m1 m2 n1 n2 n3 n4 c1 c2
-    export DFS DFS_KEY_FILE=$PWD/key DFS_MASTER=10.77.0.1,10.77.0.2
+cut_ways() { # GROUP: some of the ways to cut clusters, all of one size; there are 46 groups
+    local m n a b way
+    for m in 1 2 3; do for n in 2 3 4 5; do
+        for ((a = 0; a < m; a++)); do for ((b = 0; b <= n; b++)); do # on the side of the master that reigns
+            [ $((a + 1 + b)) = $((m + n)) ] || for way in both out in; do echo "$m $n $a $b $way"; done
+        done; done
+    done; done | awk -v group="$1" '{if ($1 " " $2 != size || ++k == 7) {g++; k = 0; size = $1 " " $2}
+        if (g == group + 1) print}'
+}
+sides() { # MASTERS NODES: puts `king`, c1 and so many others into `here_side`, all others into `rest`
+    local who list=()
+    for who in "${!HOST[@]}"; do [[ $who != m* || $who = "$king" ]] || list+=("$who"); done
+    shuffle "${list[@]}"
+    here_side=("$king" c1 "${shuffled[@]:0:$1}")
+    list=()
+    for who in "${!HOST[@]}"; do [[ $who != n* ]] || list+=("$who"); done
+    shuffle "${list[@]}"
+    here_side+=("${shuffled[@]:0:$2}")
+    others "${here_side[@]}"
+}
+goes_on() { # MASTERS NODES A B: puts the client's host on the side that must take writes, or nothing, into `winner`
+    winner=''
+    if [ $((2 * $4)) -ge "$2" ]; then winner=c1 losers=("${rest[@]}"); return; fi # the master keeps half of the roster
+    if [ "$3" -lt $(($1 - 1)) ]; then winner=c2 losers=("${here_side[@]}"); fi    # a standby has more than half
+}
+one_cut() { # MASTERS NODES A B WAY: all is well, and is cut; one side goes on, the other does not; it heals
+    local here_side rest begun winner losers who ms
     at_host c2
-    master m1 10.77.0.1:3370 --init
-    master m2 10.77.0.2:3370
-    for who in n1 n2 n3 n4; do start "$who" node "$PWD/$who" -n "$who" -l "10.77.0.${HOST[$who]}:3371"; done
-    settled 4
-    export LINEAR_PREFIX="nsenter --net=/run/netns/$net-c1,nsenter --net=/run/netns/$net-c2"
-    python3 "$here/.ci/linear.py" run 4 2 "$seed" history halt >clients 2>&1 &
-    clients=$!
-    : >cuts
-    for round in $(seq "$count"); do
-        at_host c2
-        reigning
-        shuffle n1 n2 n3 n4
-        case $round in
-        1) here_side=("$king" "${shuffled[0]}" c1) ;;                  # a minority
-        2) here_side=("$king" "${shuffled[@]:0:2}" c1) ;;              # half of the roster, the master among them
-        3) here_side=("$king" c1) ;;                                   # the master alone
-        *) here_side=("${shuffled[@]:0:$((RANDOM % 4 + 1))}" c1)        # any
-            for who in m1 m2; do [ $((RANDOM % 2)) = 0 ] || here_side+=("$who"); done ;;
-        esac
-        there=()
-        for who in "${!HOST[@]}"; do [[ " ${here_side[*]} " == *" $who "* ]] || there+=("$who"); done
-        echo "round $round: ${here_side[*]} | ${there[*]}; $king reigned"
-        writes=c2
-        [ "$round" != 2 ] || writes=c1
-        if [ "$round" -gt 3 ] && [ $((RANDOM % 3)) = 0 ]; then # only what one side sends is lost
-            for who in "${here_side[@]}"; do wires 02:00:00:00:99 "$who" "${there[@]}"; done
-            one="one-way"
-        else
-            sever "${here_side[@]}" -- "${there[@]}"
-            one=both
-        fi
-        begun=$(now)
-        if [ "$round" -le 3 ]; then
-            rest=$(ms_now)
-            at_host $writes
-            wait_for dfs --mkdir "/round/$round"
-            [ "$round" = 2 ] || took $(($(ms_now) - rest))
-            other=$king # the other side acknowledges nothing and calls nothing current
-            [ "$round" != 2 ] || { other=m1; [ "$king" = m2 ] || other=m2; }
-            if [ $writes = c1 ]; then at_host c2; else at_host c1; fi
-            not timeout 3 "${from[@]}" "$DFS" --mkdir "/wrong/$round"
-            "${from[@]}" python3 "$here/.ci/wire.py" status "${ADDR[$other]}" >status
+    reigning
+    sides "$3" "$4"
+    goes_on "$@"
+    echo "$5: ${here_side[*]} | ${rest[*]}; $king reigned; ${winner:-nobody} goes on"
+    sever +1 "$5" "${here_side[@]}" -- "${rest[@]}"
+    begun=$(now) ms=$(ms_now)
+    if [ -n "$winner" ]; then
+        at_host "$winner"
+        wait_for dfs -q --mkdir "/round/$begun"
+        ms=$(($(ms_now) - ms))
+        if [ "$winner" = c2 ]; then took $ms; at_host c1; else at_host c2; fi
+        for who in "${losers[@]}"; do
+            [[ $who = m* ]] || continue
+            "${from[@]}" python3 "$here/.ci/wire.py" status "${ADDR[$who]}" >status
             grep -q '^reads old' status
-            "${from[@]}" python3 "$here/.ci/wire.py" mkdir "${ADDR[$other]}" "/wrong/$round/too" | grep '^ERR '
+            "${from[@]}" python3 "$here/.ci/wire.py" mkdir "${ADDR[$who]}" "/wrong/$begun" >answer
+            grep '^ERR ' answer
+        done
+    fi
+    pause 4000
+    echo "$5 $begun $(now)" >>cuts
+    heal
+}
+two_cuts() { # MASTERS NODES A B WAY A B WAY: the second comes while the first is there, they heal in any order
+    local here_side rest first second begun
+    at_host c2
+    reigning
+    sides "$3" "$4"
+    first=("$5" "${here_side[@]}" -- "${rest[@]}")
+    sides "$6" "$7"
+    second=("$8" "${here_side[@]}" -- "${rest[@]}")
+    echo "${first[*]}; then ${second[*]}; $king reigned"
+    sever +1 "${first[@]}"
+    begun[1]=$(now)
+    pause 2500
+    sever +1 "${second[@]}"
+    begun[2]=$(now)
+    pause 2500
+    if [ $((RANDOM % 2)) = 0 ]; then
+        echo "${first[0]} ${begun[1]} $(now)" >>cuts
+        sever -1 "${first[@]}"
+        pause 2500
+        echo "${second[0]} ${begun[2]} $(now)" >>cuts
+    else
+        echo "${second[0]} ${begun[2]} $(now)" >>cuts
+        sever -1 "${second[@]}"
+        pause 2500
+        echo "${first[0]} ${begun[1]} $(now)" >>cuts
+    fi
+    heal
+}
+cut_seed() { # SEED CUTS: a new cluster of some size, cut in some ways, with clients on both sides
+    local king='' ways way next i jobs m n
+    RANDOM=$(($1 % 32768))
+    mapfile -t ways < <(cut_ways $(($1 * 17 % 46)))
+    shuffle "${ways[@]}"
+    ways=("${shuffled[@]:0:$2}")
+    read -r m n _ <<<"${ways[0]}"
+    echo "seed $1: $m masters, $n nodes"
+    host_cluster "$m" "$n" c1 c2
+    LINEAR_PREFIX="nsenter --net=/run/netns/$net-c1,nsenter --net=/run/netns/$net-c2" \
+        python3 "$here/.ci/linear.py" run 4 2 "$1" history halt >clients 2>&1 &
+    jobs=($!)
+    for i in 1 2; do
+        at_host "c$i"
+        writer "$i" 2>/dev/null &
+        jobs+=($!)
+    done
+    : >cuts
+    for ((i = 0; i < ${#ways[@]}; i++)); do
+        read -ra way <<<"${ways[i]}"
+        if [ $((RANDOM % 4)) = 0 ] && [ $((i + 1)) -lt ${#ways[@]} ]; then
+            i=$((i + 1))
+            read -ra next <<<"${ways[i]}"
+            two_cuts "${way[@]}" "${next[@]:2}"
         else
-            pause 6000
+            one_cut "${way[@]}"
         fi
-        echo "$one $begun $(now)" >>cuts
-        heal
-        at_host c1
-        wait_for one_reigns
-        settled 4
+        at_host c2
+        wait_for one_reigns # nobody had to help
+        settled "$n"
+        wait_for roster_is "$n"
     done
     touch halt
-    wait "$clients" || { cat clients; die "a client got an answer that it should not"; }
+    wait "${jobs[0]}" || { cat clients; die "a client got an answer that it should not"; }
+    wait "${jobs[@]:1}"
     cat clients
-    took_all "the master is cut off"
     python3 "$here/.ci/linear.py" sides history cuts
     python3 "$here/.ci/linear.py" check history
+    [ ! -e write.failed ] || not grep -vE 'exit code (1|12|13)$' write.failed
+    writers_kept
     wait_for agreed
-    for round in 1 2 3; do [ "$round" -gt "$count" ] || dfs --stat "/round/$round" >/dev/null; done
-    stop "${!PID[@]}"
-    net='' from=()
+    hosts_gone
+    rm -r n? ./*.err ./*.out history halt clients cuts kept.* key
+    rm -f write.failed
+}
+
+# clusters of all sizes are cut in all ways: at most one side acknowledges, it does if it can, they agree after it
+test_cut() {
+    local i count=5 cuts=2
+    need jq python3
+    [ "$slow" = 1 ] || count=2
+    [ -z "$long" ] || count=50 cuts=7
+    fast
+    export DFS
+    for ((i = 0; i < count; i++)); do cut_seed $((seed + i)) "$cuts"; done
+    [ ! -e took ] || took_all "the master is cut off"
 }
 
 # nodes die one after another down to one, come back in random order, the master is killed at every step: all is kept

@@ -3,8 +3,8 @@
 
   linear.py run CLIENTS PATHS SEED HISTORY HALT    clients write, read and delete a few paths until the file HALT exists
   linear.py check HISTORY...                       decides; exit code 1 and the first contradiction of each path
-  linear.py sides HISTORY CUTS                     in a cut through all hosts (a line "both BEGIN END"), changes that
-                                                   began after it are acknowledged to even or to odd clients, not both
+  linear.py sides HISTORY CUTS                     in a cut between even and odd clients (a line "WAY BEGIN END"), what
+                                                   began after it is acknowledged to one side, not to both
   linear.py selftest SEED                          the checker on histories whose verdict is known, and on random ones
 
 DFS names the binary; LINEAR_PREFIX, if set, commands separated by commas, one for each client, that run it elsewhere.
@@ -134,7 +134,7 @@ def sides(history, cuts):
                  op[3] >= float(begin) and op[4] <= float(end)] for side in (0, 1)]
         print(f"{how}, {float(end) - float(begin):.1f} s: {len(done[0])} acknowledged on one side, "
               f"{len(done[1])} on the other")
-        if how == "both" and done[0] and done[1]:
+        if done[0] and done[1]:
             bad += 1
             print(f"    both sides acknowledged: {done[0][0]}, {done[1][0]}")
     return bad
