@@ -1242,7 +1242,7 @@ one_cut() { # MASTERS NODES A B WAY: all is well, and is cut; one side goes on, 
         done
     fi
     pause 4000
-    echo "$5 $begun $(now)" >>cuts
+    echo "${winner:-none} $begun $(now)" >>cuts
     heal
 }
 two_cuts() { # MASTERS NODES A B WAY A B WAY: the second comes while the first is there, they heal in any order
@@ -1261,15 +1261,15 @@ two_cuts() { # MASTERS NODES A B WAY A B WAY: the second comes while the first i
     begun[2]=$(now)
     pause 2500
     if [ $((RANDOM % 2)) = 0 ]; then
-        echo "${first[0]} ${begun[1]} $(now)" >>cuts
+        echo "any ${begun[1]} $(now)" >>cuts
         sever -1 "${first[@]}"
         pause 2500
-        echo "${second[0]} ${begun[2]} $(now)" >>cuts
+        echo "any ${begun[2]} $(now)" >>cuts
     else
-        echo "${second[0]} ${begun[2]} $(now)" >>cuts
+        echo "any ${begun[2]} $(now)" >>cuts
         sever -1 "${second[@]}"
         pause 2500
-        echo "${first[0]} ${begun[1]} $(now)" >>cuts
+        echo "any ${begun[1]} $(now)" >>cuts
     fi
     heal
 }

@@ -3,8 +3,8 @@
 
   linear.py run CLIENTS PATHS SEED HISTORY HALT    clients write, read and delete a few paths until the file HALT exists
   linear.py check HISTORY...                       decides; exit code 1 and the first contradiction of each path
-  linear.py sides HISTORY CUTS                     in a cut between even and odd clients (a line "WAY BEGIN END"), what
-                                                   began after it is acknowledged to one side, not to both
+  linear.py sides HISTORY CUTS                     in a cut between even clients (c1) and odd ones (c2), a line "c1|c2|any|none
+                                                   BEGIN END", what began after it is acknowledged to that side, or only one
   linear.py selftest SEED                          the checker on histories whose verdict is known, and on random ones
 
 DFS names the binary; LINEAR_PREFIX, if set, commands separated by commas, one for each client, that run it elsewhere.
@@ -129,14 +129,18 @@ def sides(history, cuts):
     bad = 0
     ops = [json.loads(line) for line in open(history)]
     for line in open(cuts):
-        how, begin, end = line.split()
-        done = [[op for op in ops if op[1] != "read" and op[5] == "ok" and op[6] % 2 == side and
-                 op[3] >= float(begin) and op[4] <= float(end)] for side in (0, 1)]
-        print(f"{how}, {float(end) - float(begin):.1f} s: {len(done[0])} acknowledged on one side, "
-              f"{len(done[1])} on the other")
-        if done[0] and done[1]:
+        winner, begin, end = line.split()
+        done = {name: [op for op in ops if op[1] != "read" and op[5] == "ok" and op[6] % 2 == side and
+                       op[3] >= float(begin) and op[4] <= float(end)] for side, name in enumerate(("c1", "c2"))}
+        print(f"{winner}, {float(end) - float(begin):.1f} s: {len(done['c1'])} acknowledged on one side, "
+              f"{len(done['c2'])} on the other")
+        if winner == "any" and done["c1"] and done["c2"]:
             bad += 1
-            print(f"    both sides acknowledged: {done[0][0]}, {done[1][0]}")
+            print(f"    both sides acknowledged: {done['c1'][0]}, {done['c2'][0]}")
+        for name in done:
+            if winner not in ("any", name) and done[name]:
+                bad += 1
+                print(f"    the wrong side acknowledged: {done[name][0]}")
     return bad
 
 
@@ -312,7 +316,7 @@ class Client:
 
 
 def run(clients, paths, seed, history, halt):
-    with open(history, "w") as out:
+    with open(history, "w", buffering=1) as out:
         all_clients = [Client(n, paths, seed, out, halt) for n in range(clients)]
         threads = [threading.Thread(target=c.run) for c in all_clients]
         for t in threads:
