@@ -935,50 +935,88 @@ test_standby() {
     wait_for agreed
 }
 
-# the reigning master hangs, a standby takes over, the old one goes on: it acknowledges nothing, knows nothing better
-test_paused() {
-    local round king='' old begun ambush reigns hash count=5
-    need python3
+ambush() { # MASTER ROUND SHA256: wire.py lies in wait, from where clients are now, until the file `go` is there
+    rm -f ambush go
+    "${from[@]}" python3 "$here/.ci/wire.py" ambush "${ADDR[$1]}" "$2" "$3" go >ambush 2>ambush.err &
+    ambush=$!
+    wait_for grep -q ready ambush
+}
+ambush_end() { # it has heard nothing that was not true
+    wait "$ambush" || [ "$(grep -c ' reigning: ' "$old.err")" -gt "$reigns" ] || # it may, if the new one is gone
+        { cat ambush ambush.err >&2; die "$old said what was not true"; }
+    tail -n 1 ambush
+}
+depose() { # stop|cut ROUND: the master hangs, or is cut off (with the host c1); a standby takes over, it steps down
+    local old begun ambush reigns ends hash rest
+    RANDOM=$(((seed + $2) % 32768))
+    reigning
+    old=$king
+    echo "seed $((seed + $2)): $old"
+    echo "old $2" >old
+    echo "new $2" >new
+    dfs -q -u "/changed/$2" old
+    dfs -q -u "/removed/$2" old
+    hash=$(sha <old)
+    [ "$1" = stop ] || at_host c1
+    ambush "$old" "$2" "$hash"
+    reigns=$(grep -c ' reigning: ' "$old.err") ends=$(grep -cE 'epoch [0-9]+ ends: ' "$old.err" || true)
+    pause 1000
+    begun=$(ms_now)
+    if [ "$1" = stop ]; then
+        kill -STOP "${PID[$old]}"
+    else
+        at_host c2
+        others "$old" c1
+        sever +1 both "$old" c1 -- "${rest[@]}"
+    fi
+    dfs -q -u "/changed/$2" new
+    took $(($(ms_now) - begun))
+    dfs --rm "/removed/$2"
+    dfs --mkdir "/made/$2"
+    touch go # if it is stopped, the requests are waiting for it before it wakes up
+    wait_for grep -q sent ambush
+    if [ "$1" = stop ]; then
+        pause 1000
+        kill -CONT "${PID[$old]}"
+        ambush_end
+    else
+        ambush_end
+        at_host c1
+        ambush "$old" "$2" "$hash"
+        pause 1000
+        heal
+        pause 200
+        touch go
+        ambush_end
+    fi
+    wait_for one_reigns
+    [ "$(grep -cE 'epoch [0-9]+ ends: ' "$old.err")" -gt "$ends" ]
+    same "/changed/$2" new
+    fails 2 --stat "/removed/$2"
+    dfs --stat "/made/$2" >/dev/null
+}
+depose_all() { # stop|cut: many times, while clients write
+    local round count=5 king='' w jobs=()
+    need jq python3
     [ "$slow" = 1 ] || count=2
     [ -z "$long" ] || count=20
+    export SLOW=$slow
+    for w in 1 2; do writer "$w" & jobs+=($!); done
+    for round in $(seq "$count"); do depose "$1" "$round"; done
+    touch halt
+    wait "${jobs[@]}"
+    not cat write.failed
+    settled 3
+    took_all "the master: $1"
+    writers_kept
+    wait_for agreed
+}
+
+# the reigning master hangs, a standby takes over, the old one goes on: it acknowledges nothing, knows nothing better
+test_paused() {
     fast
     masters 2 3
-    export SLOW=$slow
-    for round in $(seq "$count"); do
-        reigning
-        old=$king
-        echo "old $round" >old
-        echo "new $round" >new
-        dfs -q -u "/changed/$round" old
-        dfs -q -u "/removed/$round" old
-        hash=$(sha <old)
-        rm -f go ambush
-        python3 "$here/.ci/wire.py" ambush "${ADDR[$old]}" "$round" "$hash" go >ambush 2>ambush.err &
-        ambush=$!
-        wait_for grep -q ready ambush
-        reigns=$(grep -c ' reigning: ' "$old.err")
-        begun=$(ms_now)
-        kill -STOP "${PID[$old]}"
-        dfs -q -u "/changed/$round" new
-        took $(($(ms_now) - begun))
-        dfs --rm "/removed/$round"
-        dfs --mkdir "/made/$round"
-        touch go # the requests are waiting for the old one before it wakes up
-        wait_for grep -q sent ambush
-        pause 100
-        kill -CONT "${PID[$old]}"
-        wait "$ambush" || [ "$(grep -c ' reigning: ' "$old.err")" -gt "$reigns" ] || # it may, if the new one is gone
-            { cat ambush ambush.err >&2; die "round $round: $old said what was not true"; }
-        tail -n 1 ambush
-        wait_for one_reigns
-        grep -qE 'epoch [0-9]+ ends: ' "$old.err"
-        same "/changed/$round" new
-        fails 2 --stat "/removed/$round"
-        dfs --stat "/made/$round" >/dev/null
-    done
-    settled 3
-    took_all "the master hangs"
-    wait_for agreed
+    depose_all stop
 }
 
 fault() { # one random fault on the servers in `servers`, and its end; says what it did in `faults`
@@ -1139,6 +1177,14 @@ hosts_gone() { # the servers on hosts end, then their hosts
     stop "${!PID[@]}"
     hosts_end "$net-"
     net='' from=() HOST=()
+}
+
+# the reigning master is cut off with some clients: it acknowledges nothing, knows nothing better, before and after
+test_cut_off() {
+    fast
+    host_cluster 2 3 c1 c2
+    depose_all cut
+    hosts_gone
 }
 
 # how long after a failure, by its kind, another master reigns and a write is acknowledged, with default flags
@@ -1377,6 +1423,104 @@ test_down_to_one() {
     wait_for roster_is 4
     writers_kept
     wait_for agreed
+}
+
+files_are() { # FILE: what is in /d, in an answer that is current, is what FILE says
+    until dfs -j --ls /d >ls.$BASHPID 2>said.$BASHPID && ! grep -q 'possibly old' said.$BASHPID; do pause 100; done
+    jq -r '.[] | "\(.sha256) \(.name)"' ls.$BASHPID | sort | diff - "$1" >&2
+}
+change_files() { # ROUND: two are removed, one gets other contents, one is new; `files` has what is there
+    local name sha victim
+    shuf -n 3 files >some
+    while read -r sha name; do
+        victim=$((${victim:-0} + 1))
+        grep -vx "$sha $name" files >rest || true
+        if [ "$victim" -lt 3 ]; then
+            dfs --rm "/d/$name"
+        else
+            random 5000 >f
+            dfs -q -u "/d/$name" f
+            echo "$(sha <f) $name" >>rest
+        fi
+        sort rest >files
+    done <some
+    random 5000 >f
+    dfs -q -u "/d/$1" f
+    echo "$(sha <f) $1" | sort - files >rest
+    mv rest files
+    files_are files
+}
+other_master() { # the one that reigns is killed, or all are, and come back
+    local who list=(m1 m2)
+    reigning
+    [ $((RANDOM % 3)) = 0 ] || list=("$king")
+    echo "killed: ${list[*]}"
+    crash "${list[@]}"
+    pause 1500
+    again "${list[@]}"
+    wait_for one_reigns
+}
+deleted_round() { # SEED: nodes die in turn, files are removed, masters change, nodes come back in any order
+    local who dead alive watch
+    RANDOM=$(($1 % 32768))
+    shuffle n1 n2 n3 n4
+    dead=("${shuffled[@]:0:$((RANDOM % 3 + 1))}")
+    alive=("${shuffled[@]:${#dead[@]}}")
+    echo "seed $1: dying: ${dead[*]}"
+    for who in "${dead[@]}"; do
+        crash "$who"
+        [ $((RANDOM % 2)) = 0 ] || change_files "$1.$who.1"
+        [ $((RANDOM % 3)) != 0 ] || other_master
+        change_files "$1.$who.2"
+    done
+    wait_for roster_is ${#alive[@]}
+    change_files "$1.all"
+    rm -f halt
+    until [ -e halt ]; do files_are files || touch returned; done & # from now on nothing changes
+    watch=$!
+    shuffle "${dead[@]}"
+    dead=("${shuffled[@]}")
+    if [ $((RANDOM % 2)) = 0 ]; then
+        echo "only those that lack the removals: ${dead[*]}"
+        crash m1 m2 "${alive[@]}"
+        again "${dead[@]}" m1 m2
+        wait_for state read-only
+        pause 3000
+        state read-only
+        shuffle "${alive[@]}"
+        dead=("${shuffled[@]}")
+    fi
+    echo "coming back: ${dead[*]}"
+    for who in "${dead[@]}"; do
+        again "$who"
+        [ $((RANDOM % 3)) = 0 ] || pause 1500
+        [ $((RANDOM % 3)) != 0 ] || [ "$(state_now)" = read-only ] || other_master
+    done
+    settled 4
+    wait_for roster_is 4
+    other_master
+    settled 4
+    touch halt
+    wait "$watch"
+    [ ! -e returned ]
+    files_are files
+    wait_for agreed
+}
+
+# files are deleted while nodes are down; whoever comes back, in any order and under any master, they stay deleted
+test_deleted() {
+    local i king='' count=2
+    need jq python3
+    [ "$slow" = 1 ] || count=1
+    [ -z "$long" ] || count=20
+    fast
+    masters 2 4
+    for i in $(seq 8); do
+        random 5000 >f
+        dfs -q -u "/d/$i" f
+        echo "$(sha <f) $i"
+    done | sort >files
+    for ((i = 0; i < count; i++)); do deleted_round $((seed + i)); done
 }
 
 # a master restarts with: all nodes, a minority, one that left long ago, wiped, copied, strange and swapped ones

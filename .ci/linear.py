@@ -3,8 +3,9 @@
 
   linear.py run CLIENTS PATHS SEED HISTORY HALT    clients write, read and delete a few paths until the file HALT exists
   linear.py check HISTORY...                       decides; exit code 1 and the first contradiction of each path
-  linear.py sides HISTORY CUTS                     in a cut between even clients (c1) and odd ones (c2), a line "c1|c2|any|none
-                                                   BEGIN END", what began after it is acknowledged to that side, or only one
+  linear.py sides HISTORY CUTS                     in a cut between even clients (c1) and odd ones (c2), a line
+                                                   "c1|c2|any|none BEGIN END", what began after BEGIN is acknowledged
+                                                   to that side alone; "any": to at most one of them
   linear.py selftest SEED                          the checker on histories whose verdict is known, and on random ones
 
 DFS names the binary; LINEAR_PREFIX, if set, commands separated by commas, one for each client, that run it elsewhere.
