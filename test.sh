@@ -1426,27 +1426,22 @@ test_down_to_one() {
 }
 
 files_are() { # FILE: what is in /d, in an answer that is current, is what FILE says
-    until dfs -j --ls /d >ls.$BASHPID 2>said.$BASHPID && ! grep -q 'possibly old' said.$BASHPID; do pause 100; done
-    jq -r '.[] | "\(.sha256) \(.name)"' ls.$BASHPID | sort | diff - "$1" >&2
+    local me=$BASHPID
+    until timeout $((90 * slow)) "$DFS" -j --ls /d >"ls.$me" 2>"said.$me" && ! grep -q 'possibly old' "said.$me"; do
+        pause 100
+    done
+    jq -r '.[] | "\(.sha256) \(.name)"' "ls.$me" | sort | diff - "$1" >&2
 }
-change_files() { # ROUND: two are removed, one gets other contents, one is new; `files` has what is there
-    local name sha victim
-    shuf -n 3 files >some
-    while read -r sha name; do
-        victim=$((${victim:-0} + 1))
-        grep -vx "$sha $name" files >rest || true
-        if [ "$victim" -lt 3 ]; then
-            dfs --rm "/d/$name"
-        else
-            random 5000 >f
-            dfs -q -u "/d/$name" f
-            echo "$(sha <f) $name" >>rest
-        fi
-        sort rest >files
-    done <some
-    random 5000 >f
-    dfs -q -u "/d/$1" f
-    echo "$(sha <f) $1" | sort - files >rest
+change_files() { # NAME: two are removed, one gets other contents, two are new; `files` has what is there
+    local name some
+    mapfile -t some < <(shuf -n 3 files)
+    for name in "${some[@]:0:2}"; do dfs --rm "/d/${name#* }"; done
+    for name in "$1.1" "$1.2" "${some[2]#* }"; do
+        random 5000 >f
+        dfs -q -u "/d/$name" f
+        echo "$(sha <f) $name"
+    done >new
+    for name in "${some[@]}"; do echo "$name"; done | grep -vxFf - files | sort - new >rest
     mv rest files
     files_are files
 }
