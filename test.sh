@@ -997,7 +997,7 @@ depose() { # stop|cut ROUND: the master hangs, or is cut off (with the host c1);
     dfs --stat "/made/$2" >/dev/null
 }
 depose_all() { # stop|cut: many times, while clients write
-    local round count=5 king='' w jobs=()
+    local round count=3 king='' w jobs=()
     need jq python3
     [ "$slow" = 1 ] || count=2
     [ -z "$long" ] || count=20
