@@ -4510,6 +4510,7 @@ struct client {
     char masters[1024];          /* HOST:PORT[,...] */
     struct text nodes;           /* the same for the nodes, asked for reads when no master answers; "" if not known */
     atomic_int first;            /* number of the master that answered last */
+    int noted;                   /* the same, as it was noted for the next run; -1: it was not */
     atomic_bool saw_old;         /* some answer is possibly old */
     atomic_bool met;             /* some call was answered: from now on a silent master is waited for */
     struct lock lock;            /* RANK_TRANSFER; guards the rest, which is what TARGETS said last */
@@ -4603,6 +4604,7 @@ static enum status client_ask(struct client *cl, const struct text *line, const 
         enum status best = NO_SERVER;
         int count = 0, first = atomic_load(&cl->first), answered = -1;
         while (count < MASTERS_MAX && slice_part(&rest, ',', &list[count])) count++;
+        if (first >= count) first = 0;
         snprintf(why, sizeof why, "no master is given");
         for (int i = 0; i < count; i++) { /* the one that answered last comes first: another may be hung */
             int which = (first + i) % count;
@@ -8896,15 +8898,27 @@ static bool nodes_path(const struct client *cl, char folder[PATH_MAX], char name
     return true;
 }
 
-/* Recalls the nodes, for reads while no master answers. */
+/* Recalls which master answered last, to ask it first: another may hang. And the nodes, for reads while no master
+ * answers. The note is NUMBER,ADDRESS,ADDRESS... */
 static void nodes_recall(struct client *cl) {
     char folder[PATH_MAX], name[32], path[PATH_MAX + 40];
+    struct text note = {0};
+    uint32_t first;
+    cl->noted = -1;
     if (!nodes_path(cl, folder, name)) return;
     snprintf(path, sizeof path, "%s/%s", folder, name);
-    if (file_read(path, 64 * KIB, &cl->nodes) != DONE) text_clear(&cl->nodes);
+    if (file_read(path, 64 * KIB, &note) == DONE) {
+        struct slice rest = {note.data, note.length}, number;
+        if (slice_part(&rest, ',', &number) && parse_u32(number, MASTERS_MAX - 1, &first)) {
+            cl->noted = (int)first;
+            atomic_store(&cl->first, cl->noted);
+            text_bytes(&cl->nodes, rest.at, rest.length);
+        }
+    }
+    text_free(&note);
 }
 
-/* Notes the nodes for that, at most once an hour. What goes wrong is no loss: then there is no note. */
+/* Notes them, once an hour or when another master answers. What goes wrong is no loss: then there is no note. */
 static void nodes_note(struct client *cl) {
     enum { NODES_AGE_S = 3600 };
     char folder[PATH_MAX], name[32], path[PATH_MAX + 40];
@@ -8915,13 +8929,16 @@ static void nodes_note(struct client *cl) {
     struct slice rest, row;
     if (!atomic_load(&cl->met) || atomic_load(&cl->saw_old) || !nodes_path(cl, folder, name)) return;
     snprintf(path, sizeof path, "%s/%s", folder, name);
-    if (stat(path, &about) == 0 && clock_wall_ns() / 1000000000 - about.st_mtim.tv_sec < NODES_AGE_S) return;
+    if (atomic_load(&cl->first) == cl->noted && stat(path, &about) == 0 &&
+        clock_wall_ns() / 1000000000 - about.st_mtim.tv_sec < NODES_AGE_S)
+        return;
     text_add(&line, "NODES");
+    text_format(&list, "%d", atomic_load(&cl->first));
     if (client_ask(cl, &line, NULL, false, true, &a) == DONE) {
         rest = (struct slice){a.body.data, a.body.length};
         while (slice_line(&rest, &row)) {
             if (!words_split(row, &w) || w.count != 11) continue;
-            if (list.length > 0) text_byte(&list, ',');
+            text_byte(&list, ',');
             text_bytes(&list, w.word[2].at, w.word[2].length);
         }
     }
@@ -8929,7 +8946,7 @@ static void nodes_note(struct client *cl) {
     mkdir(folder, 0700); /* ~/.cache, if this is the first program that uses it; file_write tells if it is not there */
     folder[strlen(folder)] = '/';
     mkdir(folder, 0700);
-    if (list.length > 0 && file_write(folder, name, list.data, list.length, 0600) != DONE) unlink(path);
+    if (list.length > 2 && file_write(folder, name, list.data, list.length, 0600) != DONE) unlink(path);
     text_free(&line);
     text_free(&list);
     answer_free(&a);
