@@ -174,6 +174,7 @@ enum {
     DIAL_TIMEOUT_MS = 3000,
     GREET_TIMEOUT_MS = 3000,     /* for the answer to HELLO */
     MANY_TIMEOUT_MS = 2500,      /* for each step, where there is another server to ask */
+    HURRY_MS = 500,              /* for a server to greet, where others answer or were not asked yet */
     CALL_TIMEOUT_MS = 20000,     /* for the reply to a request, unless said otherwise */
     FETCH_TIMEOUT_MS = 120000,   /* for an order to fetch, which moves up to COPY_BATCH_BYTES */
     COMMIT_TIMEOUT_MS = 15000,   /* for an upload's chunks to be on enough disks, and for the roster to answer */
@@ -4548,13 +4549,14 @@ static enum status answer_take(struct conn *c, const struct words *w, bool has_b
     return has_body ? call_body(c, &a->w, &a->body) : DONE;
 }
 
-/* Asks one server once. */
+/* Asks one server once; waits greet_ms for it to be there, timeout_ms for its answer. */
 static enum status ask_once(const char *address, const struct text *line, const struct slice *body, bool has_body,
-                            int timeout_ms, struct answer *a, bool *sent) {
+                            int greet_ms, int timeout_ms, struct answer *a, bool *sent) {
     struct conn *c;
     struct words w;
-    enum status status = pool_take(address, MASTER_PORT, timeout_ms, &c);
+    enum status status = pool_take(address, MASTER_PORT, greet_ms, &c);
     if (status != DONE) return status;
+    conn_timeout(c, timeout_ms);
     *sent = true;
     text_bytes(conn_line(c), line->data, line->length);
     if (body) {
@@ -4581,7 +4583,7 @@ static bool ask_nodes(struct client *cl, const struct text *line, struct answer 
     while (slice_part(&rest, ',', &part)) {
         bool sent = false;
         if (!slice_copy(part, address, sizeof address)) continue;
-        if (ask_once(address, line, NULL, true, MANY_TIMEOUT_MS, a, &sent) != DONE) continue; /* another may know it */
+        if (ask_once(address, line, NULL, true, MANY_TIMEOUT_MS, MANY_TIMEOUT_MS, a, &sent) != DONE) continue;
         atomic_store(&cl->saw_old, true);
         return true;
     }
@@ -4597,7 +4599,7 @@ static enum status client_ask(struct client *cl, const struct text *line, const 
     bool sent_ever = false;
     char address[ADDRESS_MAX_BYTES + 1], why[DETAIL_BYTES];
     enum status status = NO_SERVER;
-    for (;;) {
+    for (int turn = 0;; turn++) {
         struct slice rest = slice_of(cl->masters), list[MASTERS_MAX];
         bool reached = false, kept = false;
         struct answer old = {0};
@@ -4610,7 +4612,9 @@ static enum status client_ask(struct client *cl, const struct text *line, const 
             int which = (first + i) % count;
             bool sent = false;
             if (!slice_copy(list[which], address, sizeof address)) continue;
-            status = ask_once(address, line, body, has_body, count > 1 ? MANY_TIMEOUT_MS : CALL_TIMEOUT_MS, a, &sent);
+            int timeout_ms = count > 1 ? MANY_TIMEOUT_MS : CALL_TIMEOUT_MS;
+            bool hurry = count > 1 && (turn == 0 || answered >= 0); /* one that hangs is waited for if all do */
+            status = ask_once(address, line, body, has_body, hurry ? HURRY_MS : timeout_ms, timeout_ms, a, &sent);
             sent_ever = sent_ever || (sent && status != READ_ONLY && status != FENCED);
             reached = reached || sent;
             if (answered < 0 && sent && status != NO_SERVER) answered = which;
@@ -7546,13 +7550,19 @@ static bool peer_is_proved(struct peer *p) {
 static void roster_watch(void) {
     struct node_set staying = {{0}};
     int64_t now_ms = clock_ms();
-    bool lost_one = false;
+    bool lost_one = false, overdue = false;
     struct node_set *members = master.next_roster_seq ? &master.next_roster : &master.roster;
     for (int i = 0; i < master.peer_count; i++) {
         if (!node_set_has(members, i)) continue;
-        if (member_is_lost(master.peers[i], now_ms)) lost_one = true;
-        else node_set_add(&staying, i);
+        if (member_is_lost(master.peers[i], now_ms)) {
+            lost_one = true;
+        } else {
+            node_set_add(&staying, i);
+            overdue = overdue || now_ms - master.peers[i]->ping_ms > master.ping_ms * 3 / 2;
+        }
     }
+    if (lost_one && overdue) return; /* in a cut many fall silent, within a ping: they leave together, or the reign ends
+                                      * with the roster as it was, by which another master may take over */
     int all = node_set_count(members), left = node_set_count(&staying);
     if (lost_one &&
         master.next_roster_seq) { /* a change was under way: which roster holds is not ours to say any more */
@@ -9682,7 +9692,7 @@ static int cmd_fault(struct client *cl, int rest, char **words) {
     text_byte(&line, ' ');
     if (rest == 3) text_escaped(&line, words[2], strlen(words[2]));
     else text_byte(&line, '-');
-    if (status == DONE) status = ask_once(address, &line, NULL, false, CALL_TIMEOUT_MS, &a, &sent);
+    if (status == DONE) status = ask_once(address, &line, NULL, false, CALL_TIMEOUT_MS, CALL_TIMEOUT_MS, &a, &sent);
     text_free(&line);
     answer_free(&a);
     if (status != DONE) return cmd_failed("fault", status);
