@@ -129,64 +129,70 @@ enum {
     MASTER_PORT = 3370,
     NODE_PORT = 3371,
 
-    LINE_MAX_BYTES = 16384,      /* one line of the protocol or of a record, with its newline */
-    LINE_STRANGER_BYTES = 1024,  /* the same before the peer has proved that it holds the key */
+    LINE_MAX_BYTES = 16384,     /* one line of the protocol or of a record, with its newline */
+    LINE_STRANGER_BYTES = 1024, /* the same before the peer has proved that it holds the key */
     INPUT_BYTES = 2 * LINE_MAX_BYTES,
-    REPLIES_BYTES = 64 * 1024,   /* replies to pipelined requests that are held back to be sent together */
-    WORDS_MAX = 24,              /* words in one request or record line, but for lists of chunks */
+    REPLIES_BYTES = 64 * 1024, /* replies to pipelined requests that are held back to be sent together */
+    WORDS_MAX = 24,            /* words in one request or record line, but for lists of chunks */
     NAME_MAX_BYTES = 255,
     PATH_MAX_BYTES = 4096,
-    ADDRESS_MAX_BYTES = 300,     /* HOST:PORT */
-    LABEL_MAX_BYTES = 63,        /* a node's name */
-    DETAIL_BYTES = 1024,         /* the text of one error */
+    ADDRESS_MAX_BYTES = 300, /* HOST:PORT */
+    LABEL_MAX_BYTES = 63,    /* a node's name */
+    DETAIL_BYTES = 1024,     /* the text of one error */
     KEY_BYTES = 32,          /* the cluster's secret */
     KEY_FILE_MAX_BYTES = 4096,
-    MAC_HEX = 32,                /* a line's MAC: 128 bits in hexadecimal */
+    MAC_HEX = 32, /* a line's MAC: 128 bits in hexadecimal */
     NONCE_BYTES = 16,
 
-    MASTERS_MAX = 8,             /* masters that a node knows */
-    NODES_MAX = 128,             /* nodes that one cluster can have; a chunk's holders are a bit set of this size */
-    ROSTER_MAX = 7,              /* default of --roster */
-    ROSTER_LIMIT = 32,           /* highest --roster */
-    REIGNS_MAX = 64,             /* reigns remembered, to tell whether a node's history is a part of ours */
-    FORCED_MAX = 16,             /* forced take-overs remembered for ever; later ones push out the oldest */
-    REQUESTS_MAX = 4096,         /* request ids remembered, so that a repeated request is answered, not done twice */
-    CONNECTIONS_MAX = 1024,      /* open connections of one server */
-    FILES_OWN = 320,             /* descriptors that a server keeps for its log and its calls to others */
-    CONNECTIONS_TOLD = 64,       /* and so many more are told that there are too many; those over that are closed */
-    CHUNKS_PER_LINE = 100,       /* in a CHUNKS line of a record */
+    MASTERS_MAX = 8,        /* masters that a node knows */
+    NODES_MAX = 128,        /* nodes that one cluster can have; a chunk's holders are a bit set of this size */
+    ROSTER_MAX = 7,         /* default of --roster */
+    ROSTER_LIMIT = 32,      /* highest --roster */
+    REIGNS_MAX = 64,        /* reigns remembered, to tell whether a node's history is a part of ours */
+    FORCED_MAX = 16,        /* forced take-overs remembered for ever; later ones push out the oldest */
+    REQUESTS_MAX = 4096,    /* request ids remembered, so that a repeated request is answered, not done twice */
+    CONNECTIONS_MAX = 1024, /* open connections of one server */
+    FILES_OWN = 320,        /* descriptors that a server keeps for its log and its calls to others */
+    CONNECTIONS_TOLD = 64,  /* and so many more are told that there are too many; those over that are closed */
+    CHUNKS_PER_LINE = 100,  /* in a CHUNKS line of a record */
 
-    BUFFERS_MAX = 48,            /* chunk buffers of one process, all together */
-    COPY_BATCH_CHUNKS = 256,     /* chunks in one order to fetch */
-    COPY_LINGER_MS = 5,          /* how long the planner waits for more chunks before it orders the first */
-    COPY_WORKERS = 2,            /* orders to fetch under way for one node */
-    COPY_SOURCE_MAX = 4,         /* orders that one node serves as a source */
+    BUFFERS_MAX = 48,        /* chunk buffers of one process, all together */
+    COPY_BATCH_CHUNKS = 256, /* chunks in one order to fetch */
+    COPY_LINGER_MS = 5,      /* how long the planner waits for more chunks before it orders the first */
+    COPY_WORKERS = 2,        /* orders to fetch under way for one node */
+    COPY_SOURCE_MAX = 4,     /* orders that one node serves as a source */
     UPLOAD_WORKERS = 4,
     DOWNLOAD_WORKERS = 4,
-    REPORT_BATCH = 4096,         /* stored chunks in one report of a node */
+    REPORT_BATCH = 4096, /* stored chunks in one report of a node */
+    DROP_BATCH = 1000,   /* chunks in one order to drop */
+    SWEEP_STEP = 16384,  /* chunks that are looked at in one go for whether they may be dropped */
+    UPLOADS_MAX = 1024,  /* clients with open uploads that a master keeps apart; while there are more, no drops */
     BENCH_CLIENTS_MAX = 256,
 
     THREAD_STACK_BYTES = 256 * 1024,
 
-    STRANGER_TIMEOUT_MS = 5000,  /* for the whole handshake */
-    LINE_TIMEOUT_MS = 20000,     /* from the first byte of a line or body to its last, without any progress */
-    IDLE_TIMEOUT_MS = 3600000,   /* a connection on which nothing is asked */
+    STRANGER_TIMEOUT_MS = 5000, /* for the whole handshake */
+    LINE_TIMEOUT_MS = 20000,    /* from the first byte of a line or body to its last, without any progress */
+    IDLE_TIMEOUT_MS = 3600000,  /* a connection on which nothing is asked */
     DIAL_TIMEOUT_MS = 3000,
-    GREET_TIMEOUT_MS = 3000,     /* for the answer to HELLO */
-    MANY_TIMEOUT_MS = 2500,      /* for each step, where there is another server to ask */
-    HURRY_MS = 500,              /* for a server to greet, where others answer or were not asked yet */
-    CALL_TIMEOUT_MS = 20000,     /* for the reply to a request, unless said otherwise */
-    FETCH_TIMEOUT_MS = 120000,   /* for an order to fetch, which moves up to COPY_BATCH_BYTES */
-    COMMIT_TIMEOUT_MS = 15000,   /* for an upload's chunks to be on enough disks, and for the roster to answer */
-    RETRY_TOTAL_MS = 12000,      /* how long a client goes on asking while a master restarts */
+    GREET_TIMEOUT_MS = 3000,   /* for the answer to HELLO */
+    MANY_TIMEOUT_MS = 2500,    /* for each step, where there is another server to ask */
+    HURRY_MS = 500,            /* for a server to greet, where others answer or were not asked yet */
+    CALL_TIMEOUT_MS = 20000,   /* for the reply to a request, unless said otherwise */
+    FETCH_TIMEOUT_MS = 120000, /* for an order to fetch, which moves up to COPY_BATCH_BYTES */
+    COMMIT_TIMEOUT_MS = 15000, /* for an upload's chunks to be on enough disks, and for the roster to answer */
+    RETRY_TOTAL_MS = 12000,    /* how long a client goes on asking while a master restarts */
     RETRY_PAUSE_MS = 100,
-    RECONNECT_GRACE_MS = 200,    /* a node whose connection closed is dead unless it is back within this time */
-    PING_MS = 1000,              /* default of --ping */
-    DEAD_AFTER_MS = 3000,        /* default of --dead-after */
-    WATCH_MS = 20,               /* how often the master looks after its nodes */
-    PROBE_MOST_MS = 300000,      /* longest wait before a node that hung is given something to acknowledge */
-    LOOK_MS = 200,               /* how often who waits for copies looks again: a holder may be lost meanwhile */
-    BUFFERS_IDLE_MS = 5000,      /* chunk buffers not used for so long go back to the system */
+    RECONNECT_GRACE_MS = 200, /* a node whose connection closed is dead unless it is back within this time */
+    UPLOAD_KEEP_MS = 5000,    /* how often a client says that its upload is still open */
+    UPLOAD_LOST_MS = 30000,   /* an upload is over when nothing was said of it for so long */
+    GRACE_MS = 600000,        /* default of --grace */
+    PING_MS = 1000,           /* default of --ping */
+    DEAD_AFTER_MS = 3000,     /* default of --dead-after */
+    WATCH_MS = 20,            /* how often the master looks after its nodes */
+    PROBE_MOST_MS = 300000,   /* longest wait before a node that hung is given something to acknowledge */
+    LOOK_MS = 200,            /* how often who waits for copies looks again: a holder may be lost meanwhile */
+    BUFFERS_IDLE_MS = 5000,   /* chunk buffers not used for so long go back to the system */
 };
 
 #define CHUNK_MAX_BYTES (4 * MIB)             /* default and highest --chunk-size */
@@ -203,6 +209,7 @@ enum {
 #define SEGMENT_MAX_BYTES (64 * MIB)          /* default of --segment-size */
 #define SEGMENT_LIMIT_BYTES (1 * GIB)
 #define SEGMENTS_MAX ((uint32_t)(36 * 36 * 36 * 36))
+#define HOLE_MIN_BYTES (64 * KIB)             /* bytes of a dropped chunk from which on they are given back at once */
 #define FILL_BYTES (256 * KIB)                /* zeros written ahead of small entries at once */
 #define RESERVE_BYTES (256 * MIB)             /* left free for metadata, or 5 % of a smaller disk */
 
@@ -859,6 +866,11 @@ static bool sys_pwritev(int fd, struct iovec *piece, int count, uint64_t offset)
         piece->iov_len -= (size_t)done;
     }
     return true;
+}
+
+/* Gives a range of a file back to the file system, as far as it consists of whole blocks. Not every one can do this. */
+static bool sys_punch(int fd, uint64_t offset, uint64_t length) {
+    return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length) == 0;
 }
 
 /* Ends a file at `length` bytes. */
@@ -2211,6 +2223,9 @@ enum {
     CHUNK_FRESH = 1,    /* stored for an upload that may still be open: worth copying before a record names it */
     CHUNK_QUEUED = 2,   /* waits in the master's queue of chunks to look at */
     CHUNK_COPYING = 4,  /* part of an order to fetch under way */
+    CHUNK_AGE_SHIFT = 8, /* how many sweeps ago it was first seen that no record names it; counts from 0 when it is */
+    CHUNK_AGE_MAX = 15, /* stored again, or loses its last name */
+    CHUNK_AGE = CHUNK_AGE_MAX << CHUNK_AGE_SHIFT,
 };
 
 /* What a file of more than one chunk needs beside its inode. */
@@ -2380,7 +2395,7 @@ static struct node_set node_set_and(const struct node_set *a, const struct node_
 /* Forgets a chunk that nobody names, nobody holds and no queue refers to. */
 static void tree_chunk_release(struct tree *t, uint32_t index) {
     struct chunk *chunk = tree_chunk(t, index);
-    if (chunk->references > 0 || chunk->flags != 0 || !node_set_empty(&chunk->holders)) return;
+    if (chunk->references > 0 || (chunk->flags & ~(uint32_t)CHUNK_AGE) != 0 || !node_set_empty(&chunk->holders)) return;
     uint32_t *link = &t->chunk_buckets[chunk_bucket(t, chunk->hash)];
     while (*link != index) link = &tree_chunk(t, *link)->next;
     *link = chunk->next;
@@ -2545,6 +2560,7 @@ static void inode_drop_chunks(struct tree *t, struct inode *n) {
         uint32_t index = inode_chunk(n, i);
         assert(tree_chunk(t, index)->references > 0);
         tree_chunk(t, index)->references--;
+        tree_chunk(t, index)->flags &= ~(uint32_t)CHUNK_AGE;
         tree_chunk_release(t, index);
     }
     if (n->chunk_count > 1) free(n->chunks.list);
@@ -3162,9 +3178,18 @@ static void tree_digest(const struct tree *t, uint8_t digest[32]) {
  * Entry points: store_open, store_format, store_recover, store_put, store_record, store_sync, store_promise,
  * store_find. */
 
-enum entry_kind { ENTRY_CHUNK, ENTRY_RECORD, ENTRY_PROMISE, ENTRY_SNAPSHOT, ENTRY_ASIDE, ENTRY_TOC, ENTRY_KINDS };
+enum entry_kind {
+    ENTRY_CHUNK,
+    ENTRY_RECORD,
+    ENTRY_PROMISE,
+    ENTRY_SNAPSHOT,
+    ENTRY_ASIDE, /* chunks that are damaged where they lie */
+    ENTRY_DROP,  /* chunks whose bytes were given back */
+    ENTRY_TOC,
+    ENTRY_KINDS
+};
 
-static const char *const entry_names[ENTRY_KINDS] = {"chunk", "record", "promise", "snapshot", "aside", "toc"};
+static const char *const entry_names[ENTRY_KINDS] = {"chunk", "record", "promise", "snapshot", "aside", "drop", "toc"};
 
 enum {
     HEADER_MAX_BYTES = 160,
@@ -3211,11 +3236,12 @@ struct segment {
     uint32_t entry_count, entry_capacity;
 };
 
-/* Where a chunk is: 44 bytes for each, in an open-addressing table that is at most three quarters full. */
+/* Where a chunk is: 48 bytes for each, in an open-addressing table that is at most three quarters full. */
 struct slot {
     uint8_t hash[32];
     struct place at;
-    uint32_t length; /* 0: the slot is free */
+    uint32_t length;  /* 0: the slot is free */
+    uint32_t touched; /* when it was stored last, or would have been if it had not been here: units of 64 ms */
 };
 
 struct store {
@@ -3360,9 +3386,13 @@ static void slot_insert(struct store *s, const struct slot *added) {
     s->slots[i] = *added;
 }
 
+static uint32_t touch_now(void) {
+    return (uint32_t)(clock_ms() / 64);
+}
+
 /* Adds a chunk, or moves it to a newer place. */
 static void index_add(struct store *s, const uint8_t hash[32], struct place at, uint32_t length) {
-    struct slot *found = slot_find(s, hash), added = {.at = at, .length = length};
+    struct slot *found = slot_find(s, hash), added = {.at = at, .length = length, .touched = touch_now()};
     if (found) {
         found->at = at;
         return;
@@ -3673,7 +3703,10 @@ static enum status store_put(struct store *s, const uint8_t hash[32], const void
         return fail(NO_SPACE, "the disk of node %s is full; delete files or add a node", s->name);
     lock_take(&s->lock);
     enum status status = DONE;
-    if (!slot_find(s, hash)) {
+    struct slot *slot = slot_find(s, hash);
+    if (slot) {
+        slot->touched = touch_now(); /* somebody counts on it: it is not dropped now */
+    } else {
         status = store_append(s, ENTRY_CHUNK, hash, bytes, length, &place);
         if (status == DONE) index_add(s, hash, place, (uint32_t)length);
     }
@@ -3819,6 +3852,69 @@ static enum status store_set_aside(struct store *s, const uint8_t hash[32]) {
     }
     lock_drop(&s->lock);
     text_free(&line);
+    return status;
+}
+
+/* A chunk that was dropped: where it lay. */
+struct hole {
+    struct place at;
+    uint32_t length;
+};
+
+/* Takes a chunk out of the index if nobody stored it within the last `grace_ms`. The bytes that can be given back at
+ * once, those of a large chunk in a closed segment, are noted in `hole`, and in `lines` for the log; otherwise its
+ * length is 0. False if it is kept. */
+static bool drop_one(struct store *s, const uint8_t hash[32], int64_t grace_ms, struct text *lines, struct hole *hole) {
+    struct slot *slot = slot_find(s, hash);
+    *hole = (struct hole){.length = 0};
+    if (!slot) return true;
+    if ((int64_t)(uint32_t)(touch_now() - slot->touched) * 64 < grace_ms) return false;
+    const struct segment *g = s->segments[slot->at.segment];
+    if (slot->length >= HOLE_MIN_BYTES && g->closed && !g->damaged) {
+        *hole = (struct hole){slot->at, slot->length};
+        text_add(lines, "DROP ");
+        text_hex(lines, hash, 32);
+        text_format(lines, " %u.%u\n", slot->at.segment, slot->at.offset);
+    }
+    index_remove(s, slot);
+    return true;
+}
+
+/* Gives the bytes of dropped chunks back to the file system. One that can't do that keeps them until the segment is
+ * rewritten. */
+static void holes_punch(struct store *s, const struct hole *hole, int count) {
+    for (int i = 0; i < count; i++) {
+        lock_take(&s->lock);
+        struct segment *g = hole[i].length > 0 ? s->segments[hole[i].at.segment] : NULL;
+        bool open = g && segment_use(s, g);
+        lock_drop(&s->lock);
+        if (!open) continue;
+        sys_punch(g->fd, hole[i].at.offset, hole[i].length);
+        lock_take(&s->lock);
+        segment_unuse(s, g);
+        lock_drop(&s->lock);
+    }
+}
+
+/* Drops chunks, at most DROP_BATCH, for good: that they are gone is in the log and synced before their bytes are. Those
+ * stored within the last `grace_ms` are kept, and `kept` tells which. */
+static enum status store_drop(struct store *s, const uint8_t (*hash)[32], int count, int64_t grace_ms, bool *kept) {
+    struct hole *holes = mem_alloc((size_t)count * sizeof *holes);
+    struct text lines = {0};
+    uint8_t digest[32];
+    struct place place;
+    enum status status = DONE;
+    lock_take(&s->lock);
+    for (int i = 0; i < count; i++) kept[i] = !drop_one(s, hash[i], grace_ms, &lines, &holes[i]);
+    if (lines.length > 0) {
+        sha256_digest(lines.data, lines.length, digest);
+        status = store_append(s, ENTRY_DROP, digest, lines.data, lines.length, &place);
+    }
+    lock_drop(&s->lock);
+    if (status == DONE && lines.length > 0) status = store_sync(s);
+    if (status == DONE) holes_punch(s, holes, count);
+    text_free(&lines);
+    free(holes);
     return status;
 }
 
@@ -4086,11 +4182,14 @@ static enum status recovery_payload(struct recovery *r, struct segment *g, const
         if (first.epoch >= r->s->promised) r->s->promised = first.epoch, r->s->promised_to = first.seq;
         return DONE;
     case ENTRY_ASIDE:
-        if (!slice_line(&rest, &line) || !words_split(line, &w) || w.count != 3 || !parse_hex(w.word[1], hash, 32) ||
-            !parse_place(w.word[2], &place))
-            return fail(DAMAGED, "a note about a damaged chunk that is none");
-        slot = slot_find(r->s, hash);
-        if (slot && slot->at.segment == place.segment && slot->at.offset == place.offset) index_remove(r->s, slot);
+    case ENTRY_DROP:
+        while (slice_line(&rest, &line)) {
+            if (!words_split(line, &w) || w.count != 3 || !parse_hex(w.word[1], hash, 32) ||
+                !parse_place(w.word[2], &place))
+                return fail(DAMAGED, "a note about a chunk that is none");
+            slot = slot_find(r->s, hash);
+            if (slot && slot->at.segment == place.segment && slot->at.offset == place.offset) index_remove(r->s, slot);
+        }
         return DONE;
     default: return DONE;
     }
@@ -4158,7 +4257,7 @@ static uint64_t recovery_resync(struct segment *g, uint64_t from) {
             }
         }
         for (size_t i = 0; i < have; i++) {
-            if (!strchr("crpsat", window[i]) || window[i] == 0) continue;
+            if (!strchr("crpsadt", window[i]) || window[i] == 0) continue;
             if (have - i < HEADER_MAX_BYTES && at + have < g->size) break; /* read on from here */
             if (header_read(g, at + i, window + i, have - i, &entry, &durable) > 0) return at + i;
         }
@@ -4519,6 +4618,8 @@ struct client {
     int target_count, copies;
     int64_t targets_ms;          /* when; 0: never */
     unsigned turn;
+    int uploads;                 /* open ones */
+    int64_t upload_ms;           /* since when the oldest of them may be open */
 };
 
 /* An answer: the words of its line, which point into `line`, and its body. Freed by answer_free. */
@@ -4670,12 +4771,14 @@ static enum status client_targets(struct client *cl, bool fresh) {
     struct answer a = {0};
     struct slice rest, row;
     struct words w;
+    enum status status = DONE;
     lock_take(&cl->lock);
     bool known = !fresh && cl->targets_ms != 0 && clock_ms() - cl->targets_ms < TARGETS_AGE_MS;
+    if (cl->uploads > 0) text_format(&line, "TARGETS %" PRId64, clock_ms() - cl->upload_ms);
+    else text_add(&line, "TARGETS -");
     lock_drop(&cl->lock);
-    if (known) return DONE;
-    text_add(&line, "TARGETS");
-    enum status status = client_ask(cl, &line, NULL, false, true, &a);
+    if (known) goto out;
+    status = client_ask(cl, &line, NULL, false, true, &a);
     uint32_t copies = 1;
     if (status == DONE && (a.w.count != 4 || !parse_u32(a.w.word[1], NODES_MAX, &copies)))
         status = fail(INTERNAL, "the master's answer to TARGETS is none");
@@ -4693,9 +4796,24 @@ static enum status client_targets(struct client *cl, bool fresh) {
         }
         lock_drop(&cl->lock);
     }
+out:
     text_free(&line);
     answer_free(&a);
     return status;
+}
+
+/* An upload begins: from its next question for targets on the master drops no chunk that was stored since. */
+static void upload_begin(struct client *cl) {
+    lock_take(&cl->lock);
+    if (cl->uploads++ == 0) cl->upload_ms = clock_ms();
+    cl->targets_ms = 0;
+    lock_drop(&cl->lock);
+}
+
+static void upload_end(struct client *cl) {
+    lock_take(&cl->lock);
+    cl->uploads--;
+    lock_drop(&cl->lock);
 }
 
 /* Nodes that hold a chunk that is being uploaded. */
@@ -4899,7 +5017,12 @@ static void *upload_worker(void *argument) {
     struct upload *u = argument;
     lock_take(&u->lock);
     for (;;) {
-        while (u->queued == 0 && !u->over && u->status == DONE) cond_wait(&u->changed, &u->lock);
+        while (u->queued == 0 && !u->over && u->status == DONE) {
+            if (cond_wait_until(&u->changed, &u->lock, clock_ms() + UPLOAD_KEEP_MS)) continue;
+            lock_drop(&u->lock);
+            client_targets(u->cl, false); /* a slow source: says that this upload is still open */
+            lock_take(&u->lock);
+        }
         if (u->queued == 0 || u->status != DONE) break;
         struct piece piece = u->queue[0];
         u->queued--;
@@ -5018,6 +5141,7 @@ static enum status client_upload(struct client *cl, const char *path, int fd, ui
     struct stat before, after;
     int workers = size_hint != 0 && size_hint <= chunk_size ? 1 : UPLOAD_WORKERS;
     if (fstat(fd, &before) != 0) return fail(INTERNAL, "reading the file: %s", strerror(errno));
+    upload_begin(cl);
     lock_init(&u.lock, RANK_TRANSFER);
     cond_init(&u.changed);
     sha256_init(&whole);
@@ -5039,6 +5163,7 @@ static enum status client_upload(struct client *cl, const char *path, int fd, ui
     sha256_final(&whole, sha);
     *size_out = size;
     status = u.status == DONE ? upload_commit(&u, path, size, mtime_ns, sha, &a) : fail(u.status, "%s", u.why);
+    upload_end(cl);
     answer_free(&a);
     text_free(&u.list);
     free(u.seen);
@@ -5980,6 +6105,42 @@ static enum status node_snapshot(struct request *r) {
     return status;
 }
 
+/* DROP EPOCH GRACE with rows SHA256: drop these chunks, but those that a record names here and those that were stored
+ * within the last GRACE ms; they are reported anew. */
+static enum status node_drop(struct request *r) {
+    uint64_t epoch, grace_ms;
+    struct slice rest = {r->body.data, r->body.length}, row;
+    uint8_t (*hash)[32] = mem_alloc(DROP_BATCH * sizeof *hash);
+    bool *kept = mem_alloc(DROP_BATCH * sizeof *kept);
+    int count = 0, keeps = 0;
+    enum status status = DONE;
+    if (!parse_u64(r->w.word[1], UINT64_MAX, &epoch) || !parse_u64(r->w.word[2], INT32_MAX, &grace_ms))
+        status = fail(BAD_REQUEST, "an epoch and a grace time in milliseconds are numbers");
+    lock_take(&node.lock);
+    if (status == DONE) status = node_check_stream(r, epoch);
+    for (int row_number = 0; status == DONE && slice_line(&rest, &row); row_number++) {
+        if (row_number == DROP_BATCH || !parse_hex(row, hash[count], 32)) {
+            status = fail(BAD_REQUEST, "a row is SHA256, at most %d of them", DROP_BATCH);
+            break;
+        }
+        uint32_t index = tree_chunk_find(&node.tree, hash[count]), length;
+        if (index == NONE || tree_chunk(&node.tree, index)->references == 0) count++;
+        else if (store_has(&node.store, hash[count], &length)) report_add("new", hash[count], length);
+    }
+    lock_drop(&node.lock);
+    if (status == DONE) status = store_drop(&node.store, (const uint8_t (*)[32])hash, count, (int64_t)grace_ms, kept);
+    for (int i = 0; i < count && status == DONE; i++) {
+        uint32_t length;
+        if (!kept[i] || !store_has(&node.store, hash[i], &length)) continue;
+        report_add("new", hash[i], length);
+        keeps++;
+    }
+    text_format(r->line, " %d %d", count - keeps, keeps);
+    free(hash);
+    free(kept);
+    return status;
+}
+
 /* DIGEST: position and SHA-256 of the namespace, to compare nodes. */
 static enum status node_digest(struct request *r) {
     uint8_t digest[32];
@@ -6089,6 +6250,7 @@ static const struct command node_table[] = {
     {"PROMISE", node_promise, 1, NO_BODY, FROM_MASTER, "EPOCH", "refuse all lower epochs from now on"},
     {"RECORDS", node_records, 1, LINES_BODY, FROM_MASTER, "EPOCH", "append records, sync, then answer"},
     {"INSTALL", node_install, 1, LINES_BODY, FROM_MASTER, "EPOCH", "take a part of a snapshot"},
+    {"DROP", node_drop, 2, LINES_BODY, FROM_MASTER, "EPOCH GRACE", "drop chunks that no record names"},
     {"SNAPSHOT", node_snapshot, 1, NO_BODY, FROM_MASTER, "AFTER", "a part of this node's tree"},
     {0}};
 
@@ -6340,6 +6502,8 @@ struct peer {
     struct cond order_ready;
     struct copy_order *orders[COPY_WORKERS]; /* not taken yet */
     bool worker_busy[COPY_WORKERS];
+    uint8_t (*drops)[32];     /* chunks that it is to drop; its holder bits are gone already */
+    uint32_t drop_count, drop_capacity;
     int order_count, receiving, sending;
     uint64_t received_bytes, sent_bytes; /* by orders, for status */
 };
@@ -6405,6 +6569,19 @@ static struct master {
     int peer_count;
     struct chunk_queue urgent, normal; /* urgent: chunks of which there is one copy */
     struct cond copy_wanted;
+    /* Drops. Sweeps go over all chunks, SWEEP_STEP at a time, and count how often each was seen unnamed. */
+    uint32_t sweep_next;      /* the next chunk of this sweep; 0: it has not begun */
+    int64_t swept_ms[CHUNK_AGE_MAX + 1]; /* ends of the last sweeps, the newest first */
+    int sweeps;               /* of this reign */
+    struct open_upload {
+        uint64_t client;
+        int64_t since_ms, until_ms; /* open since; forgotten unless the client says so again by then */
+    } uploads[UPLOADS_MAX];
+    int upload_count;
+    int64_t crowded_ms;       /* until then there may be uploads that found no place in it */
+    uint64_t dropped_chunks, dropped_bytes;
+    bool allow_drops;         /* also after --force-from */
+    int64_t grace_ms;
     int sync_copies, roster_most;
     int64_t ping_ms, dead_after_ms;
     uint64_t next_session;
@@ -6889,7 +7066,8 @@ static enum status stream_snapshot(struct peer *p, struct conn *c, uint64_t epoc
     return status;
 }
 
-/* Copies the next records for a node into `batch`, waiting for some. False when this stream is over. */
+/* Copies the next records for a node into `batch`, waiting for some; it stays empty when there are chunks to drop
+ * instead. False when this stream is over. */
 static bool stream_next(struct peer *p, uint64_t epoch, struct text *batch, uint64_t *last) {
     text_recycle(batch, 256 * KIB);
     lock_check(&master.lock);
@@ -6906,9 +7084,35 @@ static bool stream_next(struct peer *p, uint64_t epoch, struct text *batch, uint
             return true;
         }
         p->progress_ms = clock_ms();
+        if (p->drop_count > 0) return true;
         cond_wait_until(&p->wake, &master.lock, clock_ms() + 1000);
     }
     return false;
+}
+
+/* Has a node drop chunks. If that fails it is tried again with the next stream, unless the node was inventoried anew.
+ */
+static enum status stream_drops(struct peer *p, struct conn *c, uint64_t epoch) {
+    struct text rows = {0};
+    struct words w;
+    uint64_t session = p->session;
+    uint32_t count = p->drop_count < DROP_BATCH ? p->drop_count : DROP_BATCH;
+    lock_check(&master.lock);
+    for (uint32_t i = 0; i < count; i++) {
+        text_hex(&rows, p->drops[i], 32);
+        text_byte(&rows, '\n');
+    }
+    lock_drop(&master.lock);
+    text_format(conn_line(c), "DROP %" PRIu64 " %" PRId64, epoch, master.grace_ms);
+    enum status status = call_send(c, rows.data, rows.length);
+    if (status == DONE) status = call_reply(c, &w);
+    text_free(&rows);
+    lock_take(&master.lock);
+    if (status == DONE && p->session == session && p->drop_count >= count) {
+        p->drop_count -= count;
+        memmove(p->drops, p->drops + count, p->drop_count * sizeof *p->drops);
+    }
+    return status;
 }
 
 /* Sends records as they come, a batch at a time; the node answers when they are on its disk. */
@@ -6920,6 +7124,10 @@ static enum status stream_records(struct peer *p, struct conn *c, uint64_t epoch
     lock_take(&master.lock);
     while (status == DONE && stream_next(p, epoch, &batch, &last)) {
         int64_t sent_ms = clock_ms();
+        if (batch.length == 0) {
+            status = stream_drops(p, c, epoch);
+            continue;
+        }
         lock_drop(&master.lock);
         text_format(conn_line(c), "RECORDS %" PRIu64, epoch);
         status = call_send(c, batch.data, batch.length);
@@ -7413,7 +7621,12 @@ static void takeover_adopt(struct tree *loaded) {
     master.urgent.count = master.normal.count = 0;
     master.committed = 0;
     master.next_roster_seq = 0;
-    for (int i = 0; i < master.peer_count; i++) master.peers[i]->inventoried = false;
+    master.sweeps = 0;
+    master.sweep_next = 0;
+    for (int i = 0; i < master.peer_count; i++) {
+        master.peers[i]->inventoried = false;
+        master.peers[i]->drop_count = 0;
+    }
 }
 
 /* The member of the newest roster that promised and holds the newest record. */
@@ -7546,6 +7759,73 @@ static bool peer_is_proved(struct peer *p) {
     return false;
 }
 
+/* Whether chunks may be dropped at all: not in the first moments of a reign, when nothing was said yet of open uploads;
+ * not before all nodes that are here have told what they hold; not after --force-from, until told to. */
+static bool drops_are_allowed(void) {
+    int64_t quiet_ms = master.grace_ms > UPLOAD_LOST_MS / 2 ? master.grace_ms : UPLOAD_LOST_MS / 2;
+    if (master.state != REIGNING || clock_ms() - master.established_ms < quiet_ms) return false;
+    if (master.tree.forced_count > 0 && !master.allow_drops) return false;
+    for (int i = 0; i < master.peer_count; i++)
+        if (master.peers[i]->up && !master.peers[i]->failed && !master.peers[i]->inventoried) return false;
+    return true;
+}
+
+/* Since when the oldest upload may be open: now, if there is none. Forgets those of which nothing was heard. */
+static int64_t oldest_upload(int64_t now_ms) {
+    int64_t oldest_ms = now_ms < master.crowded_ms ? 0 : now_ms;
+    for (int i = master.upload_count - 1; i >= 0; i--) {
+        if (now_ms > master.uploads[i].until_ms) master.uploads[i] = master.uploads[--master.upload_count];
+        else if (master.uploads[i].since_ms < oldest_ms) oldest_ms = master.uploads[i].since_ms;
+    }
+    return oldest_ms;
+}
+
+/* Has every holder of a chunk that no record names drop it. From here on nobody counts as a holder: whoever stores it
+ * again says so, and is then not asked to drop it for the grace time. */
+static void chunk_drop(uint32_t index) {
+    struct chunk *chunk = tree_chunk(&master.tree, index);
+    for (int i = 0; i < master.peer_count; i++) {
+        struct peer *p = master.peers[i];
+        if (!node_set_has(&chunk->holders, i) || !peer_usable(p)) continue;
+        if (p->drop_count == p->drop_capacity) {
+            p->drop_capacity = p->drop_capacity ? p->drop_capacity * 2 : 64;
+            p->drops = mem_resize(p->drops, p->drop_capacity * sizeof *p->drops);
+        }
+        memcpy(p->drops[p->drop_count++], chunk->hash, 32);
+        node_set_remove(&chunk->holders, i);
+        master.dropped_chunks++;
+        master.dropped_bytes += chunk->length;
+        cond_signal(&p->wake);
+    }
+    if (!node_set_empty(&chunk->holders)) return; /* of one that is gone just now */
+    chunk->flags = 0;
+    tree_chunk_release(&master.tree, index);
+}
+
+/* The drops, a part of a sweep at a time. A chunk of age a was seen unnamed in each of the last a sweeps, and was not
+ * stored since the first of them ended: it goes if that is longer ago than the grace time, and if no upload that is
+ * open now began before. */
+static void drops_watch(void) {
+    int64_t now_ms = clock_ms(), oldest_ms = oldest_upload(now_ms);
+    if (!drops_are_allowed()) return; /* a sweep that has begun waits, or chunks would be counted twice in one */
+    if (master.sweep_next == 0 && master.sweeps > 0 && now_ms - master.swept_ms[0] < master.grace_ms) return;
+    for (int step = 0; step < SWEEP_STEP && master.sweep_next < master.tree.chunk_high; step++) {
+        uint32_t index = master.sweep_next++;
+        struct chunk *chunk = tree_chunk(&master.tree, index);
+        int age = (int)((chunk->flags & CHUNK_AGE) >> CHUNK_AGE_SHIFT);
+        if (chunk->references > 0 || node_set_empty(&chunk->holders)) continue;
+        if (chunk->flags & (CHUNK_QUEUED | CHUNK_COPYING)) continue;
+        if (age > 0 && now_ms - master.swept_ms[age - 1] >= master.grace_ms && master.swept_ms[age - 1] <= oldest_ms)
+            chunk_drop(index);
+        else if (age < CHUNK_AGE_MAX) chunk->flags += 1 << CHUNK_AGE_SHIFT;
+    }
+    if (master.sweep_next < master.tree.chunk_high) return;
+    master.sweep_next = 0;
+    memmove(master.swept_ms + 1, master.swept_ms, CHUNK_AGE_MAX * sizeof *master.swept_ms);
+    master.swept_ms[0] = now_ms;
+    master.sweeps++;
+}
+
 /* The rules of shrinking and growing. */
 static void roster_watch(void) {
     struct node_set staying = {{0}};
@@ -7657,6 +7937,7 @@ static void *master_reign(void *unused) {
         if (master.state == ESTABLISHING && clock_ms() - master.established_ms > 2 * master.dead_after_ms + 2000)
             reign_end("the nodes did not confirm the new epoch");
         if (master.state == REIGNING) members_watch();
+        drops_watch();
         if (master.state >= ESTABLISHING) {
             if (master.state == REIGNING) roster_watch();
             else
@@ -7756,6 +8037,7 @@ static enum status master_join(struct request *r) {
     p->link = r->c;
     p->ping_ms = clock_ms();
     p->echo_ms = 0;
+    p->drop_count = 0; /* its inventory will tell what is left to drop */
     p->session = ++master.next_session;
     text_format(r->line, " %" PRIu64 " %s %" PRIu64 " %" PRId64 " %d", p->session, master.cluster,
                 master.state >= ESTABLISHING ? master.epoch : 0, master.dead_after_ms, (int)master.allow_faults);
@@ -7772,6 +8054,12 @@ static void master_gone(struct conn *c) {
             master.peers[i]->link = NULL;
             master.peers[i]->gone_ms = clock_ms();
         }
+    uint64_t client = 0;
+    int64_t until_ms = clock_ms() + 2 * UPLOAD_KEEP_MS; /* its upload is over unless it says more by another way */
+    parse_id(slice_of(c->id), &client);
+    for (int i = 0; i < master.upload_count; i++)
+        if (master.uploads[i].client == client && master.uploads[i].until_ms > until_ms)
+            master.uploads[i].until_ms = until_ms;
     lock_drop(&master.lock);
 }
 
@@ -7861,6 +8149,7 @@ static void report_holder(int slot, const uint8_t hash[32], uint32_t length, boo
     struct chunk *chunk = tree_chunk(&master.tree, index);
     if (chunk->length != length) return; /* can't be: the node verified it */
     node_set_add(&chunk->holders, slot);
+    chunk->flags &= ~(uint32_t)CHUNK_AGE;
     if (fresh) chunk->flags |= CHUNK_FRESH;
     /* While the chain of an upload still fills its copies, nobody else need hurry. */
     bool chain_done = chunk->references > 0 || node_set_count(&chunk->holders) >= master.sync_copies;
@@ -7916,11 +8205,34 @@ static enum status master_report(struct request *r) {
 
 /* ---- What clients ask ---- */
 
-/* TARGETS: how many copies an upload needs before its commit, and the nodes to send to, best first. */
+/* Notes that a client has an upload open since `age_ms` ago, or none if `open` is false. */
+static void upload_heard(uint64_t client, bool open, int64_t age_ms) {
+    int64_t now_ms = clock_ms();
+    int i = 0;
+    while (i < master.upload_count && master.uploads[i].client != client) i++;
+    if (!open) {
+        if (i < master.upload_count) master.uploads[i] = master.uploads[--master.upload_count];
+        return;
+    }
+    if (i == UPLOADS_MAX) {
+        master.crowded_ms = now_ms + UPLOAD_LOST_MS;
+        return;
+    }
+    if (i == master.upload_count) master.upload_count++;
+    master.uploads[i] = (struct open_upload){client, now_ms - age_ms, now_ms + UPLOAD_LOST_MS};
+}
+
+/* TARGETS AGE: how many copies an upload needs before its commit, and the nodes to send to, best first. AGE is since
+ * when, in ms, the client's oldest open upload is open, or -. */
 static enum status master_targets(struct request *r) {
     struct candidate nodes[NODES_MAX];
     int order[NODES_MAX], full = 0, up = 0;
+    uint64_t client, age_ms = 0;
+    bool open = !slice_is(r->w.word[1], "-");
+    if ((open && !parse_u64(r->w.word[1], INT32_MAX, &age_ms)) || !parse_id(slice_of(r->c->id), &client))
+        return fail(BAD_REQUEST, "AGE is in milliseconds, or -");
     lock_take(&master.lock);
+    upload_heard(client, open, (int64_t)age_ms);
     enum status status = master_check_reign();
     for (int i = 0; i < master.peer_count; i++) {
         const struct peer *p = master.peers[i];
@@ -8456,6 +8768,8 @@ static enum status master_status(struct request *r) {
                 master.tree.directories, master.tree.bytes, master.tree.chunk_count);
     text_format(t, "copies_missing %" PRIu64 "\nbytes_missing %" PRIu64 "\nunavailable_chunks %" PRIu64 "\n", copies,
                 bytes, unavailable);
+    text_format(t, "dropped_chunks %" PRIu64 "\ndropped_bytes %" PRIu64 "\n", master.dropped_chunks,
+                master.dropped_bytes);
     text_format(t, "roster %d\nreads %s\n", node_set_count(&master.roster), master_has_lease() ? "current" : "old");
     text_format(t, "sync_copies %d\nrequests %llu\nrefused %llu\nconnections %d\n", master.sync_copies,
                 atomic_load(&server.requests), atomic_load(&server.refused), atomic_load(&server.connections));
@@ -8464,7 +8778,8 @@ static enum status master_status(struct request *r) {
         text_format(t, "forced epoch %" PRIu64 " began from node %016" PRIx64 " ", master.tree.forced[i].epoch,
                     master.tree.forced[i].id);
         text_escaped(t, m ? m->name : "", m ? strlen(m->name) : 0);
-        text_add(t, " alone\n");
+        text_format(t, " alone%s\n",
+                    master.allow_drops ? "" : "; no chunk is dropped until the master is started with --allow-drops");
     }
     if (why.length > 0) text_bytes(t, why.data, why.length);
     lock_drop(&master.lock);
@@ -8485,7 +8800,7 @@ static enum status master_digest(struct request *r) {
 static const struct command master_table[] = {
     {"STAT", master_stat, 1, NO_BODY, FROM_ALL, "PATH", "what a path is, and which nodes hold its chunks"},
     {"LIST", master_list, 2, NO_BODY, FROM_ALL, "PATH AFTER", "entries of a directory behind the name AFTER"},
-    {"TARGETS", master_targets, 0, NO_BODY, FROM_ALL, "", "nodes to send chunks to, best first"},
+    {"TARGETS", master_targets, 1, NO_BODY, FROM_ALL, "AGE", "nodes to send chunks to, best first"},
     {"COMMIT", master_commit, 5, LINES_BODY, FROM_ALL, "REQUEST PATH SIZE MTIME SHA256", "make stored chunks a file"},
     {"MKDIR", master_mkdir, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "make a directory and those above it"},
     {"RM", master_rm, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "remove a file or an empty directory"},
@@ -8502,8 +8817,8 @@ static const struct command master_table[] = {
     {0}};
 
 /* Runs a master that listens already until it is told to stop. With `init` it may found a cluster. */
-static int master_main(bool init, bool allow_faults, const char *force, int sync_copies, int roster_most,
-                       int64_t ping_ms, int64_t dead_after_ms) {
+static int master_main(bool init, bool allow_faults, bool allow_drops, int64_t grace_ms, const char *force,
+                       int sync_copies, int roster_most, int64_t ping_ms, int64_t dead_after_ms) {
     uint8_t cluster[16];
     log_role = "master";
     snprintf(self_role, sizeof self_role, "master");
@@ -8515,6 +8830,8 @@ static int master_main(bool init, bool allow_faults, const char *force, int sync
     snprintf(self_id, sizeof self_id, "%016" PRIx64, master.id);
     master.init = master.may_found = init;
     master.allow_faults = allow_faults;
+    master.allow_drops = allow_drops;
+    master.grace_ms = grace_ms;
     if (allow_faults) log_line("nodes may be asked for faults on purpose: dfs --fault NODE KIND");
     if (init) {
         random_bytes(cluster, sizeof cluster);
@@ -8565,6 +8882,8 @@ enum option {
     OPT_INIT,
     OPT_FORCE_FROM,
     OPT_ALLOW_FAULTS,
+    OPT_ALLOW_DROPS,
+    OPT_GRACE,
     OPT_SYNC_COPIES,
     OPT_ROSTER,
     OPT_PING,
@@ -8617,6 +8936,8 @@ static const struct option_row {
                         "go on from this node alone if too few are left; others' changes are lost"},
     [OPT_ALLOW_FAULTS] = {"allow-faults", 0, NULL, AT_MASTER,
                           "let clients break nodes on purpose, for lessons and tests"},
+    [OPT_ALLOW_DROPS] = {"allow-drops", 0, NULL, AT_MASTER, "after --force-from: drop what no record names, for good"},
+    [OPT_GRACE] = {"grace", 0, "TIME", AT_MASTER, "drop a chunk that no record names not before this time (10m)"},
     [OPT_SYNC_COPIES] = {"sync-copies", 0, "N", AT_MASTER,
                          "copies of the bytes on disk before an upload is acknowledged (2)"},
     [OPT_ROSTER] = {"roster", 0, "N", AT_MASTER, "how many nodes must confirm every change (7)"},
@@ -8863,7 +9184,8 @@ static int cmd_master(int rest) {
     if (init) key_setup(true);
     if (init) print_join(server.address, path, hex, made);
     explicit_bzero(hex, sizeof hex);
-    return master_main(init, option_value[OPT_ALLOW_FAULTS] != NULL, option_value[OPT_FORCE_FROM], sync_copies,
+    return master_main(init, option_value[OPT_ALLOW_FAULTS] != NULL, option_value[OPT_ALLOW_DROPS] != NULL,
+                       option_ms(OPT_GRACE, GRACE_MS, 100), option_value[OPT_FORCE_FROM], sync_copies,
                        roster_most, ping_ms, dead_ms);
 }
 
@@ -9727,6 +10049,7 @@ static enum status bench_up(struct client *cl, const char *path, uint8_t *bytes,
     struct answer a = {0};
     uint8_t sha[32];
     sha256_digest(bytes, length, sha);
+    if (cl->uploads == 0) upload_begin(cl); /* all of them are one: its client ends with the last */
     if (length > 0) upload_note(&u, sha, length);
     enum status status = length > 0 ? client_put(cl, sha, bytes, length) : DONE;
     if (status == DONE) status = upload_commit(&u, path, length, clock_wall_ns(), sha, &a);
@@ -9935,6 +10258,7 @@ static void options_refuse(unsigned at, const char *where) {
 
 static int run_client(int command, int rest, char **words) {
     static struct client cl;
+    snprintf(self_id, sizeof self_id, "%016" PRIx64, random_u64());
     option_quiet = option_value[OPT_QUIET] != NULL;
     static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
     for (int i = 0; i < 3; i++) /* nohup's choice stays */

@@ -434,7 +434,7 @@ def attack_claims(address):
     data = os.urandom(1000)
     digest = hashlib.sha256(data).hexdigest()
     with Wire(address) as w:
-        row = w.call("TARGETS", has_body=True)[1].decode().split("\n")[0]
+        row = w.call("TARGETS -", has_body=True)[1].decode().split("\n")[0]
         with Wire(row.split(" ")[1]) as n:
             n.call("PUT -", data)
         refused(w, f"COMMIT {random_id()} /x 1000 1 {HASH}", f"{digest} 1000\n".encode(), words=("damaged",))
@@ -548,7 +548,7 @@ def attack_noise(address, seed):
     """Random changes of requests that are right, with right MACs, and plain noise."""
     rng = random.Random(seed)
     good = hashlib.sha256(b"good").hexdigest()
-    lines = ["DIGEST", "STATUS", "NODES", "TARGETS", "STAT /noise", "LIST / -", "LIST / %41", "HELP", "STATE",
+    lines = ["DIGEST", "STATUS", "NODES", "TARGETS -", "STAT /noise", "LIST / -", "LIST / %41", "HELP", "STATE",
              f"GET {good}", f"VERIFY {good}", f"PUT - 4 {good}\ngood", "PING 1 ok 1 2 3 4 5 6 7 8 - 1 1 1 1 1 -",
              f"REPORT 1 1 0 {HASH}",
              "JOIN 0123456789abcdef - n 127.0.0.1:1", f"COMMIT {'0' * 32} /noise 0 0 {HASH} 0 {HASH}",
@@ -587,7 +587,7 @@ def ambush(address, number, old_sha, go):
     """Exit code 1 if a master that hung while another took over acknowledges something, or calls something old current.
     Since it was stopped, /changed/N got other contents than OLD_SHA, /removed/N was removed, /made/N was made."""
     asked = {f"STAT /changed/{number}": True, f"STAT /removed/{number}": True, f"STAT /made/{number}": True,
-             "LIST /made -": True, "STATUS": True, "NODES": True, "TARGETS": True,
+             "LIST /made -": True, "STATUS": True, "NODES": True, "TARGETS -": True,
              f"MKDIR {random_id()} /made/{number}": False, f"RM {random_id()} /removed/{number}": False,
              f"MKDIR {random_id()} /wrong/{number}": False, f"COMMIT {random_id()} /wrong/{number} 0 0 {HASH}": False}
     wires = [(line, Wire(address)) for line in asked for _ in range(2)]
