@@ -5651,11 +5651,14 @@ static void report_restart(void) {
     lock_drop(&node.reports_lock);
 }
 
+/* Reports. What a node says that it holds is on its disk: so a record, which is not made before, never names bytes that
+ * a power cut takes away. */
 static enum status report_send(const char *address, uint64_t session, uint64_t epoch, const struct text *lines) {
     struct conn *c;
     struct words w;
     fault_wait();
-    enum status status = pool_take(address, MASTER_PORT, (int)node.dead_after_ms, &c);
+    enum status status = store_sync(&node.store);
+    if (status == DONE) status = pool_take(address, MASTER_PORT, (int)node.dead_after_ms, &c);
     if (status != DONE) return status;
     lock_take(&node.lock);
     const struct link *link = node_followed();
@@ -5905,6 +5908,8 @@ static enum status fetch_all(const char *address, const struct chunk_info *list,
     uint8_t *buffer = buffer_take(0);
     enum status status = !buffer ? NO_SPACE : fault_drops(address) ? NO_SERVER : DONE;
     if (status == DONE) status = pool_take(address, NODE_PORT, DATA_TIMEOUT_MS, &c);
+    if (status == DONE) conn_timeout(c, node.dead_after_ms < GREET_TIMEOUT_MS / 3 ? GREET_TIMEOUT_MS / 3
+                                                                                : (int)node.dead_after_ms);
     for (int i = 0; i < count && status == DONE; i++) {
         for (; asked < count && asked < i + AHEAD && (asked == i || asked % AHEAD != 0); asked++) {
             text_add(conn_line(c), "GET ");
@@ -6485,6 +6490,7 @@ struct peer {
     struct position at;
     struct roster roster;
     bool damaged;             /* its records are: it counts for nothing */
+    bool forgot;              /* they were in this reign, and what it promised with them: it is lost as a member */
     bool bound;               /* another master lives, or did until lately, and this node keeps its promise to it */
     uint64_t promised;
     bool answered, agreed;    /* to the promise asked for now */
@@ -6889,7 +6895,6 @@ struct claim {
     struct claimed {
         uint8_t hash[32];
         uint32_t length;
-        struct node_set marked; /* held it before the record was proposed: the sync of that covers this */
     } *chunk;
 };
 
@@ -6899,36 +6904,9 @@ static int copies_needed(void) {
     return usable < master.sync_copies ? usable : master.sync_copies;
 }
 
-/* Notes who holds each chunk now. A record proposed after this comes behind the chunk in each of their logs, so the
- * sync that makes the record durable makes the chunk durable too. */
-static void claim_mark(struct claim *claim) {
-    for (uint32_t i = 0; i < claim->count; i++) {
-        uint32_t index = tree_chunk_find(&master.tree, claim->chunk[i].hash);
-        claim->chunk[i].marked = index == NONE ? (struct node_set){{0}} : tree_chunk(&master.tree, index)->holders;
-    }
-}
-
-/* Whether every chunk is on disk on enough nodes: those marked that acknowledged record `seq`. With 0, whether it will
- * be when all those marked acknowledge. */
-static bool claim_durable(const struct claim *claim, uint64_t seq) {
-    struct node_set acked = {{0}};
-    for (int i = 0; i < master.peer_count; i++)
-        if (peer_usable(master.peers[i]) && master.peers[i]->acked >= seq) node_set_add(&acked, i);
-    int needed = copies_needed();
-    for (uint32_t i = 0; i < claim->count; i++) {
-        uint32_t index = tree_chunk_find(&master.tree, claim->chunk[i].hash);
-        if (index == NONE) return false;
-        struct node_set durable = node_set_and(&claim->chunk[i].marked, &acked);
-        durable = node_set_and(&durable, &tree_chunk(&master.tree, index)->holders);
-        if (node_set_count(&durable) < needed) return false;
-    }
-    return needed > 0;
-}
-
-/* Whether who waits for a claim can go on: with a record, when enough nodes synced it behind the chunks; without, when
- * the next chunk is on enough nodes: what the nodes said, which is the third party's word. */
+/* Whether who waits for a claim can go on: the next chunk is on enough disks. That is what the nodes said, the third
+ * party's word; they say it when they have synced. */
 static bool claim_ready(const struct waiter *w) {
-    if (w->seq != 0) return claim_durable(w->claim, w->seq);
     uint32_t index = tree_chunk_find(&master.tree, w->claim->chunk[w->claim->next].hash);
     int needed = copies_needed();
     return index != NONE && needed > 0 && chunk_copies(tree_chunk(&master.tree, index)) >= needed;
@@ -6940,7 +6918,7 @@ static void holders_changed(void) {
     if (master.stat_waiters > 0) cond_broadcast(&master.changed);
 }
 
-/* Waits until every chunk of a claim is held by as many nodes as an acknowledgement needs. */
+/* Waits until every chunk of a claim is on as many disks as an acknowledgement needs. */
 static enum status claim_wait(struct claim *claim) {
     struct waiter self = {.claim = claim};
     int64_t until_ms = clock_ms() + COMMIT_TIMEOUT_MS;
@@ -7003,6 +6981,7 @@ static enum status stream_promise(struct peer *p, struct conn *c, uint64_t epoch
             p->roster = roster;
             p->promised = epoch;
             p->damaged = damaged != 0;
+            p->forgot = p->forgot || (p->damaged && master.state >= ESTABLISHING);
             p->told = true;
             p->bound = false;
             if (!peer_is_blank(p)) master.may_found = false;
@@ -7572,7 +7551,7 @@ static void takeover_promises(void) {
     int64_t until_ms = clock_ms() + master.dead_after_ms;
     for (int i = 0; i < master.peer_count; i++) {
         struct peer *p = master.peers[i];
-        p->answered = p->agreed = p->streaming = false;
+        p->answered = p->agreed = p->streaming = p->forgot = false;
         p->acked = 0;
         if (p->promised > master.highest_seen) master.highest_seen = p->promised;
     }
@@ -7736,9 +7715,10 @@ static bool peer_is_stalled(const struct peer *p, int64_t now_ms) {
     return p->acked < master.tree.at.seq && now_ms - p->progress_ms > master.dead_after_ms;
 }
 
-/* A member that can't be waited for: gone, its disk failed, or it acknowledges nothing though it answers pings. */
+/* A member that can't be waited for: gone, its disk failed, it lost its records, or it acknowledges nothing though it
+ * answers pings. */
 static bool member_is_lost(const struct peer *p, int64_t now_ms) {
-    return !p->up || p->failed || peer_is_stalled(p, now_ms);
+    return !p->up || p->failed || p->forgot || peer_is_stalled(p, now_ms);
 }
 
 /* Notes that a node hung, or seemed to. */
@@ -7855,6 +7835,7 @@ static void roster_watch(void) {
     if (lost_one || master.next_roster_seq || all >= master.roster_most) return;
     for (int i = 0; i < master.peer_count; i++) {
         struct peer *p = master.peers[i];
+        if (!node_set_has(members, i)) p->forgot = false; /* as a learner it is as good as any */
         if (node_set_has(members, i) || !peer_usable(p) || p->acked < master.tree.at.seq || !peer_is_proved(p))
             continue;
         node_set_add(&staying, i);
@@ -8077,6 +8058,7 @@ static void ping_history(struct peer *p, const struct peer *said, uint64_t follo
     if (master.state >= ESTABLISHING && said->promised > master.epoch) reign_end("a node has promised a newer master");
     if (master.state >= ESTABLISHING && said->damaged && p->streaming) { /* it found out just now */
         p->streaming = false;
+        p->forgot = true;
         p->acked = 0;
         peer_cut(p);
     }
@@ -8350,30 +8332,13 @@ static void claim_review(const struct claim *claim) {
     }
 }
 
-/* After the record `seq` that made a claim's file `id`: sees to it that the bytes are on enough disks. As a rule they
- * are. If a holder was lost meanwhile, it waits for others and has them sync by a record that changes nothing. */
-static enum status claim_settle(struct claim *claim, uint64_t id, uint64_t seq) {
-    const struct text nothing = {0};
-    int64_t until_ms = clock_ms() + COMMIT_TIMEOUT_MS;
-    uint64_t epoch = master.epoch;
-    enum status status = DONE;
-    while (status == DONE && !claim_durable(claim, seq)) {
-        struct waiter self = {.seq = seq, .claim = claim};
-        if (!tree_by_id(&master.tree, id)) return DONE; /* it was there, and somebody removed it since */
-        if (master.epoch != epoch || master.state != REIGNING || clock_ms() >= until_ms)
-            return fail(UNKNOWN, "the bytes are not on %d disks yet; repeat the request, which is safe",
-                        copies_needed());
-        if (claim_durable(claim, 0)) {
-            waiter_sleep(&master.claims, &self, clock_ms() + LOOK_MS);
-            continue;
-        }
-        status = claim_wait(claim);
-        if (status != DONE) break;
-        claim_mark(claim);
-        seq = master_propose(&nothing, NULL);
-        status = master_wait(seq);
-    }
-    return status == DONE ? DONE : UNKNOWN;
+/* After the record that made a claim's file `id`: if a holder was lost meanwhile, waits until the bytes are on enough
+ * disks again. */
+static enum status claim_settle(struct claim *claim, uint64_t id) {
+    if (!tree_by_id(&master.tree, id)) return DONE; /* it was there, and somebody removed it since */
+    if (claim_wait(claim) == DONE) return DONE;
+    return fail(UNKNOWN, "the file is there, but its bytes are not on %d disks yet; repeat the request, which is safe",
+                copies_needed());
 }
 
 /* Writes the record of a claim and waits for it. */
@@ -8392,11 +8357,11 @@ static enum status claim_commit(struct request *r, struct claim *claim, const ch
         line_file(&lines, id, parent, last, claim->size, claim->mtime_ns, 0, claim->sha256, claim->count);
         for (uint32_t i = 0; i < claim->count && claim->count > 1; i++)
             line_chunk(&lines, i, claim->count, claim->chunk[i].hash, claim->chunk[i].length);
-        claim_mark(claim);
-        uint64_t seq = master_propose(&lines, claim->request_hex);
+        uint64_t seq = master_propose(&lines, claim->request_hex); /* not before the bytes were on enough disks */
         claim_review(claim);
-        status = master_wait(seq);                                /* every node of the roster has the name on disk, */
-        if (status == DONE) status = claim_settle(claim, id, seq); /* and enough of them the bytes: acknowledged */
+        status = master_wait(seq); /* every node of the roster has the name on disk too: acknowledged, if no disk with
+                                    * the bytes was lost meanwhile */
+        if (status == DONE) status = claim_settle(claim, id);
         if (status == DONE) text_format(r->line, " %" PRIu64 " %" PRIu64, id, seq);
     }
     text_free(&lines);
@@ -8420,7 +8385,7 @@ static enum status master_commit(struct request *r) {
         } else if (status == DONE) { /* a repeated request: the answer of the first */
             uint64_t id = done->inode;
             request_repeated(r, claim.request, &status);
-            if (status == DONE) status = claim_settle(&claim, id, master.tree.at.seq);
+            if (status == DONE) status = claim_settle(&claim, id);
         }
         status = change_end(status);
         lock_drop(&master.lock);
@@ -9403,8 +9368,12 @@ static int cmd_upload(struct client *cl, int rest, char **words) {
 /* The temporary file of the download under way, so that a signal can remove it; "" when there is none. */
 static char download_temporary[PATH_MAX + 32];
 
-static void on_client_signal(int number) {
+static void download_forget(void) {
     if (*download_temporary) unlink(download_temporary);
+}
+
+static void on_client_signal(int number) {
+    download_forget();
     signal(number, SIG_DFL);
     raise(number);
 }
@@ -9468,7 +9437,6 @@ static int cmd_download(struct client *cl, int rest, char **words) {
     status = client_download(cl, path, f, fd);
     if (status == DONE && *download_temporary) status = download_finish(fd, target, f->mtime_ns);
     else if (!pipe_out && close(fd) != 0 && status == DONE) status = fail(INTERNAL, "%s: %s", target, strerror(errno));
-    if (status != DONE && *download_temporary) unlink(download_temporary);
     if (status == DONE && !(pipe_out && option_value[OPT_JSON]))
         summary("downloaded", path, f->size, f->sha256, begun_ms);
     file_info_free(f);
@@ -10263,6 +10231,7 @@ static int run_client(int command, int rest, char **words) {
     static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
     for (int i = 0; i < 3; i++) /* nohup's choice stays */
         if (signal(ends[i], SIG_IGN) != SIG_IGN) signal(ends[i], on_client_signal);
+    atexit(download_forget); /* for when it dies of something else */
     options_refuse(AT_CLIENT | (command == OPT_BENCH ? AT_BENCH : 0), "this command");
     key_setup(false);
     client_init(&cl, masters_option());
