@@ -17,6 +17,7 @@ alarm='Sanitizer|runtime error:|Assertion .* failed|stack smashing'
 work='' seed=$((RANDOM * 32768 + RANDOM)) long='' keep='' parallel=2 slow=1 names=()
 declare -A PID=() ADDR=()
 net='' from=() # the prefix of network namespaces in use, and the command that runs clients in one of them
+under=() # the command that runs servers
 
 # ---- Helpers ----
 
@@ -72,7 +73,7 @@ start() { # NAME ARGS...: a server; its output in NAME.out and NAME.err
     shift
     [ -z "$net" ] || via=(nsenter "--net=/run/netns/$net-$who")
     rm -f "$who.out"
-    "${via[@]}" "$DFS" "$@" >"$who.out" 2>>"$who.err" &
+    "${via[@]}" "${under[@]}" "$DFS" "$@" >"$who.out" 2>>"$who.err" &
     PID[$who]=$!
     wait_for serving "$who"
     ADDR[$who]=$(awk '/^listening / {print $2}' "$who.out")
@@ -1763,6 +1764,197 @@ test_no_master() {
     master m "$DFS_MASTER"
     settled 3
     dfs --mkdir /x
+}
+
+# ---- Failures of one machine ----
+
+failing() { # builds the program that lets system calls fail
+    need gcc
+    gcc -std=gnu11 -O2 "$here/.ci/failing.c" -o failing
+    ./failing count counts true 2>said || skip "no process here may decide on another's system calls: $(cat said)"
+    ./failing calls >kinds
+    [ "$slow" = 1 ] || sed -i -E '/^(mmap|munmap|mprotect|madvise|brk|clone3?) /d' kinds # sanitizers don't bear it
+}
+places() { # COUNTS: all places where a call may fail, "CALL ERROR N"; N+ is for ever from there on; and dfs's own
+    local kind n
+    wait_for grep -q . "$1" # the other process writes it when it comes to it
+    awk 'NR == FNR {count[$1] = $2; next}
+        $1 in count {for (n = 1; n <= count[$1]; n++) {
+            print $1, $2, n
+            if ($2 != "EINTR" && ($2 != "EAGAIN" || $1 ~ /^clone/)) print $1, $2, n "+"}}' "$1" kinds
+    for kind in open read write sync rename; do
+        for n in 1 2 3 4 6 8 12; do printf 'fault %s %s\n' "$kind" "$n" "$kind" "$n+"; done
+    done
+}
+some() { # COUNT FILE: of each call one, then of each a second...; all of them in the long run
+    [ -z "$long" ] || { cat "$2"; return; }
+    awk -v seed="$RANDOM" 'BEGIN {srand(seed)} {print rand(), $0}' "$2" | sort -n |
+        awk '{print seen[$2 " " $3]++, $0}' | sort -s -n -k 1,1 | awk -v n="$1" 'NR <= n {print $3, $4, $5}'
+}
+with_fault() { # CALL ERROR N HIT: puts the command that runs a program with this fault into `under`
+    under=(./failing "$@")
+    [ "$1" != fault ] || under=(env "DFS_FAULT=$2:$3")
+    rm -f "$4"
+}
+crashed() { # EXIT-CODE: by a signal, or by a sanitizer
+    [ "$1" -gt 128 ] || [ "$1" = 99 ] || [ "$1" = 66 ]
+}
+part_of() { # LOCAL WHOLE: whether it is its beginning
+    cmp "$1" <(head -c "$(stat -c %s "$1")" "$2")
+}
+
+# each system call of a node fails, once or for ever: what is acknowledged is on the disks that it should be on, the
+# node starts again in good order
+test_node_calls() {
+    local call error n code place rounds=0 hits=0 stuck=0 from_line at
+    export DFS_PING=50ms DFS_DEAD_AFTER=400ms
+    [ "$slow" = 1 ] || fast
+    failing
+    cluster 2
+    at=${ADDR[n1]} # where clients that know no master look for it
+    rm -rf .cache
+    dfs --stat / >stat
+    : >kept
+    random 300000 >large
+    put() { # PATH LOCAL: notes it if it was acknowledged; it may fail, and may be given up, but not crash
+        local result=0
+        timeout $((8 * slow)) "$DFS" -q -u "$1" "$2" --chunk-size 64K 2>>client.err || result=$?
+        [ "$result" != 0 ] || echo "$1 $(sha <"$2")" >>kept
+        not crashed "$result"
+    }
+    puts() { # ROUND
+        random 1000 >small
+        random 1000 | dd of=large bs=1 seek=150000 conv=notrunc status=none
+        put "/$1/small" small
+        put "/$1/large" large
+        put "/$1/more" small
+    }
+    owes() { # whether n1 is in the last roster on the disk of n2: then it has all that was acknowledged
+        local id
+        id=$(sed -n 's/^ *"node": "\([0-9a-f]*\)".*/\1/p' n1/node.json 2>/dev/null)
+        [ -n "$id" ] && find n2/log -type f | sort | xargs grep -ahE '^ROSTER [0-9a-f,]+$' | tail -n 1 | grep -q "$id"
+    }
+    kept_are() { # LINE: the files in `kept` from this line on are there and right
+        local path hash
+        tail -n "+$1" kept | while read -r path hash; do
+            [ "$(dfs -q -d "$path" - | sha)" = "$hash" ] || die "$place: $path was acknowledged and is lost"
+        done
+    }
+    run_n1() {
+        rm -f n1.out
+        "${under[@]}" "$DFS" node "$PWD/n1" -n n1 -l "$at" >n1.out 2>>n1.err &
+        PID[n1]=$!
+        under=()
+        wait_for begun
+    }
+    begun() { ended n1 || log_says n1 'joined master' || serving n1; } # its first line may be what fails
+    reap() { # the code of n1, if it has ended, into `code`
+        [ -n "${PID[n1]:-}" ] && ended n1 2>/dev/null || return 0
+        wait "${PID[n1]}" || code=$?
+        unset "PID[n1]"
+        not crashed "$code" || die "$place: the node ended with $code"
+        grep -qE '^dfs: |Z node: ' n1.err || die "$place: the node ended without a word"
+    }
+    comes_back() { ended n1 || log_says n1 'STORE FAILED' || { is_up 2 && roster_is 2; }; }
+    stop n1
+    under=(./failing count counts)
+    run_n1
+    settled 2
+    puts 0
+    stop n1
+    places counts >all
+    echo "$(wc -l <all) places in $(wc -l <counts) calls: $(tr '\n' ',' <counts)"
+    some "$(rounds 24 6)" all >chosen
+    while read -r call error n <&3; do
+        place="$call $error $n" rounds=$((rounds + 1)) from_line=$(($(wc -l <kept) + 1)) code=0
+        [ -z "${PID[n1]:-}" ] || if [ $((RANDOM % 2)) = 0 ]; then stop n1; else crash n1; fi
+        : >n1.err
+        with_fault "$call" "$error" "$n" hit
+        run_n1
+        reap
+        if [ -n "${PID[n1]:-}" ]; then
+            if [[ $n = *+ ]]; then
+                wait_for -t 2 comes_back 2>/dev/null || stuck=$((stuck + 1))
+            else
+                wait_for comes_back || die "$place: the node does not come back"
+            fi
+            puts "$rounds"
+        fi
+        reap
+        if [ "$call" = fault ] || [ -s hit ]; then hits=$((hits + 1)); fi
+        echo "$place: $([ ! -s hit ] || cat hit), exit code $code, $(wc -l <kept) kept"
+        if [[ $call = f*sync ]] && [ -s hit ] && [ "$code" = 0 ]; then
+            log_says n1 'STORE FAILED' || die "$place: the node goes on after a failed sync"
+        fi
+        crash "${!PID[@]}"
+        : >n1.err
+        run_n1
+        if owes; then kept_are "$from_line"; fi # from n1 alone
+        again n2
+        master m "$DFS_MASTER"
+        settled 2
+        wait_for roster_is 2
+        not grep -E 'DAMAGED|records are damaged' n1.err n2.err
+        kept_are "$from_line"
+    done 3<chosen
+    place='in the end'
+    kept_are 1
+    echo "$rounds rounds, the fault happened in $hits, in $stuck the node was not back after two seconds"
+    [ "$hits" -gt $((rounds / 2)) ]
+}
+
+# each system call of a client fails, once or for ever: it never reports what is not true, leaves no half file
+test_client_calls() {
+    local how place i=0 jobs=() args
+    failing
+    cluster 2
+    random 300000 >f
+    dfs -q -u /f f --chunk-size 64K
+    try() { # NUMBER HOW CALL ERROR N: up, down, down over another file, or into a pipe
+        local i=$1 local_file=try.$1/got code=0
+        mkdir "try.$i"
+        with_fault "${@:3:3}" "hit.$i"
+        under=(timeout $((60 * slow)) "${under[@]}" "$DFS" -q)
+        [ "$2" != over ] || echo old >"$local_file"
+        case $2 in
+        up) "${under[@]}" -u "/try/$i" f --chunk-size 64K ;;
+        down | over) "${under[@]}" -d /f "$local_file" ;;
+        pipe) "${under[@]}" -d /f - | cat >"$local_file" ;;
+        esac 2>"try.$i.err" || code=$?
+        echo "${*:2}: $([ ! -s "hit.$i" ] || cat "hit.$i"), exit code $code, $(head -n 1 "try.$i.err")"
+        if crashed "$code" || [ "$code" = 124 ]; then return 1; fi
+        [ "$code" = 0 ] || [[ $3 = write* ]] || [ "$3 $4" = 'fault write' ] || [ -s "try.$i.err" ] || return 1
+        case $2.$code in
+        up.0) dfs -q -d "/try/$i" - | cmp - f ;;
+        up.*) ! dfs -q -d "/try/$i" "$local_file" || cmp "$local_file" f ;;
+        *.0) cmp "$local_file" f ;;
+        down.*) [ ! -e "$local_file" ] || cmp "$local_file" f ;;
+        over.*) grep -qx old "$local_file" || cmp "$local_file" f ;;
+        pipe.*) part_of "$local_file" f ;;
+        esac
+    }
+    for how in up down over pipe; do
+        args=(-d /f got)
+        [ "$how" != up ] || args=(-u /count f --chunk-size 64K)
+        [ "$how" != pipe ] || args=(-d /f -)
+        rm -f counts
+        ./failing count counts "$DFS" -q "${args[@]}" >out
+        places counts >all
+        echo "$how: $(wc -l <all) places in $(wc -l <counts) calls: $(tr '\n' ',' <counts)"
+        some "$(rounds 40 8)" all | sed "s/^/$how /" >>chosen
+    done
+    while read -r -a place <&3; do
+        i=$((i + 1))
+        while [ "$(jobs -r | wc -l)" -ge 12 ]; do wait -n || true; done
+        { try "$i" "${place[@]}" >"try.$i.log" 2>&1 || cat "try.$i.log" >>failed; } 3<&- &
+        jobs+=($!)
+    done 3<chosen
+    for i in "${jobs[@]}"; do wait "$i" || true; done
+    cat try.*.log >tries
+    echo "$(wc -l <chosen) rounds, the fault happened in $(grep -c ': hit' tries)"
+    not cat failed
+    [ "$(grep -c ": hit" tries)" -gt $(($(wc -l <chosen) / 2)) ]
+    [ "$(grep -c '^' tries)" -ge "$(wc -l <chosen)" ]
 }
 
 # an idle server below 3 MiB; 100,000 files cost the master less than 300 bytes each
