@@ -518,7 +518,7 @@ kill_round() { # COUNT VICTIM...
     done
     exec 8>&- # now they all go
     pause $((500 * slow))
-    crash "${@:2}"
+    fell "${@:2}"
     pause 300
     revive "${@:2}"
     for i in "${!jobs[@]}"; do
@@ -536,7 +536,8 @@ kill_round() { # COUNT VICTIM...
         code=$(<"down/$f.code")
         if [ "$code" = 2 ] && [ "${got[$f]}" != 0 ]; then absent=$((absent + 1)); continue; fi
         if [[ $code =~ ^(1|4|13)$ ]]; then # nobody could tell just then; when all is well somebody must
-            wait_for state healthy
+            wait_for state healthy ||
+                die "round $ROUND: /$ROUND/$f: upload ended with ${got[$f]}, download with $code; $(dfs --status | grep ^why)"
             late=$((late + 1)) code=0
             dfs -q -d "/$ROUND/$f" "down/$f" || code=$?
             hash[down/$f]=$(sha <"down/$f")
@@ -1960,6 +1961,69 @@ test_client_calls() {
     [ "$(grep -c '^' tries)" -ge "$(wc -l <chosen)" ]
 }
 
+disks() { # NAME...: a file system of its own in the folder NAME, for each
+    local who
+    PATH+=:/usr/sbin:/sbin
+    [ "$(id -u)" = 0 ] || skip "only root may mount"
+    need mkfs.xfs xfs_io fsfreeze mount umount
+    for who; do
+        truncate -s 1G "$who.disk"
+        mkfs.xfs -q "$who.disk" >said 2>&1 || skip "mkfs.xfs: $(tail -n 1 said)"
+        mkdir -p "$who"
+        mount -o loop "$who.disk" "$who" 2>said || skip "no loop device, or no xfs: $(tail -n 1 said)"
+    done
+}
+disks_end() { # FOLDER: unmounts all below it
+    local at
+    awk -v p="$1/" 'index($2, p) == 1 {print $2}' /proc/mounts | while read -r at; do
+        fsfreeze -u "$at" 2>/dev/null
+        wait_for -t 2 umount "$at" 2>/dev/null || umount -l "$at"
+    done
+}
+
+# the power fails in a burst of uploads, of one node or of all servers: what was not synced is gone, nothing acknowledged
+test_power_cut() {
+    local victims
+    need jq
+    disks n1 n2 n3
+    fast
+    cluster 3
+    fell() { # NAME...: no more byte reaches their disks, nor does what the kernel still has for them
+        local who cuts=()
+        for who; do
+            [ -e "$who.disk" ] || continue
+            xfs_io -x -c shutdown "$who" &
+            cuts+=($!)
+        done
+        wait "${cuts[@]}"
+        crash "$@"
+        for who; do [ ! -e "$who.disk" ] || wait_for umount "$who"; done
+    }
+    revive() {
+        local who
+        shuffle "$@"
+        for who in "${shuffled[@]}"; do
+            [ ! -e "$who.disk" ] || mount -o loop "$who.disk" "$who"
+            again "$who"
+        done
+    }
+    : >kept
+    for ROUND in $(seq "$(rounds 8 4)"); do
+        case $((ROUND % 4)) in
+        0) victims=(m n1 n2 n3) ;;
+        1) victims=(n1 n2 n3) ;;
+        2) victims=(n2) ;;
+        3) victims=(n1 n3) ;;
+        esac
+        kill_round 150 "${victims[@]}"
+        settled 3
+        not grep -E 'DAMAGED|records are damaged' n?.err
+    done
+    [ -s kept ]
+    all_kept
+    wait_for agreed
+}
+
 # an idle server below 3 MiB; 100,000 files cost the master less than 300 bytes each
 test_memory() {
     local who before each count=100000
@@ -2251,7 +2315,7 @@ one() ( # NAME: runs a test; its verdict is the exit code: 0, 1, or 77 for skipp
     mkdir -p "$work/$name"
     cd "$work/$name" || exit 1
     exec >"$work/$name.log" 2>&1
-    trap 'for p in "${PID[@]}"; do kill -9 "$p" 2>/dev/null; done; hosts_end "dfs$$-$name-"' EXIT
+    trap 'for p in "${PID[@]}"; do kill -9 "$p" 2>/dev/null; done; hosts_end "dfs$$-$name-"; disks_end "$PWD"' EXIT
     trap 'echo "test.sh:$LINENO: exit code $?: $BASH_COMMAND" >&2' ERR
     export HOME=$PWD
     RANDOM=$((seed % 32768))
@@ -2308,6 +2372,7 @@ if [ -n "$demo_only" ]; then demo; exit; fi
 cleanup() {
     stray | xargs -r kill -9 2>/dev/null
     hosts_end "dfs$$-"
+    disks_end "$work"
     if [ -n "$keep" ]; then echo "all is kept in $work"; else rm -rf "$work"; fi
 }
 trap cleanup EXIT
