@@ -17,7 +17,7 @@ alarm='Sanitizer|runtime error:|Assertion .* failed|stack smashing'
 work='' seed=$((RANDOM * 32768 + RANDOM)) long='' keep='' parallel=2 slow=1 names=()
 declare -A PID=() ADDR=()
 net='' from=() # the prefix of network namespaces in use, and the command that runs clients in one of them
-under=() # the command that runs servers
+under=() # the command that runs servers; it finds the name of the server in WHO
 
 # ---- Helpers ----
 
@@ -73,7 +73,7 @@ start() { # NAME ARGS...: a server; its output in NAME.out and NAME.err
     shift
     [ -z "$net" ] || via=(nsenter "--net=/run/netns/$net-$who")
     rm -f "$who.out"
-    "${via[@]}" "${under[@]}" "$DFS" "$@" >"$who.out" 2>>"$who.err" &
+    WHO=$who "${via[@]}" "${under[@]}" "$DFS" "$@" >"$who.out" 2>>"$who.err" &
     PID[$who]=$!
     wait_for serving "$who"
     ADDR[$who]=$(awk '/^listening / {print $2}' "$who.out")
@@ -2021,6 +2021,76 @@ test_power_cut() {
     done
     [ -s kept ]
     all_kept
+    wait_for agreed
+}
+
+# the clocks of servers and clients jump by hours and years, both ways: no node leaves, nobody takes over, nothing fails
+test_clock_jumps() {
+    local who epoch before=0 round jump jumps=0 jobs=() w
+    plain
+    need gcc jq python3
+    gcc -O1 "$here/dfs.c" -o dfs-dynamic -pthread # which can be given another clock than the C library's
+    gcc -O2 -shared -fPIC "$here/.ci/clock.c" -o clock.so -ldl
+    DFS=$PWD/dfs-dynamic
+    set_clock() { printf '%-32s' "$2" 1<>"clock.$1"; } # NAME SECONDS: fast or slow by so much
+    for who in m1 m2 n1 n2 n3 client; do set_clock "$who" 0; done
+    printf '#!/bin/sh\nLD_PRELOAD=%s/clock.so CLOCK=%s/clock.$WHO exec "$@"\n' "$PWD" "$PWD" >clocked
+    chmod +x clocked
+    under=(./clocked) from=(env WHO=client ./clocked)
+    fast
+    masters 2 3
+    random 5000000 >f
+    dfs -q -u /f f
+    reader() { until [ -e halt ]; do same /f f || echo "a download failed" >>read.failed; done; }
+    lines() { cat kept.* 2>/dev/null | wc -l; }
+    goes_on() { [ "$(lines)" -gt $((before + 2)) ]; }
+    epoch_now() { dfs --status | awk '$1 == "epoch" {print $2}'; }
+    lived() { sed 's/^[^ ]* //' "$1.err" | grep -cE "$2"; } # SERVER TEXT: how often it said that
+    quiet() { # none has lost another, or found it again
+        local who
+        for who in m1 m2 n1 n2 n3; do
+            lived "$who" 'joined|is gone| is down|roster:|reigning|epoch .* ends|standing by|closed the connection'
+        done
+    }
+    for w in 1 2; do writer "$w" & jobs+=($!); done
+    reader &
+    jobs+=($!)
+    wait_for goes_on
+    epoch=$(epoch_now)
+    quiet >quiet.before
+    for round in $(seq "$(rounds 2 2)"); do
+        for jump in +86400 -86400 +3600 -3600 +31536000 -31536000 +2 -2; do
+            shuffle m1 n1 n2 m2 n3 client
+            for who in "${shuffled[@]:0:3}"; do
+                set_clock "$who" "$jump"
+                jumps=$((jumps + 1))
+            done
+            pause 300
+            before=$(lines)
+            wait_for goes_on
+            [ "$(dfs --nodes | grep -c ' up  *[0-9.]*s ago ')" = 3 ]
+        done
+    done
+    random 2000000 >late
+    { head -c 1000000 late; set_clock client -7200; pause 300; tail -c 1000000 late; } |
+        dfs -q -u /late -
+    same /late late
+    quiet >quiet.after
+    diff quiet.before quiet.after
+    [ "$(epoch_now)" = "$epoch" ]
+    echo "$jumps jumps, $(lines) files meanwhile"
+    crash m1 n1 # what starts again has a clock of yesterday, and knows tomorrow's records
+    for who in m1 n1 client; do set_clock "$who" -86400; done
+    again m1 n1
+    before=$(lines)
+    wait_for goes_on
+    touch halt
+    wait "${jobs[@]}"
+    not cat write.failed
+    not cat read.failed
+    [ "$(cut -c1-10 n1.err | sort -u | wc -l)" -gt 1 ] # the clocks did jump
+    settled 3
+    writers_kept
     wait_for agreed
 }
 
