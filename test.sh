@@ -1976,8 +1976,8 @@ disks() { # NAME...: a file system of its own in the folder NAME, for each
 disks_end() { # FOLDER: unmounts all below it
     local at
     awk -v p="$1/" 'index($2, p) == 1 {print $2}' /proc/mounts | while read -r at; do
-        fsfreeze -u "$at" 2>/dev/null
-        wait_for -t 2 umount "$at" 2>/dev/null || umount -l "$at"
+        fsfreeze -u "$at" 2>/dev/null || true
+        wait_for -t 2 umount "$at" 2>/dev/null || umount -l "$at" || true
     done
 }
 
@@ -2092,6 +2092,67 @@ test_clock_jumps() {
     settled 3
     writers_kept
     wait_for agreed
+}
+
+# a node's disk hangs, or the whole node: writes and reads wait little longer than dead-after, it leaves once and does
+# not come and go, and is taken back when it goes on
+test_hangs() {
+    local how round bound worst=0 left f
+    need jq python3
+    disks n2
+    export DFS_PING=50ms DFS_DEAD_AFTER=1s
+    [ "$slow" = 1 ] || fast
+    bound=$((${DFS_DEAD_AFTER%s} * 1000 + 3000 * slow))
+    cluster 3
+    random 20000000 >large
+    dfs -q -u /large large
+    wait_for held_by /large n1 n2 n3
+    hang() { if [ "$1" = disk ]; then fsfreeze -f n2; else kill -STOP "${PID[n2]}"; fi; }
+    go_on() { if [ "$1" = disk ]; then fsfreeze -u n2; else kill -CONT "${PID[n2]}"; fi; }
+    in_time() { # COMMAND...: it works, within the bound
+        local begun
+        begun=$(ms_now)
+        "$@"
+        begun=$(($(ms_now) - begun))
+        [ "$begun" -le "$worst" ] || worst=$begun
+        [ "$begun" -le "$bound" ] || die "the $how hangs: $begun ms for $*"
+    }
+    rosters() { grep -c ' roster: ' m.err; }
+    for round in $(seq "$(rounds 2 1)"); do
+        for how in disk node; do
+            worst=0
+            random 20000000 >"large.$how"
+            in_time dfs -q -u "/$how.$round/during" "large.$how" & # it hangs in the middle of this one
+            f=$!
+            pause 100
+            hang "$how"
+            random 1000 >small
+            in_time dfs -q -u "/$how.$round/small" small
+            wait "$f"
+            wait_for roster_is 2
+            left=$(rosters)
+            for f in 1 2 3 4 5 6; do
+                random $((f * 1000000)) >f
+                in_time dfs -q -u "/$how.$round/$f" f
+                in_time same "/$how.$round/$f" f
+                in_time same /large large
+                pause 1000
+            done
+            [ "$(rosters)" = "$left" ] || die "the $how hangs, and it comes and goes"
+            roster_is 2
+            state degraded
+            echo "$how: at most $worst ms"
+            go_on "$how"
+            wait_for roster_is 3
+            wait_for state healthy
+            [ "$(rosters)" = $((left + 1)) ]
+            wait_for held_by "/$how.$round/6" n1 n2 n3
+            same "/$how.$round/during" "large.$how"
+            same "/$how.$round/small" small
+            same "/$how.$round/6" f
+            wait_for agreed
+        done
+    done
 }
 
 # an idle server below 3 MiB; 100,000 files cost the master less than 300 bytes each
