@@ -1543,8 +1543,7 @@ deleted_round() { # SEED: nodes die in turn, files are removed, masters change, 
         crash m1 m2 "${alive[@]}"
         again "${dead[@]}" m1 m2
         wait_for state read-only
-        pause 3000
-        state read-only
+        for _ in $(seq 40); do pause 200; state read-only; done
         shuffle "${alive[@]}"
         dead=("${shuffled[@]}")
     fi
