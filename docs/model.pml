@@ -169,6 +169,13 @@ inline acknowledge(c) {
 #define PROMISES(i) ((promised[i] == epoch && promised_to[i] == m) || (promised[i] < epoch && !BOUND(i)))
 #endif
 
+#ifdef LAZYPROMISE
+byte promised_before[N], promised_before_to[N]; /* what is on disk */
+#define PROMISE(i) promised_before[i] = promised[i]; promised_before_to[i] = promised_to[i]; promised[i] = epoch; promised_to[i] = m
+#else
+#define PROMISE(i) promised[i] = epoch; promised_to[i] = m
+#endif
+
 /* ---- Section 8, Tree ---- */
 
 /* A record behind `behind`; one with `nodes` carries a roster. */
@@ -340,11 +347,11 @@ inline takeover() {
 #define PEER(i)                                                                                                        \
   /* stream_promise, node_promise: the answer comes; or it is lost */                                                  \
   :: d_step { state != WAITING && !HAS(told, i) && PROMISES(i) ->                                                      \
-       promised[i] = epoch; promised_to[i] = m;                                                                        \
+       PROMISE(i);                                                                                                     \
        told = told | BIT(i); acked[i] = log[i];                                                                        \
        if :: first != 0 -> stream_begin(i) :: else fi }                                                                \
   :: d_step { state != WAITING && !HAS(told, i) && PROMISES(i) && promised[i] < epoch ->                               \
-       promised[i] = epoch; promised_to[i] = m }                                                                       \
+       PROMISE(i) }                                                                                                    \
   /* stream_snapshot, node_install: the first part; the last part */                                                   \
   :: d_step { first != 0 && HAS(told & ~streaming & ~installing, i) && FOLLOWS(i) ->                                   \
        loading[i] = tree; acked[i] = tree; installing = installing | BIT(i); FIRST_PART_TAKEN(i) }                     \
@@ -383,6 +390,25 @@ inline takeover() {
   /* a pong that was sent in the window comes, and later the ping that repeats its stamp; or RECORDS and the answer */ \
   :: d_step { reader == m && state != WAITING && FOLLOWS(i) && !HAS(lease, i) -> lease = lease | BIT(i) }
 
+/* A master goes on with these nodes of its roster. */
+#define SHRINK(nodes)                                                                                                  \
+  :: d_step { state == REIGNING && next_at == 0 && (nodes & ~roster) == 0 && nodes != roster && records < RECORDS &&   \
+              MAY_SHRINK(nodes, roster) ->                                                                             \
+       roster_propose(nodes) }
+
+/* A node dies and starts again; the parts of a snapshot that it was loading do not count. */
+#ifdef LAZYPROMISE
+#define FORGET(i) promised[i] = promised_before[i]; promised_to[i] = promised_before_to[i]
+#elif defined(LAZYSYNC)
+#define FORGET(i) if :: log[i] > 1 -> log[i] = before[log[i]] :: else fi
+#elif defined(FREESTART)
+#define FORGET(i) unbound = unbound | BIT(i)
+#else
+#define FORGET(i) skip
+#endif
+#define CRASH(i)                                                                                                       \
+  :: d_step { crashes < CRASHES -> crashes++; loading[i] = 0; FORGET(i) }
+
 #define SEEN(e) (promised[0] >= e || promised[N / 2] >= e || promised[(N - 1) / 2] >= e || promised[N - 1] >= e)
 #define CLOSE reader = MASTERS; lease = 0; unbound = 0; read_at = 0; read_epoch = 0; read_must = 0
 
@@ -416,15 +442,25 @@ proctype Master(byte m) {
   :: d_step { state == REIGNING && writes < WRITES && records < RECORDS ->
        writes++; new_record(tree, 0); tree = records }
 
-  /* roster_watch: it goes on with some of the roster; which ones it thinks lost is open */
-  :: atomic { state == REIGNING && next_at == 0 && COUNT(roster) > 1 && records < RECORDS ->
-       y = 1;
-       do :: y < (1 << N) - 1 -> y++ :: break od;
-       d_step {
-         n = y; y = 0;
-         if :: (n & ~roster) == 0 && n != roster && MAY_SHRINK(n, roster) -> roster_propose(n) :: else fi;
-         n = 0
-       } }
+  /* roster_watch: which nodes it thinks lost is open */
+  SHRINK(1)
+  SHRINK(2)
+#if N > 2
+  SHRINK(3)
+  SHRINK(4)
+  SHRINK(5)
+  SHRINK(6)
+#endif
+#if N > 3
+  SHRINK(7)
+  SHRINK(8)
+  SHRINK(9)
+  SHRINK(10)
+  SHRINK(11)
+  SHRINK(12)
+  SHRINK(13)
+  SHRINK(14)
+#endif
 
   PEER(0)
 #if N > 1
@@ -448,7 +484,7 @@ proctype Master(byte m) {
 }
 
 proctype World() {
-  byte i = 0, x = 0;
+  byte x = 0;
   do
   /* An INSTALL of a connection that broke arrives. In a node each connection loads for itself, and a new one that begins
    * to load drops what another has begun. */
@@ -463,24 +499,15 @@ proctype World() {
 #endif
        fi;
        late = NOTHING; late_node = 0; late_from = 0; late_at = 0; x = 0 }
-#if CRASHES > 0
-  /* A node dies and starts again. */
-  :: atomic { crashes < CRASHES ->
-       do :: i < N - 1 -> i++ :: break od;
-       d_step {
-         crashes++;
-         loading[i] = 0; /* its parts are on disk, but do not count */
-#ifdef LAZYPROMISE
-         promised[i] = epoch_of[log[i]]; promised_to[i] = MASTERS;
+  CRASH(0)
+#if N > 1
+  CRASH(1)
 #endif
-#ifdef LAZYSYNC
-         if :: log[i] > 1 -> log[i] = before[log[i]] :: else fi;
+#if N > 2
+  CRASH(2)
 #endif
-#ifdef FREESTART
-         unbound = unbound | BIT(i);
-#endif
-         i = 0
-       } }
+#if N > 3
+  CRASH(3)
 #endif
   od
 }
