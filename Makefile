@@ -40,6 +40,9 @@ demo: dfs
 tidy: dfs
 	./test.sh tidy
 
+model:
+	.ci/model
+
 install: dfs
 	install -D -m 755 dfs $(DESTDIR)$(PREFIX)/bin/dfs
 
@@ -54,4 +57,4 @@ dist: $(SOURCES) Makefile
 clean:
 	rm -rf dfs dfs-dev dfs-tsan dist build
 
-.PHONY: dev tsan test demo tidy install dist clean
+.PHONY: dev tsan test demo tidy model install dist clean

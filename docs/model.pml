@@ -12,7 +12,7 @@
  *    lost later (the step "its answer goes out").
  *  - Epoch and seq are enough to compare histories, as `tree_continues`, `node_records` and `tree_apply` do it: a
  *    record is never applied behind another history than the one that it was made behind. Parts of two snapshots are
- *    never mixed.
+ *    never mixed, and none takes a node back.
  *
  * Names are those of dfs.c. What corresponds to what:
  *
@@ -51,7 +51,7 @@
  *   LAZYSYNC      a record is not on disk before the answer
  *   KEEPTAIL      a node that comes back keeps its tail, and records do not say which epoch they follow
  *   EARLYLEARNER  a node counts as caught up when the first part of its snapshot is there
- *   ANYINSTALL    a node takes any INSTALL of the reign: an older snapshot, parts of two connections
+ *   ANYINSTALL    a node takes any INSTALL of the reign, also on another connection than that of the last PROMISE
  *   BLINDLEASE    nodes promise while the master counts on them; the same as counting pongs by when their echo came
  *   ANYLEASE      one node is enough for the lease
  *   FREESTART     a node that starts again does not wait for dead-after before it promises
@@ -171,9 +171,14 @@ inline acknowledge(c) {
 
 #ifdef LAZYPROMISE
 byte promised_before[N], promised_before_to[N]; /* what is on disk */
-#define PROMISE(i) promised_before[i] = promised[i]; promised_before_to[i] = promised_to[i]; promised[i] = epoch; promised_to[i] = m
+#define NOT_DURABLE(i) promised_before[i] = promised[i]; promised_before_to[i] = promised_to[i]
 #else
-#define PROMISE(i) promised[i] = epoch; promised_to[i] = m
+#define NOT_DURABLE(i) skip
+#endif
+#ifdef ANYINSTALL
+#define LATE_REFUSED(i) false
+#else
+#define LATE_REFUSED(i) (late != NOTHING && late_node == i) /* node_check_stream */
 #endif
 
 /* ---- Section 8, Tree ---- */
@@ -219,6 +224,13 @@ inline tree_continues(at, yes) {
 
 /* ---- Section 12, Node ---- */
 
+/* From here on RECORDS and INSTALL are taken from this master, on this connection. */
+inline node_promise(i) {
+  NOT_DURABLE(i);
+  promised[i] = epoch; promised_to[i] = m;
+  if :: LATE_REFUSED(i) -> late = NOTHING; late_node = 0; late_from = 0; late_at = 0 :: else fi
+}
+
 /* Appends, applies and syncs the next record. The first assertion is tree_apply's check, with which a node would lose its
  * tree; the second is what matters. */
 inline node_records(i, x) {
@@ -229,16 +241,17 @@ inline node_records(i, x) {
   log[i] = x
 }
 
-/* INSTALL of a last part; `at` is the snapshot that it is a part of. */
+/* INSTALL of a last part; `at` is the snapshot that it is a part of. Not taken if the node lost the first part. */
 inline node_install(i, at, taken) {
-#ifdef ANYINSTALL
   taken = (loading[i] != 0);
-  assert(taken == 0 || loading[i] == at);
-#else
-  taken = (loading[i] == at && NEWER(at, log[i]));
-#endif
-  if :: taken != 0 -> log[i] = loading[i] :: else fi;
-  loading[i] = 0
+  if
+  :: taken != 0 ->
+     assert(loading[i] == at);      /* never parts of two snapshots, */
+     assert(NEWER(at, log[i]));     /* nor back to what it had before it acknowledged more */
+     log[i] = at;
+     loading[i] = 0
+  :: else
+  fi
 }
 
 /* ---- Section 13, Master ---- */
@@ -347,11 +360,11 @@ inline takeover() {
 #define PEER(i)                                                                                                        \
   /* stream_promise, node_promise: the answer comes; or it is lost */                                                  \
   :: d_step { state != WAITING && !HAS(told, i) && PROMISES(i) ->                                                      \
-       PROMISE(i);                                                                                                     \
+       node_promise(i);                                                                                                \
        told = told | BIT(i); acked[i] = log[i];                                                                        \
        if :: first != 0 -> stream_begin(i) :: else fi }                                                                \
   :: d_step { state != WAITING && !HAS(told, i) && PROMISES(i) && promised[i] < epoch ->                               \
-       PROMISE(i) }                                                                                                    \
+       node_promise(i) }                                                                                               \
   /* stream_snapshot, node_install: the first part; the last part */                                                   \
   :: d_step { first != 0 && HAS(told & ~streaming & ~installing, i) && FOLLOWS(i) ->                                   \
        loading[i] = tree; acked[i] = tree; installing = installing | BIT(i); FIRST_PART_TAKEN(i) }                     \
@@ -486,17 +499,12 @@ proctype Master(byte m) {
 proctype World() {
   byte x = 0;
   do
-  /* An INSTALL of a connection that broke arrives. In a node each connection loads for itself, and a new one that begins
-   * to load drops what another has begun. */
+  /* An INSTALL arrives on a connection that the master has given up. */
   :: d_step { late != NOTHING && promised[late_node] == epoch_of[late_at] && promised_to[late_node] == late_from ->
        if
        :: late == LAST -> node_install(late_node, late_at, x)
        :: late == WHOLE -> loading[late_node] = late_at; node_install(late_node, late_at, x)
-#ifdef ANYINSTALL
        :: late == FIRST -> loading[late_node] = late_at
-#else
-       :: late == FIRST -> loading[late_node] = 0
-#endif
        fi;
        late = NOTHING; late_node = 0; late_from = 0; late_at = 0; x = 0 }
   CRASH(0)
