@@ -1,5 +1,6 @@
 # make            one static binary: ./dfs          make test    all tests         make demo   see it work
 # make dev, tsan  the same tests under sanitizers   make tidy    rules of style    make dist   binaries for other machines
+# make model      the model of section 3 of docs/ARCHITECTURE.md, checked by spin
 
 WARN    = -std=c11 -Wall -Wextra -Wshadow -Wconversion -Wformat=2 -Wstrict-prototypes -Wvla
 HARD    = -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -Wl,-z,relro,-z,now
@@ -41,7 +42,7 @@ tidy: dfs
 	./test.sh tidy
 
 model:
-	.ci/model
+	.ci/model $(RULE)
 
 install: dfs
 	install -D -m 755 dfs $(DESTDIR)$(PREFIX)/bin/dfs

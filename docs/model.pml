@@ -1,8 +1,8 @@
-/* What keeps acknowledged changes: dfs.c's roster, epochs, take-over, lease and catching up, for the model checker Spin.
+/* What keeps acknowledged changes: roster, epochs, take-over, lease and catching up of dfs.c, for the checker Spin.
  *
  *   make model                         what .ci/model runs: small instances, and each weakened rule
  *   spin -a -DN=3 -DWRITES=1 docs/model.pml && gcc -O2 -w -DSAFETY -DCOLLAPSE -o pan pan.c && ./pan -E -m1000000
- *   spin -t -p -g -l -DN=3 ... docs/model.pml     replays the error that pan found, step by step
+ *   make model RULE=HALFTAKE           how it fails with one rule weakened, step by step
  *
  * Checked, by assertions:
  *  - All records that any master ever commits lie on one line of history (`acknowledge`). So no acknowledged change is
@@ -17,7 +17,8 @@
  * Names are those of dfs.c. What corresponds to what:
  *
  *   here                               in dfs.c
- *   record 0, 1, 2, ...                a transaction; 0 is none, 1 founded the cluster. `history` is what stands before it
+ *   record 0, 1, 2, ...                a transaction; 0 is none, 1 founded the cluster; `history`: all before it
+ *   a set of nodes, a roster           a number whose bit i stands for node i
  *   log[i]                             node.tree.at, and so the whole tree: all that this node has on disk
  *   promised[i], promised_to[i]        node.store.promised, promised_to
  *   loading[i]                         node.loading: a snapshot of which the first part is there
@@ -74,7 +75,7 @@
 #define EPOCHS 3 /* the highest; the first master reigns by epoch 1 at the beginning */
 #endif
 #ifndef RECORDS
-#define RECORDS 6 /* at most, with the first one, those that begin reigns and those that change the roster; at most 14 */
+#define RECORDS 6 /* with the first one, those that begin reigns and those that change the roster; at most 14 */
 #endif
 #ifndef WRITES
 #define WRITES 1
@@ -126,6 +127,7 @@ byte read_epoch = 0;         /* of its reign when it began */
 byte read_must = 0;          /* what had been acknowledged by then */
 
 inline acknowledge(c) {
+  printf("  acknowledged: record %d (%d.%d), behind %d\n", c, epoch_of[c], seq_of[c], before[c]);
   assert(CONTAINS(c, acknowledged) || CONTAINS(acknowledged, c));
   if :: CONTAINS(c, acknowledged) -> acknowledged = c :: else fi
 }
@@ -226,6 +228,7 @@ inline tree_continues(at, yes) {
 
 /* From here on RECORDS and INSTALL are taken from this master, on this connection. */
 inline node_promise(i) {
+  printf("node %d: promises epoch %d to master %d; it holds record %d\n", i, epoch, m, log[i]);
   NOT_DURABLE(i);
   promised[i] = epoch; promised_to[i] = m;
   if :: LATE_REFUSED(i) -> late = NOTHING; late_node = 0; late_from = 0; late_at = 0 :: else fi
@@ -237,6 +240,7 @@ inline node_records(i, x) {
 #ifndef KEEPTAIL
   assert(epoch_of[x] == epoch_of[log[i]] || epoch_of[before[x]] == epoch_of[log[i]]);
 #endif
+  printf("node %d: takes record %d behind %d\n", i, x, log[i]);
   assert(before[x] == log[i]);
   log[i] = x
 }
@@ -244,6 +248,7 @@ inline node_records(i, x) {
 /* INSTALL of a last part; `at` is the snapshot that it is a part of. Not taken if the node lost the first part. */
 inline node_install(i, at, taken) {
   taken = (loading[i] != 0);
+  printf("node %d: last part of snapshot %d; it held record %d, and first part of %d\n", i, at, log[i], loading[i]);
   if
   :: taken != 0 ->
      assert(loading[i] == at);      /* never parts of two snapshots, */
@@ -296,6 +301,7 @@ inline commit_update() {
 inline roster_propose(nodes) {
   new_record(tree, nodes);
   tree = records; next_roster = nodes; next_at = tree;
+  printf("master %d: record %d with roster %d\n", m, tree, next_roster);
   commit_update()
 }
 
@@ -310,6 +316,7 @@ inline stream_begin(i) {
 }
 
 inline stream_end(i) {
+  printf("master %d: the connection to node %d ends\n", m, i);
   told = told & ~BIT(i);
   installing = installing & ~BIT(i);
   streaming = streaming & ~BIT(i);
@@ -318,6 +325,7 @@ inline stream_end(i) {
 }
 
 inline reign_end() {
+  printf("master %d: epoch %d ends\n", m, epoch);
   state = WAITING;
   tree = 0; first = 0; committed = 0; roster = 0; next_roster = 0; next_at = 0;
   told = 0; installing = 0; streaming = 0; flight = 0;
@@ -343,6 +351,7 @@ inline takeover() {
      k = 0;
      new_record(x, y); /* takeover_load, takeover_establish */
      tree = records; first = seq_of[tree]; roster = y; state = ESTABLISHING;
+     printf("master %d: takes over by epoch %d from record %d: record %d with roster %d\n", m, epoch, x, tree, y);
      x = 0; y = 0;
      do :: n < N -> if :: HAS(told, n) -> stream_begin(n) :: else fi; n++ :: else -> break od;
      n = 0
@@ -367,7 +376,9 @@ inline takeover() {
        node_promise(i) }                                                                                               \
   /* stream_snapshot, node_install: the first part; the last part */                                                   \
   :: d_step { first != 0 && HAS(told & ~streaming & ~installing, i) && FOLLOWS(i) ->                                   \
-       loading[i] = tree; acked[i] = tree; installing = installing | BIT(i); FIRST_PART_TAKEN(i) }                     \
+       loading[i] = tree; acked[i] = tree; installing = installing | BIT(i);                                           \
+       printf("node %d: first part of snapshot %d\n", i, tree);                                                        \
+       FIRST_PART_TAKEN(i) }                                                                                           \
   :: d_step { HAS(installing & ~flight, i) && FOLLOWS(i) ->                                                            \
        node_install(i, acked[i], x);                                                                                   \
        if :: x != 0 -> flight = flight | BIT(i) :: else -> stream_end(i) fi;                                           \
@@ -383,6 +394,7 @@ inline takeover() {
   /* the answer to INSTALL or RECORDS comes */                                                                         \
   :: d_step { HAS(flight, i) ->                                                                                        \
        flight = flight & ~BIT(i);                                                                                      \
+       printf("master %d: hears that node %d did\n", m, i);                                                            \
        if                                                                                                              \
        :: HAS(installing, i) -> installing = installing & ~BIT(i); streaming = streaming | BIT(i)                      \
        :: else -> record_find(seq_of[acked[i]] + 1, x); acked[i] = x; x = 0                                            \
@@ -401,7 +413,8 @@ inline takeover() {
               seq_of[acked[i]] == seq_of[tree] && records < RECORDS ->                                                 \
        roster_propose(roster | BIT(i)) }                                                                               \
   /* a pong that was sent in the window comes, and later the ping that repeats its stamp; or RECORDS and the answer */ \
-  :: d_step { reader == m && state != WAITING && FOLLOWS(i) && !HAS(lease, i) -> lease = lease | BIT(i) }
+  :: d_step { reader == m && state != WAITING && FOLLOWS(i) && !HAS(lease, i) ->                                  \
+       lease = lease | BIT(i); printf("master %d: has its lease from node %d\n", m, i) }
 
 /* A master goes on with these nodes of its roster. */
 #define SHRINK(nodes)                                                                                                  \
@@ -420,7 +433,7 @@ inline takeover() {
 #define FORGET(i) skip
 #endif
 #define CRASH(i)                                                                                                       \
-  :: d_step { crashes < CRASHES -> crashes++; loading[i] = 0; FORGET(i) }
+  :: d_step { crashes < CRASHES -> crashes++; loading[i] = 0; FORGET(i); printf("node %d: dies and starts again\n", i) }
 
 #define SEEN(e) (promised[0] >= e || promised[N / 2] >= e || promised[(N - 1) / 2] >= e || promised[N - 1] >= e)
 #define CLOSE reader = MASTERS; lease = 0; unbound = 0; read_at = 0; read_epoch = 0; read_must = 0
@@ -453,7 +466,7 @@ proctype Master(byte m) {
 
   /* master_propose */
   :: d_step { state == REIGNING && writes < WRITES && records < RECORDS ->
-       writes++; new_record(tree, 0); tree = records }
+       writes++; new_record(tree, 0); tree = records; printf("master %d: a write is record %d\n", m, tree) }
 
   /* roster_watch: which nodes it thinks lost is open */
   SHRINK(1)
@@ -489,8 +502,10 @@ proctype Master(byte m) {
   /* A window opens; a read begins, and its content is read; its answer goes out; the window closes. */
   :: d_step { reader == MASTERS && reads < READS && state != WAITING -> reader = m; reads++ }
   :: d_step { reader == m && read_at == 0 && state == REIGNING ->
-       read_at = tree; read_epoch = epoch; read_must = acknowledged }
+       read_at = tree; read_epoch = epoch; read_must = acknowledged;
+       printf("master %d: reads up to record %d; record %d is acknowledged\n", m, read_at, read_must) }
   :: d_step { reader == m && read_at != 0 && state == REIGNING && read_epoch == epoch && SETTLED && HAS_LEASE ->
+       printf("master %d: answers, current, up to record %d\n", m, read_at);
        assert(CONTAINS(read_at, read_must)); acknowledge(read_at); CLOSE }
   :: d_step { reader == m -> CLOSE }
   od
@@ -501,6 +516,7 @@ proctype World() {
   do
   /* An INSTALL arrives on a connection that the master has given up. */
   :: d_step { late != NOTHING && promised[late_node] == epoch_of[late_at] && promised_to[late_node] == late_from ->
+       printf("node %d: an INSTALL of snapshot %d arrives late\n", late_node, late_at);
        if
        :: late == LAST -> node_install(late_node, late_at, x)
        :: late == WHOLE -> loading[late_node] = late_at; node_install(late_node, late_at, x)
