@@ -1098,13 +1098,13 @@ footprint() { echo "$(not_log "${PID[$1]}") $(count_threads "${PID[$1]}") $(rss_
 
 # clients write, read, rename and delete a few paths while servers are killed and hang; what they saw is linearizable
 test_linear() {
-    local until begun clients who servers=(m1 m2 n1 n2 n3) seconds=20
+    local until begun clients who code servers=(m1 m2 n1 n2 n3) seconds=20
     local -A before=()
     need python3
     python3 "$here/.ci/linear.py" selftest "$seed"
     [ -z "$long" ] || seconds=180
     fast
-    export DFS DFS_ALLOW_FAULTS=1
+    export DFS DFS_ALLOW_FAULTS=1 DFS_GRACE=1s
     masters 2 3
     python3 "$here/.ci/linear.py" run 8 6 "$seed" warm halt >clients 2>&1 &
     clients=$!
@@ -1134,6 +1134,11 @@ test_linear() {
     settled 3
     wait_for one_reigns
     wait_for agreed
+    for who in 0 1 2 3 4 5; do # each is there or not, and is not unavailable
+        code=0
+        dfs -q -d "/lin/$who" - >f || code=$?
+        [ "$code" = 0 ] || [ "$code" = 2 ]
+    done
     wait_for -t 90 settled_down || true
     for who in "${servers[@]}"; do
         echo "$who: descriptors, threads, KiB before: ${before[$who]}; after: $(footprint "$who")"
@@ -1493,13 +1498,13 @@ files_are() { # FILE: what is in /d, in an answer that is current, is what FILE 
     jq -r '.[] | "\(.sha256) \(.name)"' "ls.$me" | sort | diff - "$1" >&2
 }
 change_files() { # NAME: two are removed, one gets other contents, two are new; `files` has what is there
-    local name some
+    local name some content
     mapfile -t some < <(shuf -n 3 files)
     for name in "${some[@]:0:2}"; do dfs --rm "/d/${name#* }"; done
     for name in "$1.1" "$1.2" "${some[2]#* }"; do
-        random 5000 >f
-        dfs -q -u "/d/$name" f
-        echo "$(sha <f) $name"
+        content=content.$((RANDOM % 12)) # perhaps what was just removed, and is about to be dropped
+        dfs -q -u "/d/$name" "$content"
+        echo "$(sha <"$content") $name"
     done >new
     for name in "${some[@]}"; do echo "$name"; done | grep -vxFf - files | sort - new >rest
     mv rest files
@@ -1516,7 +1521,7 @@ other_master() { # the one that reigns is killed, or all are, and come back
     wait_for one_reigns
 }
 deleted_round() { # SEED: nodes die in turn, files are removed, masters change, nodes come back in any order
-    local who dead alive watch left=4
+    local who dead alive watch left=4 sha name
     RANDOM=$(($1 % 32768))
     shuffle n1 n2 n3 n4
     dead=("${shuffled[@]:0:$((RANDOM % 3 + 1))}")
@@ -1562,6 +1567,7 @@ deleted_round() { # SEED: nodes die in turn, files are removed, masters change, 
     wait "$watch"
     [ ! -e returned ]
     files_are files
+    while read -r sha name; do [ "$(dfs -q -d "/d/$name" - | sha)" = "$sha" ] || die "/d/$name differs"; done <files
     wait_for agreed
 }
 
@@ -1572,11 +1578,12 @@ test_deleted() {
     [ "$slow" = 1 ] || count=1
     [ -z "$long" ] || count=20
     fast
+    export DFS_GRACE=1s
     masters 2 4
-    for i in $(seq 8); do
-        random 5000 >f
-        dfs -q -u "/d/$i" f
-        echo "$(sha <f) $i"
+    for i in $(seq 0 11); do random 5000 >"content.$i"; done
+    for i in $(seq 0 7); do
+        dfs -q -u "/d/$i" "content.$i"
+        echo "$(sha <"content.$i") $i"
     done | sort >files
     for ((i = 0; i < count; i++)); do deleted_round $((seed + i)); done
 }
