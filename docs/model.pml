@@ -70,10 +70,10 @@
  *   2 nodes and a learner, 2 epochs, 4 records, 1 write    2,467,698      1 broken connection: 11,040,135
  *   4 nodes, 2 epochs, 3 records, 1 write                  9,530,923
  *
- * All with two masters. Not searched to the end, and no failure as far as it went: 3 nodes,
- * 2 epochs, 4 records, 1 write, 1 window (29 million states); 2 nodes, 3 epochs, 5 records, 1 write, 1 window (17 million);
- * 2 nodes and a learner, 2 epochs, 4 records, 1 write, 1 broken connection, 1 crash (16 million). Nothing larger was tried: what needs more nodes, masters,
- * epochs, records or windows at once than these to go wrong would not have been seen.
+ * All with two masters. Not searched to the end, and no failure as far as it went: 3 nodes, 2 epochs, 4 records, 1
+ * write, 1 window (29 million states); 2 nodes, 3 epochs, 5 records, 1 write, 1 window (25 million); 2 nodes and a
+ * learner, 2 epochs, 4 records, 1 write, 1 broken connection, 1 crash (16 million). Nothing larger was tried: what
+ * needs more nodes, masters, epochs, records or windows at once than these to go wrong would not have been seen.
  *
  * Left out: contents of files (which disks hold a chunk), --init and its founders, --force-from, disks that are damaged
  * or fail, two processes with one node id, different dead-after times, a master that has forgotten the older records of
@@ -167,8 +167,8 @@ inline acknowledge(c) {
 #else
 #define LEASE_FROM(set) (COUNT((set) & lease) > 0 && 2 * COUNT((set) & lease) >= COUNT(set))
 #endif
-/* master_has_lease. For what is checked here its first half would do (2 nodes, a learner, 2 epochs, 3 records, 1 window:
- * 4,408,465 states, no failure): a read that begins while a change of the roster is under way waits for it to be
+/* master_has_lease. For what is checked the first half would do (2 nodes, a learner, 2 epochs, 3 records, a window:
+ * 4,408,465 states, no failure), because a read that begins while a change of the roster is under way waits until it is
  * committed. */
 #define HAS_LEASE (LEASE_FROM(roster) && (next_at == 0 || LEASE_FROM(next_roster)))
 #ifdef NOSETTLE
