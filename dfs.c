@@ -39,6 +39,7 @@
  *   keeper        node_main            1 in a node          the store: closes full segments
  *   link          node_main            1 per master         node.lock: joins a master and pings it
  *   reporter      node_main            1 in a node          node.reports: tells the master what is on disk
+ *   tidy          node_main            1 in a node          node.lock, the store: checkpoints, rewrites segments
  *   reign         master_main          1 in a master        master.lock: take-over, who is dead, the roster
  *   planner       master_main          1 in a master        master.lock: orders copies
  *   stream        peer_make            1 per node           master.lock, one connection: sends records to the node
@@ -189,6 +190,7 @@ enum {
     GRACE_MS = 600000,        /* default of --grace */
     PING_MS = 1000,           /* default of --ping */
     DEAD_AFTER_MS = 3000,     /* default of --dead-after */
+    TIDY_MS = 1000,           /* how often a node looks whether space can be given back; ten times, if that is urgent */
     WATCH_MS = 20,            /* how often the master looks after its nodes */
     PROBE_MOST_MS = 300000,   /* longest wait before a node that hung is given something to acknowledge */
     LOOK_MS = 200,            /* how often who waits for copies looks again: a holder may be lost meanwhile */
@@ -209,6 +211,9 @@ enum {
 #define SEGMENT_MAX_BYTES (64 * MIB)          /* default of --segment-size */
 #define SEGMENT_LIMIT_BYTES (1 * GIB)
 #define SEGMENTS_MAX ((uint32_t)(36 * 36 * 36 * 36))
+#define CHECKPOINT_MIN_BYTES (16 * MIB)       /* that a checkpoint must be able to give back */
+#define CHECKPOINT_PART_BYTES (64 * KIB)      /* written while records wait */
+#define TIDY_RATE_BYTES (32 * MIB)            /* moved in a second when space is not short */
 #define HOLE_MIN_BYTES (64 * KIB)             /* bytes of a dropped chunk from which on they are given back at once */
 #define FILL_BYTES (256 * KIB)                /* zeros written ahead of small entries at once */
 #define RESERVE_BYTES (256 * MIB)             /* left free for metadata, or 5 % of a smaller disk */
@@ -2249,7 +2254,20 @@ struct inode {
     uint32_t chunk_count;
     uint32_t expiry_s;          /* seconds since 1970 after which it is gone; 0: never */
     uint8_t kind, name_length;
+    uint8_t saved;              /* the turn of the last save that has it */
     char name[];
+};
+
+/* A snapshot that is written piece by piece while records go on being applied: each inode as it was when the save
+ * began, and none that is newer. One that changes before its turn comes is written at once, to `early`. */
+struct saving {
+    bool on;
+    uint8_t turn;               /* 1 to 255, another one in each save */
+    uint64_t limit;             /* inodes from this id on are newer */
+    uint64_t parent;            /* key of the last inode that was visited, */
+    char name[NAME_MAX_BYTES];
+    size_t name_length;         /* and its name's length */
+    struct text early;
 };
 
 /* A node that the cluster knows, whether it is there or not. */
@@ -2297,6 +2315,7 @@ struct tree {
     struct done_request *requests; /* a ring of REQUESTS_MAX */
     uint16_t *request_buckets;
     uint32_t request_count;        /* ever; the next slot is this modulo REQUESTS_MAX */
+    struct saving saving;
 };
 
 enum { CHUNK_BLOCK = 1024 };
@@ -2419,6 +2438,87 @@ static const uint8_t *inode_sha256(const struct tree *t, const struct inode *n) 
     return n->chunk_count == 1 ? tree_chunk(t, n->chunks.only)->hash : n->chunks.list->sha256;
 }
 
+/* ---- Making lines ---- */
+
+static void line_directory(struct text *t, uint64_t id, uint64_t parent, struct slice name, int64_t mtime_ns) {
+    text_add(t, "DIR ");
+    text_u64(t, id);
+    text_byte(t, ' ');
+    text_u64(t, parent);
+    text_byte(t, ' ');
+    text_escaped(t, name.at, name.length);
+    text_byte(t, ' ');
+    text_i64(t, mtime_ns);
+    text_byte(t, '\n');
+}
+
+static void line_file(struct text *t, uint64_t id, uint64_t parent, struct slice name, uint64_t size, int64_t mtime_ns,
+                      uint32_t expiry_s, const uint8_t sha256[32], uint32_t chunks) {
+    text_add(t, "FILE ");
+    text_u64(t, id);
+    text_byte(t, ' ');
+    text_u64(t, parent);
+    text_byte(t, ' ');
+    text_escaped(t, name.at, name.length);
+    text_byte(t, ' ');
+    text_u64(t, size);
+    text_byte(t, ' ');
+    text_i64(t, mtime_ns);
+    text_byte(t, ' ');
+    text_u64(t, expiry_s);
+    text_byte(t, ' ');
+    text_hex(t, sha256, 32);
+    text_byte(t, ' ');
+    text_u64(t, chunks);
+    text_byte(t, '\n');
+}
+
+/* One chunk of a file of many; `number` counts from 0 and decides where lines begin and end. */
+static void line_chunk(struct text *t, uint32_t number, uint32_t count, const uint8_t hash[32], uint32_t length) {
+    text_add(t, number % CHUNKS_PER_LINE == 0 ? "CHUNKS " : " ");
+    text_hex(t, hash, 32);
+    text_byte(t, ':');
+    text_u64(t, length);
+    if (number % CHUNKS_PER_LINE == CHUNKS_PER_LINE - 1 || number == count - 1) text_byte(t, '\n');
+}
+
+static void line_forced(struct text *t, uint64_t id, uint64_t epoch) {
+    text_format(t, "FORCED %016" PRIx64 " %" PRIu64 "\n", id, epoch);
+}
+
+static void line_roster(struct text *t, const uint64_t *id, int count) {
+    text_add(t, "ROSTER ");
+    for (int i = 0; i < count; i++) {
+        if (i > 0) text_byte(t, ',');
+        text_id(t, id[i]);
+    }
+    text_byte(t, '\n');
+}
+
+static void line_node(struct text *t, const struct member *m) {
+    text_add(t, "NODE ");
+    text_id(t, m->id);
+    text_byte(t, ' ');
+    text_escaped(t, m->name, strlen(m->name));
+    text_byte(t, ' ');
+    text_escaped(t, m->address, strlen(m->address));
+    text_byte(t, '\n');
+}
+
+static void line_inode(struct text *t, const struct tree *tree, const struct inode *n) {
+    struct slice name = {n->name, n->name_length};
+    if (n->kind == KIND_DIRECTORY) {
+        line_directory(t, n->id, n->parent, name, n->mtime_ns);
+        return;
+    }
+    line_file(t, n->id, n->parent, name, n->size, n->mtime_ns, n->expiry_s, inode_sha256(tree, n), n->chunk_count);
+    if (n->chunk_count < 2) return;
+    for (uint32_t i = 0; i < n->chunk_count; i++) {
+        const struct chunk *chunk = tree_chunk(tree, inode_chunk(n, i));
+        line_chunk(t, i, n->chunk_count, chunk->hash, chunk->length);
+    }
+}
+
 /* ---- Inodes: a treap (Seidel and Aragon 1996) by (parent, name), whose priorities are hashes of the ids ---- */
 
 static int inode_compare(const struct inode *n, uint64_t parent, const char *name, size_t length) {
@@ -2522,8 +2622,16 @@ static void id_buckets_grow(struct tree *t) {
     free(old);
 }
 
+/* Writes an inode for the save that is under way, if it has to be and was not yet. */
+static void save_inode(struct tree *t, struct inode *n, struct text *to) {
+    if (!t->saving.on || n->saved == t->saving.turn || n->id >= t->saving.limit) return;
+    line_inode(to, t, n);
+    n->saved = t->saving.turn;
+}
+
 /* Takes an inode out of both indexes. */
 static void inode_unlink(struct tree *t, struct inode *n) {
+    save_inode(t, n, &t->saving.early);
     struct inode **link = &t->by_id[mix64(n->id) & (t->bucket_count - 1)];
     while (*link != n) link = &(*link)->next;
     *link = n->next;
@@ -2608,6 +2716,7 @@ static void tree_free(struct tree *t) {
     free(t->members);
     free(t->requests);
     free(t->request_buckets);
+    text_free(&t->saving.early);
     *t = (struct tree){0};
 }
 
@@ -2955,87 +3064,6 @@ static enum status records_span(const char *records, size_t length, struct posit
     return count > 0 && rest.length == 0 ? DONE : fail(BAD_REQUEST, "no whole record");
 }
 
-/* ---- Making lines ---- */
-
-static void line_directory(struct text *t, uint64_t id, uint64_t parent, struct slice name, int64_t mtime_ns) {
-    text_add(t, "DIR ");
-    text_u64(t, id);
-    text_byte(t, ' ');
-    text_u64(t, parent);
-    text_byte(t, ' ');
-    text_escaped(t, name.at, name.length);
-    text_byte(t, ' ');
-    text_i64(t, mtime_ns);
-    text_byte(t, '\n');
-}
-
-static void line_file(struct text *t, uint64_t id, uint64_t parent, struct slice name, uint64_t size, int64_t mtime_ns,
-                      uint32_t expiry_s, const uint8_t sha256[32], uint32_t chunks) {
-    text_add(t, "FILE ");
-    text_u64(t, id);
-    text_byte(t, ' ');
-    text_u64(t, parent);
-    text_byte(t, ' ');
-    text_escaped(t, name.at, name.length);
-    text_byte(t, ' ');
-    text_u64(t, size);
-    text_byte(t, ' ');
-    text_i64(t, mtime_ns);
-    text_byte(t, ' ');
-    text_u64(t, expiry_s);
-    text_byte(t, ' ');
-    text_hex(t, sha256, 32);
-    text_byte(t, ' ');
-    text_u64(t, chunks);
-    text_byte(t, '\n');
-}
-
-/* One chunk of a file of many; `number` counts from 0 and decides where lines begin and end. */
-static void line_chunk(struct text *t, uint32_t number, uint32_t count, const uint8_t hash[32], uint32_t length) {
-    text_add(t, number % CHUNKS_PER_LINE == 0 ? "CHUNKS " : " ");
-    text_hex(t, hash, 32);
-    text_byte(t, ':');
-    text_u64(t, length);
-    if (number % CHUNKS_PER_LINE == CHUNKS_PER_LINE - 1 || number == count - 1) text_byte(t, '\n');
-}
-
-static void line_forced(struct text *t, uint64_t id, uint64_t epoch) {
-    text_format(t, "FORCED %016" PRIx64 " %" PRIu64 "\n", id, epoch);
-}
-
-static void line_roster(struct text *t, const uint64_t *id, int count) {
-    text_add(t, "ROSTER ");
-    for (int i = 0; i < count; i++) {
-        if (i > 0) text_byte(t, ',');
-        text_id(t, id[i]);
-    }
-    text_byte(t, '\n');
-}
-
-static void line_node(struct text *t, const struct member *m) {
-    text_add(t, "NODE ");
-    text_id(t, m->id);
-    text_byte(t, ' ');
-    text_escaped(t, m->name, strlen(m->name));
-    text_byte(t, ' ');
-    text_escaped(t, m->address, strlen(m->address));
-    text_byte(t, '\n');
-}
-
-static void line_inode(struct text *t, const struct tree *tree, const struct inode *n) {
-    struct slice name = {n->name, n->name_length};
-    if (n->kind == KIND_DIRECTORY) {
-        line_directory(t, n->id, n->parent, name, n->mtime_ns);
-        return;
-    }
-    line_file(t, n->id, n->parent, name, n->size, n->mtime_ns, n->expiry_s, inode_sha256(tree, n), n->chunk_count);
-    if (n->chunk_count < 2) return;
-    for (uint32_t i = 0; i < n->chunk_count; i++) {
-        const struct chunk *chunk = tree_chunk(tree, inode_chunk(n, i));
-        line_chunk(t, i, n->chunk_count, chunk->hash, chunk->length);
-    }
-}
-
 /* ---- Snapshots ---- */
 
 /* Everything but the inodes: the head of a snapshot. */
@@ -3068,6 +3096,40 @@ static bool snapshot_walk(struct text *t, const struct tree *tree, const struct 
         *last = n;
     }
     return snapshot_walk(t, tree, n->right, parent, name, length, most, last);
+}
+
+/* Begins a save: from here on save_next gives the inodes as they are now. Its head is snapshot_head's of now. */
+static void save_begin(struct tree *t) {
+    uint8_t turn = t->saving.turn == UINT8_MAX ? 1 : (uint8_t)(t->saving.turn + 1);
+    text_clear(&t->saving.early);
+    struct text early = t->saving.early;
+    t->saving = (struct saving){.on = true, .turn = turn, .limit = t->next_id, .early = early};
+}
+
+static bool save_walk(struct tree *t, struct inode *n, struct text *to, size_t most) {
+    struct saving *saving = &t->saving;
+    if (!n) return false;
+    if (inode_compare(n, saving->parent, saving->name, saving->name_length) > 0) {
+        if (save_walk(t, n->left, to, most)) return true;
+        if (to->length >= most) return true;
+        save_inode(t, n, to);
+        saving->parent = n->parent;
+        saving->name_length = n->name_length;
+        memcpy(saving->name, n->name, n->name_length);
+    }
+    return save_walk(t, n->right, to, most);
+}
+
+/* Appends the next inodes until `to` holds about `most` bytes. False when these were the last: the save is over. */
+static bool save_next(struct tree *t, struct text *to, size_t most) {
+    assert(t->saving.on);
+    if (t->saving.early.length > 0) {
+        text_bytes(to, t->saving.early.data, t->saving.early.length);
+        text_recycle(&t->saving.early, 64 * KIB);
+    }
+    if (save_walk(t, t->root, to, most)) return true;
+    t->saving.on = false;
+    return false;
 }
 
 /* Reads snapshots: the parts' lines in their order. Begin with an empty tree from tree_init. */
@@ -3184,12 +3246,14 @@ enum entry_kind {
     ENTRY_PROMISE,
     ENTRY_SNAPSHOT,
     ENTRY_ASIDE, /* chunks that are damaged where they lie */
-    ENTRY_DROP,  /* chunks whose bytes were given back */
+    ENTRY_DROP,  /* chunks whose bytes were given back, segments that were removed */
+    ENTRY_KEEP,  /* begins a checkpoint: what of the entries before it still counts */
     ENTRY_TOC,
     ENTRY_KINDS
 };
 
-static const char *const entry_names[ENTRY_KINDS] = {"chunk", "record", "promise", "snapshot", "aside", "drop", "toc"};
+static const char *const entry_names[ENTRY_KINDS] = {"chunk", "record", "promise", "snapshot", "aside", "drop", "keep",
+                                                      "toc"};
 
 enum {
     HEADER_MAX_BYTES = 160,
@@ -3201,6 +3265,9 @@ enum {
     CHECK_HEX = 16,
     SEGMENT_ENTRIES_MAX = 400000, /* so that the table of contents is one entry */
     FILL_AFTER = 16,          /* small entries in a row after which zeros are written ahead of them */
+    ENTRY_OVERHEAD = 200,     /* bytes of a small chunk's header, its row in the table of contents, ends of lines */
+    MOVE_BATCH = 4096,        /* chunks that are moved out of a segment before the index is asked for more */
+    PLACES_PER_LINE = 100,    /* in a DEAD line */
 };
 
 _Static_assert(SEGMENT_ENTRIES_MAX * 100ULL < PAYLOAD_MAX_BYTES, "a table of contents can be read back");
@@ -3230,6 +3297,10 @@ struct segment {
     uint64_t writes, synced;  /* counts of finished writes: now, and when the last sync began */
     int64_t used_ms;
     uint8_t salt[SALT_BYTES];
+    uint64_t live;            /* bytes of the chunks in it that the index knows, with ENTRY_OVERHEAD for each */
+    uint64_t taken;           /* bytes that its file takes on the disk, as of its closing or the last hole in it */
+    uint32_t *dead;           /* offsets of chunks in it that are not what its table of contents says */
+    uint32_t dead_count;
     bool full, closed;        /* full: takes no more entries; closed: has its table of contents */
     bool damaged;             /* gets no table of contents, which would leave out for good what can't be read now */
     struct entry *entries;    /* until it is closed */
@@ -3266,6 +3337,9 @@ struct store {
     struct place inflight[INFLIGHT_MAX];
     int inflight_count;
     struct place durable;     /* all before it is on disk; written into headers, for recovery after a power cut */
+    struct place checkpoint;  /* all metadata before it is dead; 0.0: there was no checkpoint yet */
+    uint64_t checkpoint_bytes; /* of metadata in the last one */
+    void (*lost)(const uint8_t hash[32]); /* told of a chunk that was found damaged */
     bool failed;
     char why[256];            /* it failed */
     uint64_t damaged;         /* chunks set aside since the start */
@@ -3393,7 +3467,9 @@ static uint32_t touch_now(void) {
 /* Adds a chunk, or moves it to a newer place. */
 static void index_add(struct store *s, const uint8_t hash[32], struct place at, uint32_t length) {
     struct slot *found = slot_find(s, hash), added = {.at = at, .length = length, .touched = touch_now()};
+    s->segments[at.segment]->live += length + ENTRY_OVERHEAD;
     if (found) {
+        s->segments[found->at.segment]->live -= length + ENTRY_OVERHEAD;
         found->at = at;
         return;
     }
@@ -3416,6 +3492,7 @@ static void index_add(struct store *s, const uint8_t hash[32], struct place at, 
 /* Removes a slot and closes the gap, so that no search ends too early (Knuth, volume 3, 6.4, algorithm R). */
 static void index_remove(struct store *s, struct slot *removed) {
     uint64_t mask = s->slot_count - 1, gap = (uint64_t)(removed - s->slots);
+    s->segments[removed->at.segment]->live -= removed->length + ENTRY_OVERHEAD;
     s->slot_moves++;
     s->chunk_count--;
     s->chunk_bytes -= removed->length;
@@ -3430,15 +3507,19 @@ static void index_remove(struct store *s, struct slot *removed) {
 
 /* ---- Segments ---- */
 
+/* Makes sure that the list of segments goes as far as this number. */
+static void segment_slot(struct store *s, uint32_t number) {
+    if (number < s->segment_count) return;
+    s->segments = mem_resize(s->segments, (number + 1) * sizeof *s->segments);
+    for (uint32_t i = s->segment_count; i <= number; i++) s->segments[i] = NULL;
+    s->segment_count = number + 1;
+}
+
 static struct segment *segment_new(struct store *s, uint32_t number) {
     struct segment *g = mem_alloc(sizeof *g);
     g->number = number;
     g->fd = -1;
-    if (number >= s->segment_count) {
-        s->segments = mem_resize(s->segments, (number + 1) * sizeof *s->segments);
-        for (uint32_t i = s->segment_count; i <= number; i++) s->segments[i] = NULL;
-        s->segment_count = number + 1;
-    }
+    segment_slot(s, number);
     s->segments[number] = g;
     return g;
 }
@@ -3477,6 +3558,37 @@ static void segment_unuse(struct store *s, struct segment *g) {
     lock_check(&s->lock);
     assert(g->users > 0);
     g->users--;
+}
+
+static int offset_compare(const void *a, const void *b) {
+    uint32_t left, right;
+    memcpy(&left, a, sizeof left);
+    memcpy(&right, b, sizeof right);
+    return left < right ? -1 : left > right;
+}
+
+/* Notes that the chunk at an offset is not to be found there any more, whatever the table of contents says. */
+static void segment_bury(struct segment *g, uint32_t offset) {
+    if ((g->dead_count & (g->dead_count - 1)) == 0) /* a power of two, or none: it is full */
+        g->dead = mem_resize(g->dead, (g->dead_count ? 2 * (size_t)g->dead_count : 1) * sizeof *g->dead);
+    uint32_t i = g->dead_count++;
+    for (; i > 0 && g->dead[i - 1] > offset; i--) g->dead[i] = g->dead[i - 1];
+    g->dead[i] = offset;
+}
+
+static bool segment_buried(const struct segment *g, uint32_t offset) {
+    return g->dead_count > 0 && bsearch(&offset, g->dead, g->dead_count, sizeof offset, offset_compare) != NULL;
+}
+
+/* Looks how many bytes of the disk a segment's file takes. */
+static void segment_measure(struct segment *g) {
+    struct stat about;
+    if (g->fd >= 0 && fstat(g->fd, &about) == 0) g->taken = (uint64_t)about.st_blocks * 512;
+}
+
+/* Bytes of the disk that rewriting it would give back. */
+static uint64_t segment_dead_bytes(const struct segment *g) {
+    return g->taken > g->live ? g->taken - g->live : 0;
 }
 
 static void segment_note(struct segment *g, const struct entry *entry) {
@@ -3552,6 +3664,13 @@ static bool segment_write_toc(const struct segment *g, struct place durable) {
     return good;
 }
 
+/* Gives back the bytes of chunks that were dropped while their segment was open: its table of contents lacks them. */
+static void holes_of_closing(const struct segment *g) {
+    for (uint32_t i = 0; i < g->entry_count; i++)
+        if (g->entries[i].kind == ENTRY_CHUNK && !g->entries[i].good && g->entries[i].length >= HOLE_MIN_BYTES)
+            sys_punch(g->fd, g->entries[i].offset, g->entries[i].length);
+}
+
 /* Closes a full segment that nobody writes into any more. */
 static enum status segment_close(struct store *s, struct segment *g) {
     lock_check(&s->lock);
@@ -3561,11 +3680,13 @@ static enum status segment_close(struct store *s, struct segment *g) {
     struct place durable = s->durable;
     lock_drop(&s->lock);
     bool good = sys_fdatasync(g->fd) == 0 && segment_write_toc(g, durable);
+    if (good) holes_of_closing(g);
     lock_take(&s->lock);
     segment_unuse(s, g);
     if (!good) return store_fail(s, "closing a segment");
     g->synced = writes;
     g->closed = true;
+    segment_measure(g);
     free(g->entries);
     g->entries = NULL;
     g->entry_count = g->entry_capacity = 0;
@@ -3846,6 +3967,7 @@ static enum status store_set_aside(struct store *s, const uint8_t hash[32]) {
         text_hex(&line, hash, 32);
         text_format(&line, " %u.%u\n", slot->at.segment, slot->at.offset);
         sha256_digest(line.data, line.length, digest);
+        segment_bury(s->segments[slot->at.segment], slot->at.offset);
         index_remove(s, slot);
         s->damaged++;
         status = store_append(s, ENTRY_ASIDE, digest, line.data, line.length, &place);
@@ -3853,6 +3975,17 @@ static enum status store_set_aside(struct store *s, const uint8_t hash[32]) {
     lock_drop(&s->lock);
     text_free(&line);
     return status;
+}
+
+/* Takes a dropped chunk off the list of an open segment, whose entries are in the order of their offsets. */
+static void segment_forget(struct segment *g, uint32_t offset) {
+    uint32_t low = 0, high = g->entry_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (g->entries[middle].offset < offset) low = middle + 1;
+        else high = middle;
+    }
+    if (low < g->entry_count && g->entries[low].offset == offset) g->entries[low].good = false;
 }
 
 /* A chunk that was dropped: where it lay. */
@@ -3869,9 +4002,11 @@ static bool drop_one(struct store *s, const uint8_t hash[32], int64_t grace_ms, 
     *hole = (struct hole){.length = 0};
     if (!slot) return true;
     if ((int64_t)(uint32_t)(touch_now() - slot->touched) * 64 < grace_ms) return false;
-    const struct segment *g = s->segments[slot->at.segment];
+    struct segment *g = s->segments[slot->at.segment];
+    if (!g->full) segment_forget(g, slot->at.offset); /* it is not closed yet, and will not list it */
     if (slot->length >= HOLE_MIN_BYTES && g->closed && !g->damaged) {
         *hole = (struct hole){slot->at, slot->length};
+        segment_bury(g, slot->at.offset);
         text_add(lines, "DROP ");
         text_hex(lines, hash, 32);
         text_format(lines, " %u.%u\n", slot->at.segment, slot->at.offset);
@@ -3891,6 +4026,7 @@ static void holes_punch(struct store *s, const struct hole *hole, int count) {
         if (!open) continue;
         sys_punch(g->fd, hole[i].at.offset, hole[i].length);
         lock_take(&s->lock);
+        segment_measure(g);
         segment_unuse(s, g);
         lock_drop(&s->lock);
     }
@@ -3944,6 +4080,197 @@ static enum status store_verify(struct store *s, const uint8_t hash[32]) {
              segment, found.offset);
     status = store_set_aside(s, hash);
     return status == DONE ? fail(DAMAGED, "the chunk was damaged and is set aside") : status;
+}
+
+/* ---- Giving space back ---- */
+
+/* A chunk of a segment that is being emptied. */
+struct mover {
+    uint8_t hash[32];
+    uint32_t offset, length;
+};
+
+/* Finds up to MOVE_BATCH chunks that live in a segment. The lock is dropped now and then: what the index moves
+ * meanwhile may be missed, and is found the next time. */
+static int segment_chunks(struct store *s, const struct segment *g, struct mover *list) {
+    enum { SLOTS_AT_ONCE = 65536 };
+    int count = 0;
+    lock_check(&s->lock);
+    for (uint64_t i = 0; i < s->slot_count && count < MOVE_BATCH; i++) {
+        const struct slot *slot = &s->slots[i];
+        if (slot->length != 0 && slot->at.segment == g->number) {
+            list[count] = (struct mover){.offset = slot->at.offset, .length = slot->length};
+            memcpy(list[count++].hash, slot->hash, 32);
+        }
+        if (i % SLOTS_AT_ONCE != SLOTS_AT_ONCE - 1) continue;
+        lock_drop(&s->lock);
+        lock_take(&s->lock);
+    }
+    return count;
+}
+
+/* Copies one chunk to the end of the log. It is read outside the lock; if it was dropped or moved since, nothing is
+ * done, or a copy is left that nobody knows. One that is damaged is set aside. */
+static enum status chunk_move(struct store *s, const struct segment *g, const struct mover *m, uint8_t *buffer) {
+    uint8_t digest[32];
+    struct place place;
+    lock_drop(&s->lock);
+    bool good = sys_pread(g->fd, buffer, m->length, m->offset);
+    if (good) sha256_digest(buffer, m->length, digest);
+    good = good && memcmp(digest, m->hash, 32) == 0;
+    if (!good && store_set_aside(s, m->hash) == DONE && s->lost) s->lost(m->hash);
+    lock_take(&s->lock);
+    const struct slot *slot = slot_find(s, m->hash);
+    if (!good || !slot || slot->at.segment != g->number || slot->at.offset != m->offset) return DONE;
+    enum status status = store_append(s, ENTRY_CHUNK, m->hash, buffer, m->length, &place);
+    if (status != DONE) return status;
+    slot = slot_find(s, m->hash);
+    if (!slot || slot->at.segment != g->number || slot->at.offset != m->offset) return DONE;
+    uint32_t touched = slot->touched;
+    index_add(s, m->hash, place, m->length);
+    slot_find(s, m->hash)->touched = touched;
+    return DONE;
+}
+
+/* Removes a segment in which nothing lives any more. That it is gone is on disk before it is. */
+static enum status segment_remove(struct store *s, struct segment *g) {
+    char line[32], path[PATH_MAX];
+    uint8_t hash[32];
+    struct place place;
+    int length = snprintf(line, sizeof line, "GONE %u %u\n", g->number, g->number);
+    sha256_digest(line, (size_t)length, hash);
+    enum status status = store_append(s, ENTRY_DROP, hash, line, (size_t)length, &place);
+    lock_drop(&s->lock);
+    if (status == DONE) status = store_sync(s);
+    lock_take(&s->lock);
+    if (status != DONE) return status;
+    while (g->users > 0) { /* somebody still reads what was there when he came */
+        lock_drop(&s->lock);
+        sleep_ms(10);
+        lock_take(&s->lock);
+    }
+    segment_path(s, g->number, false, path, sizeof path);
+    s->segments[g->number] = NULL;
+    if (g->fd >= 0) {
+        close(g->fd);
+        s->files_open--;
+    }
+    if (unlink(path) != 0) log_line("removing %s: %s; the next start will try again", path, strerror(errno));
+    free(g->dead);
+    free(g);
+    return DONE;
+}
+
+/* Moves what lives in a closed segment to the end of the log and removes it. `rate`: bytes in a second, 0 for no
+ * limit. */
+static enum status store_rewrite(struct store *s, uint32_t number, uint64_t rate) {
+    struct mover *list = mem_alloc(MOVE_BATCH * sizeof *list);
+    uint8_t *buffer = buffer_take(0);
+    enum status status = buffer ? DONE : NO_SPACE;
+    lock_take(&s->lock);
+    struct segment *g = s->segments[number];
+    uint64_t before = g->taken;
+    if (status == DONE && !segment_use(s, g))
+        status = fail(INTERNAL, "opening segment %u: %s", number, strerror(errno));
+    bool used = status == DONE;
+    while (status == DONE && g->live > 0) {
+        int count = segment_chunks(s, g, list);
+        for (int i = 0; i < count && status == DONE; i++) {
+            status = chunk_move(s, g, &list[i], buffer);
+            if (rate == 0 || status != DONE) continue;
+            lock_drop(&s->lock);
+            sleep_ms((int64_t)(list[i].length * 1000 / rate));
+            lock_take(&s->lock);
+        }
+    }
+    lock_drop(&s->lock);
+    if (status == DONE) status = store_sync(s);
+    lock_take(&s->lock);
+    if (used) segment_unuse(s, g);
+    if (status == DONE) status = segment_remove(s, g);
+    lock_drop(&s->lock);
+    buffer_give(buffer);
+    free(list);
+    if (status == DONE) log_line("gave back segment %u: %" PRIu64 " KiB", number, before / 1024);
+    return status;
+}
+
+/* Whether the disk has so little room that giving space back is urgent. */
+static bool store_is_short(const struct store *s) {
+    uint64_t total = atomic_load(&s->total_bytes), reserve = total / 20 < RESERVE_BYTES ? total / 20 : RESERVE_BYTES;
+    return atomic_load(&s->free_bytes) < 4 * reserve;
+}
+
+/* The segment whose rewriting gives back most of what it takes, if that is at least half (an eighth when space is
+ * short). Only those before the checkpoint: the metadata in them is dead. False if there is none. */
+static bool store_victim(struct store *s, uint32_t *number) {
+    uint64_t best = 0;
+    bool is_short = store_is_short(s);
+    lock_take(&s->lock);
+    for (uint32_t i = 0; i < s->checkpoint.segment && i < s->segment_count && !s->failed; i++) {
+        const struct segment *g = s->segments[i];
+        if (!g || !g->closed || g->taken == 0) continue;
+        uint64_t share = segment_dead_bytes(g) * 1000 / g->taken;
+        if (share < (is_short ? 125 : 500) || share <= best) continue;
+        best = share;
+        *number = i;
+    }
+    lock_drop(&s->lock);
+    return best > 0;
+}
+
+/* Whether a checkpoint is worth its while: enough is dead, or would be, in the segments behind the last one. */
+static bool store_wants_checkpoint(struct store *s) {
+    uint64_t dead = 0, enough = CHECKPOINT_MIN_BYTES;
+    lock_take(&s->lock);
+    if (store_is_short(s)) enough = MIB;
+    if (enough < 2 * s->checkpoint_bytes) enough = 2 * s->checkpoint_bytes;
+    for (uint32_t i = s->checkpoint.segment; i < s->segment_count; i++) {
+        const struct segment *g = s->segments[i];
+        if (g && g->closed) dead += segment_dead_bytes(g);
+    }
+    bool wanted = dead > enough && s->formatted && !s->failed;
+    lock_drop(&s->lock);
+    return wanted;
+}
+
+/* What the entry that begins a checkpoint says: the promise, the segments that are gone, the places in the others where
+ * no chunk is any more. */
+static void keep_lines(const struct store *s, struct text *t) {
+    text_format(t, "PROMISE %" PRIu64 " %016" PRIx64 "\n", s->promised, s->promised_to);
+    for (uint32_t i = 0; i < s->segment_count; i++) {
+        uint32_t last = i;
+        const struct segment *g = s->segments[i];
+        for (uint32_t k = 0; g && k < g->dead_count; k++) {
+            text_format(t, "%s%u.%u", k % PLACES_PER_LINE == 0 ? "DEAD " : " ", i, g->dead[k]);
+            if (k % PLACES_PER_LINE == PLACES_PER_LINE - 1 || k == g->dead_count - 1) text_byte(t, '\n');
+        }
+        if (g) continue;
+        while (last + 1 < s->segment_count && !s->segments[last + 1]) last++;
+        text_format(t, "GONE %u %u\n", i, last);
+        i = last;
+    }
+}
+
+/* Begins a checkpoint: the parts of a snapshot of the same moment must follow. Returns the place of its first entry's
+ * payload; it counts when store_checkpointed is called after a sync of the last part. */
+static enum status store_keep(struct store *s, struct place *place) {
+    struct text lines = {0};
+    uint8_t hash[32];
+    lock_take(&s->lock);
+    keep_lines(s, &lines);
+    sha256_digest(lines.data, lines.length, hash);
+    enum status status = store_append(s, ENTRY_KEEP, hash, lines.data, lines.length, place);
+    lock_drop(&s->lock);
+    text_free(&lines);
+    return status;
+}
+
+static void store_checkpointed(struct store *s, struct place place, uint64_t bytes) {
+    lock_take(&s->lock);
+    s->checkpoint = place;
+    s->checkpoint_bytes = bytes;
+    lock_drop(&s->lock);
 }
 
 /* Lists all chunks, about `most` bytes at a time: `cursor` and `moves` start at 0. When slots moved meanwhile it begins
@@ -4043,6 +4370,8 @@ static void store_open(struct store *s, const char *folder, uint64_t segment_max
         die(EXISTS, "another process serves %s; a directory has one node at a time", folder);
     store_identify(s);
     store_space(s);
+    uint64_t most = atomic_load(&s->total_bytes) / 32; /* on a small disk small ones, so that space comes back sooner */
+    if (segment_max == 0) s->segment_max = most < MIB ? MIB : most < SEGMENT_MAX_BYTES ? most : SEGMENT_MAX_BYTES;
 }
 
 /* Makes a blank directory a node of a cluster, for good. */
@@ -4079,17 +4408,115 @@ struct recovery {
     struct store *s;
     struct tree *tree;      /* what the records make */
     struct tree loading;    /* a snapshot whose last part was not seen yet */
-    bool loading_used;
+    bool loading_used, loaded; /* loaded: the snapshot that counts is the tree now */
     uint32_t loading_next;  /* number of its next part */
     struct place durable;   /* the furthest mark in any header: damage before it is damage, after it a torn tail */
-    bool scan_only;         /* first pass: just find the furthest mark */
+    bool scan_only;         /* first pass: find the furthest mark, the last whole snapshot, and what is gone */
+    bool *gone;             /* by segment number: it was removed; of gone_count */
+    uint32_t gone_count;
+    struct place keep, part;   /* first pass: the last entry that may begin a checkpoint, and part 0 behind it */
+    uint32_t part_next;        /* number of the part that must come next; 0: none has begun */
+    struct place begin, first; /* where the last whole snapshot begins: its keep entry, if it has one; its part 0 */
+    uint64_t begin_bytes, part_bytes;
+    struct text after;      /* records between the parts of that snapshot, to be applied behind it */
     bool lost;              /* something before the mark is gone that may have been a record */
     uint64_t torn, bad_chunks;
 };
 
+static bool place_before(struct place a, struct place b) {
+    return a.segment < b.segment || (a.segment == b.segment && a.offset < b.offset);
+}
+
 static void recovery_drop_snapshot(struct recovery *r) {
     if (r->loading_used) tree_free(&r->loading);
     r->loading_used = false;
+}
+
+/* Notes that segments were removed. */
+static void recovery_gone(struct recovery *r, uint32_t first, uint32_t last) {
+    if (last < first || last >= SEGMENTS_MAX) return;
+    if (last >= r->gone_count) {
+        r->gone = mem_resize(r->gone, last + 1);
+        memset(r->gone + r->gone_count, 0, last + 1 - r->gone_count);
+        r->gone_count = last + 1;
+    }
+    memset(r->gone + first, 1, last + 1 - first);
+}
+
+/* The lines of aside, drop and keep entries: DEAD PLACE ... and ASIDE or DROP SHA256 PLACE: no chunk is there any more;
+ * GONE FIRST LAST: segments. A promise is taken in the second pass. */
+static enum status recovery_notes(struct recovery *r, const char *payload, size_t length) {
+    struct slice rest = {payload, length}, line, word;
+    struct place place;
+    uint32_t first, last;
+    while (slice_line(&rest, &line)) {
+        bool good = slice_part(&line, ' ', &word);
+        if (good && slice_is(word, "GONE")) {
+            good = slice_part(&line, ' ', &word) && parse_u32(word, SEGMENTS_MAX, &first) &&
+                   parse_u32(line, SEGMENTS_MAX, &last);
+            if (good) recovery_gone(r, first, last);
+        } else if (good && !slice_is(word, "PROMISE")) {
+            if (!slice_is(word, "DEAD")) good = slice_part(&line, ' ', &word); /* the hash */
+            while (good && slice_part(&line, ' ', &word)) {
+                good = parse_place(word, &place);
+                if (!good || place.segment >= r->s->segment_count || !r->s->segments[place.segment]) continue;
+                struct segment *g = r->s->segments[place.segment];
+                if (!segment_buried(g, place.offset)) segment_bury(g, place.offset);
+            }
+        }
+        if (!good) return fail(DAMAGED, "a note about chunks that is none");
+    }
+    return DONE;
+}
+
+/* First pass: follows the parts of snapshots. */
+static void recovery_part(struct recovery *r, struct place at, const char *payload, size_t length) {
+    struct slice rest = {payload, length}, line;
+    struct words w;
+    uint32_t number = 1, last = 0;
+    bool good = slice_line(&rest, &line) && words_split(line, &w) && w.count == 3 &&
+                parse_u32(w.word[1], UINT32_MAX, &number) && parse_u32(w.word[2], 1, &last);
+    if (good && number == 0) {
+        r->part = at;
+        r->part_next = 0;
+        r->part_bytes = 0;
+    } else if (!good || r->part_next == 0) {
+        number = UINT32_MAX;
+    }
+    if (number != r->part_next) { /* its beginning is missing, or one between */
+        r->part_next = 0;
+        r->keep = (struct place){0, 0};
+        return;
+    }
+    r->part_next++;
+    r->part_bytes += length;
+    if (!last) return;
+    r->first = r->part;
+    r->begin = r->keep.offset != 0 && place_before(r->keep, r->part) ? r->keep : r->part;
+    r->begin_bytes = r->part_bytes;
+    r->part_next = 0;
+    r->keep = (struct place){0, 0};
+}
+
+/* First pass: what an entry of metadata says of others. One that is not whole says nothing. */
+static void recovery_look(struct recovery *r, struct segment *g, const struct entry *entry) {
+    uint8_t digest[32];
+    struct place at = {g->number, entry->offset};
+    if (entry->kind != ENTRY_SNAPSHOT && entry->kind != ENTRY_ASIDE && entry->kind != ENTRY_DROP &&
+        entry->kind != ENTRY_KEEP)
+        return;
+    char *payload = malloc((size_t)entry->length + 1);
+    if (!payload) die(INTERNAL, "out of memory");
+    bool good = sys_pread(g->fd, payload, entry->length, entry->offset);
+    if (good) sha256_digest(payload, entry->length, digest);
+    good = good && memcmp(digest, entry->hash, 32) == 0;
+    if (entry->kind == ENTRY_SNAPSHOT) recovery_part(r, at, payload, good ? entry->length : 0);
+    else if (good) recovery_notes(r, payload, entry->length);
+    if (good && entry->kind == ENTRY_KEEP) {
+        r->keep = at;
+        r->part_next = 0;
+    }
+    free(payload);
 }
 
 static bool recovery_is_durable(const struct recovery *r, const struct segment *g, uint64_t offset) {
@@ -4101,13 +4528,14 @@ static bool recovery_is_durable(const struct recovery *r, const struct segment *
 
 static void recovery_bad(struct recovery *r, struct segment *g, uint64_t offset, const char *what) {
     if (r->scan_only) return;
-    recovery_drop_snapshot(r); /* what is bad may have been one of its parts */
     if (!g->damaged && !recovery_is_durable(r, g, offset)) {
         r->torn++;
         return;
     }
-    r->lost = g->damaged = true;
+    g->damaged = true;
     log_line("DAMAGED: %s in segment %u at offset %" PRIu64, what, g->number, offset);
+    if (place_before((struct place){g->number, (uint32_t)offset}, r->begin)) return; /* a chunk, or dead metadata */
+    r->lost = true;
 }
 
 /* Notes how far a header says that the log was on disk when it was written. */
@@ -4125,6 +4553,27 @@ static bool recovery_read(struct segment *g, void *to, size_t length, uint64_t o
         g->damaged = true;
     }
     return false;
+}
+
+/* Applies records. Those that lie between the parts of the snapshot are of its history, some of them in it. */
+static enum status recovery_records(struct recovery *r, const char *records, size_t length) {
+    struct position first, last;
+    struct slice rest = {records, length};
+    while (rest.length > 0) { /* what is in the snapshot already is passed over, a record at a time */
+        if (records_span(rest.at, rest.length, &first, &last) != DONE) return DAMAGED;
+        if (first.seq > r->tree->at.seq || rest.length == 0) break;
+        struct slice line, behind = rest;
+        for (slice_line(&behind, &line); behind.length > 3 && memcmp(behind.at, "TX ", 3) != 0;)
+            if (!slice_line(&behind, &line)) return fail(DAMAGED, "a record without an end");
+        if (behind.length <= 3) behind.length = 0;
+        rest = behind;
+    }
+    if (rest.length == 0) return DONE;
+    if (first.seq != r->tree->at.seq + 1) return fail(DAMAGED, "a gap before record %" PRIu64, first.seq);
+    if (tree_apply(r->tree, rest.at, rest.length) != DONE) return WRONG_KIND;
+    if (last.epoch > r->s->promised) r->s->promised = last.epoch;
+    r->lost = false;
+    return DONE;
 }
 
 /* SNAPSHOTPART NUMBER LAST\n, then lines of a snapshot. */
@@ -4148,58 +4597,60 @@ static enum status recovery_snapshot(struct recovery *r, const char *payload, si
     tree_free(r->tree);
     *r->tree = r->loading;
     r->loading_used = false;
+    r->loaded = true;
     r->lost = false;
     if (r->tree->at.epoch > r->s->promised) r->s->promised = r->tree->at.epoch;
-    return DONE;
+    status = recovery_records(r, r->after.data ? r->after.data : "", r->after.length);
+    text_free(&r->after);
+    return status;
 }
 
 static enum status recovery_payload(struct recovery *r, struct segment *g, const struct entry *entry,
                                     const char *payload) {
-    struct position first, last;
+    struct position promise;
     struct slice line, rest = {payload, entry->length};
     struct words w;
-    uint8_t hash[32];
-    struct place place;
-    struct slot *slot;
+    struct place at = {g->number, entry->offset};
+    enum status status;
     switch (entry->kind) {
     case ENTRY_RECORD:
-        if (records_span(payload, entry->length, &first, &last) != DONE) return DAMAGED;
-        if (first.seq != r->tree->at.seq + 1) return fail(DAMAGED, "a gap before record %" PRIu64, first.seq);
-        if (tree_apply(r->tree, payload, entry->length) != DONE) {
-            tree_free(r->tree); /* half applied: only a snapshot helps now, and no record of this log fits any more */
-            tree_init(r->tree);
-            r->lost = g->damaged = true; /* it is whole, so no crash tore it, wherever it is */
-            return fail(DAMAGED, "a record that does not fit: %s", detail);
+        if (!r->loaded && r->loading_used) { /* made while the snapshot was written */
+            text_bytes(&r->after, payload, entry->length);
+            return DONE;
         }
-        if (last.epoch > r->s->promised) r->s->promised = last.epoch;
-        r->lost = false;
-        return DONE;
-    case ENTRY_SNAPSHOT: return recovery_snapshot(r, payload, entry->length);
+        status = recovery_records(r, payload, entry->length);
+        if (status != WRONG_KIND) return status;
+        tree_free(r->tree); /* half applied: only a snapshot helps now, and no record of this log fits any more */
+        tree_init(r->tree);
+        r->lost = g->damaged = true; /* it is whole, so no crash tore it, wherever it is */
+        return fail(DAMAGED, "a record that does not fit: %s", detail);
+    case ENTRY_SNAPSHOT:
+        if (r->loaded || place_before(at, r->first) || r->first.offset == 0) return DONE; /* of one that is not whole */
+        return recovery_snapshot(r, payload, entry->length);
     case ENTRY_PROMISE:
-        if (!slice_line(&rest, &line) || !words_split(line, &w) || w.count != 3 ||
-            !parse_u64(w.word[1], UINT64_MAX, &first.epoch) || !parse_id(w.word[2], &first.seq))
+    case ENTRY_KEEP:
+        if (!slice_line(&rest, &line) || !words_split(line, &w) || w.count != 3 || !slice_is(w.word[0], "PROMISE") ||
+            !parse_u64(w.word[1], UINT64_MAX, &promise.epoch) || !parse_id(w.word[2], &promise.seq))
             return fail(DAMAGED, "a promise that is none");
-        if (first.epoch >= r->s->promised) r->s->promised = first.epoch, r->s->promised_to = first.seq;
+        if (promise.epoch >= r->s->promised) r->s->promised = promise.epoch, r->s->promised_to = promise.seq;
         return DONE;
-    case ENTRY_ASIDE:
-    case ENTRY_DROP:
-        while (slice_line(&rest, &line)) {
-            if (!words_split(line, &w) || w.count != 3 || !parse_hex(w.word[1], hash, 32) ||
-                !parse_place(w.word[2], &place))
-                return fail(DAMAGED, "a note about a chunk that is none");
-            slot = slot_find(r->s, hash);
-            if (slot && slot->at.segment == place.segment && slot->at.offset == place.offset) index_remove(r->s, slot);
-        }
-        return DONE;
-    default: return DONE;
+    default: return DONE; /* the first pass took it in */
     }
 }
 
 /* Takes one entry in. In a segment with a table of contents chunks are not read. */
 static void recovery_entry(struct recovery *r, struct segment *g, struct entry *entry) {
     uint8_t digest[32];
-    if (r->scan_only) return;
     bool chunk = entry->kind == ENTRY_CHUNK;
+    struct place at = {g->number, entry->offset};
+    if (r->scan_only) {
+        recovery_look(r, g, entry);
+        return;
+    }
+    if (chunk ? segment_buried(g, entry->offset) : place_before(at, r->begin)) { /* dead, or not there any more */
+        entry->good = !chunk;
+        return;
+    }
     if (chunk && g->closed) {
         index_add(r->s, entry->hash, (struct place){g->number, entry->offset}, entry->length);
         return;
@@ -4257,7 +4708,7 @@ static uint64_t recovery_resync(struct segment *g, uint64_t from) {
             }
         }
         for (size_t i = 0; i < have; i++) {
-            if (!strchr("crpsadt", window[i]) || window[i] == 0) continue;
+            if (!strchr("crpsadkt", window[i]) || window[i] == 0) continue;
             if (have - i < HEADER_MAX_BYTES && at + have < g->size) break; /* read on from here */
             if (header_read(g, at + i, window + i, have - i, &entry, &durable) > 0) return at + i;
         }
@@ -4288,9 +4739,9 @@ static void recovery_scan(struct recovery *r, struct segment *g, uint64_t at) {
             if (entry.kind != ENTRY_CHUNK) recovery_bad(r, g, at, "a cut entry of metadata");
             else if (!r->scan_only) r->bad_chunks++;
             end = recovery_resync(g, at + used);
-        } else if (!r->scan_only) {
+        } else {
             recovery_entry(r, g, &entry);
-            if (entry.good) segment_note(g, &entry);
+            if (entry.good && !r->scan_only) segment_note(g, &entry);
         }
         at = end;
     }
@@ -4344,6 +4795,7 @@ static size_t recovery_open(struct recovery *r, struct segment *g) {
         die(INTERNAL, "segment %u of %s can't be opened: %s; mend the disk, or start with an empty directory",
             g->number, r->s->folder, strerror(errno));
     g->size = recovery_end(g, (uint64_t)about.st_size);
+    g->taken = (uint64_t)about.st_blocks * 512;
     size_t have = g->size < sizeof line ? (size_t)g->size : sizeof line;
     if (!recovery_read(g, line, have, 0)) return 0;
     const char *end = memchr(line, '\n', have);
@@ -4392,6 +4844,25 @@ static void recovery_segment(struct recovery *r, struct segment *g) {
     segment_unuse(r->s, g);
 }
 
+/* Removes the files of segments that are gone, which a crash left. */
+static void recovery_removed(struct recovery *r) {
+    struct store *s = r->s;
+    char path[PATH_MAX];
+    for (uint32_t i = 0; i < s->segment_count && i < r->gone_count; i++) {
+        struct segment *g = s->segments[i];
+        if (!g || !r->gone[i]) continue;
+        segment_path(s, i, false, path, sizeof path);
+        if (unlink(path) != 0) die(INTERNAL, "removing %s: %s", path, strerror(errno));
+        if (g->fd >= 0) {
+            close(g->fd);
+            s->files_open--;
+        }
+        free(g->dead);
+        free(g);
+        s->segments[i] = NULL;
+    }
+}
+
 /* Finds the files of the log: four levels of folders named by base 36 digits. */
 static void recovery_list(struct store *s, const char *folder, int level, uint32_t prefix) {
     static const char digit[] = "0123456789abcdefghijklmnopqrstuvwxyz";
@@ -4432,13 +4903,19 @@ static void store_recover(struct store *s, struct tree *tree) {
         if (s->files_open >= SEGMENT_FILES_MAX) close(g->fd), g->fd = -1, s->files_open--;
     }
     r.scan_only = false;
+    s->checkpoint = r.begin;
+    s->checkpoint_bytes = r.begin_bytes;
+    recovery_removed(&r);
+    while (s->segment_count < r.gone_count) segment_slot(s, s->segment_count); /* no number is used twice */
     s->durable = r.durable; /* for the tables of contents that are written now, and read by the next start */
     for (uint32_t i = 0; i < s->segment_count; i++) {
         if (s->segments[i]) recovery_segment(&r, s->segments[i]);
-        else
+        else if (i >= r.gone_count || !r.gone[i])
             recovery_bad(&r, &(struct segment){.number = i, .closed = true}, 0, "nothing at all: a segment is missing");
     }
-    recovery_drop_snapshot(&r); /* one that did not arrive whole: as if it had not begun */
+    recovery_drop_snapshot(&r);
+    free(r.gone);
+    text_free(&r.after);
     if (r.lost) {
         log_line("records are damaged or missing; this node starts as a learner and gets them from the others");
         tree_free(tree);
@@ -5486,6 +5963,8 @@ struct node {
     struct tree loading;     /* a snapshot that is being installed */
     bool loading_used;
     uint32_t loading_next;   /* number of its next part */
+    struct place loading_place; /* where it begins in the log */
+    uint64_t loading_bytes;
     uint64_t id, instance;   /* instance: of this process, to tell a restart from a second process */
     char name[LABEL_MAX_BYTES + 1], listen[64];
     int64_t ping_ms, dead_after_ms;
@@ -5641,6 +6120,11 @@ static void report_add(const char *what, const uint8_t hash[32], uint64_t length
         cond_signal(&node.report);
     }
     lock_drop(&node.reports_lock);
+}
+
+/* A chunk turned out to be damaged and was set aside. */
+static void report_lost(const uint8_t hash[32]) {
+    report_add("lost", hash, 0);
 }
 
 static void report_restart(void) {
@@ -6068,15 +6552,19 @@ static enum status node_install(struct request *r) {
     lock_take(&node.lock);
     enum status status = node_check_stream(r, epoch);
     if (status == DONE && number == 0) {
+        node.tree.saving.on = false; /* a checkpoint of the old tree is not finished: its parts would be among these */
         if (node.loading_used) tree_free(&node.loading);
         tree_init(&node.loading);
         node.loading_used = true;
         node.loading_next = 0;
+        node.loading_bytes = 0;
+        status = store_keep(&node.store, &node.loading_place);
     }
     if (status == DONE && (!node.loading_used || number != node.loading_next++))
         status = fail(BAD_REQUEST, "parts of a snapshot come in their order");
     if (status == DONE) status = store_record(&node.store, ENTRY_SNAPSHOT, r->body_hash, r->body.data, r->body.length);
     if (status == DONE) status = snapshot_load(&node.loading, rest.at, rest.length);
+    if (status == DONE) node.loading_bytes += r->body.length;
     if (status == DONE && last) {
         tree_free(&node.tree);
         node.tree = node.loading;
@@ -6085,8 +6573,77 @@ static enum status node_install(struct request *r) {
         log_line("took a snapshot: last record %" PRIu64 ".%" PRIu64 ", %" PRIu64 " files", node.tree.at.epoch,
                  node.tree.at.seq, node.tree.files);
     }
+    struct place begin = node.loading_place;
+    uint64_t bytes = node.loading_bytes;
     lock_drop(&node.lock);
-    return status == DONE ? store_sync(&node.store) : status; /* so the next part's header says that this is durable */
+    if (status == DONE) status = store_sync(&node.store); /* so the next part's header says that this is durable */
+    if (status == DONE && last) store_checkpointed(&node.store, begin, bytes);
+    return status;
+}
+
+/* ---- Giving space back ---- */
+
+/* Writes all that this node's metadata amounts to, so that everything before it is dead: a snapshot, piece by piece,
+ * while records go on being appended between its parts. */
+static enum status node_checkpoint(void) {
+    struct text part = {0};
+    struct place begin;
+    uint8_t hash[32];
+    uint64_t bytes = 0, synced = 0;
+    bool more = true;
+    int64_t begun_ms = clock_ms();
+    lock_take(&node.lock);
+    enum status status = DONE;
+    if (node.loading_used || node.store.metadata_damaged)
+        status = fail(READ_ONLY, "this node is being given a snapshot");
+    if (status == DONE) status = store_keep(&node.store, &begin);
+    if (status == DONE) save_begin(&node.tree);
+    for (uint32_t number = 0; status == DONE && more; number++) {
+        text_clear(&part);
+        text_format(&part, "SNAPSHOTPART %u 0\n", number);
+        if (number == 0) snapshot_head(&part, &node.tree);
+        if (!node.tree.saving.on) {
+            status = fail(READ_ONLY, "this node was given a snapshot meanwhile");
+            break;
+        }
+        more = save_next(&node.tree, &part, CHECKPOINT_PART_BYTES);
+        if (!more) *(strchr(part.data, '\n') - 1) = '1';
+        sha256_digest(part.data, part.length, hash);
+        status = store_record(&node.store, ENTRY_SNAPSHOT, hash, part.data, part.length);
+        bytes += part.length;
+        lock_drop(&node.lock);
+        if (status == DONE &&
+            (!more || bytes - synced > MIB)) { /* not so much that others wait for it in their syncs */
+            status = store_sync(&node.store);
+            synced = bytes;
+        }
+        lock_take(&node.lock);
+    }
+    lock_drop(&node.lock);
+    text_free(&part);
+    if (status != DONE) return status;
+    store_checkpointed(&node.store, begin, bytes);
+    log_line("checkpoint: %" PRIu64 " KiB in %" PRId64 " ms", bytes / 1024, clock_ms() - begun_ms);
+    return DONE;
+}
+
+/* Thread: writes checkpoints and rewrites segments, when that gives enough space back. */
+static void *node_tidy(void *unused) {
+    uint32_t number = 0;
+    (void)unused;
+    for (;;) {
+        enum status status = DONE;
+        sleep_ms(store_is_short(&node.store) ? TIDY_MS / 10 : TIDY_MS);
+        if (store_wants_checkpoint(&node.store)) status = node_checkpoint();
+        while (status == DONE && store_victim(&node.store, &number)) {
+            status = store_rewrite(&node.store, number, store_is_short(&node.store) ? 0 : TIDY_RATE_BYTES);
+            store_space(&node.store);
+        }
+        if (status == DONE) continue;
+        log_line("giving space back: %s", detail);
+        sleep_ms(10 * TIDY_MS);
+    }
+    return NULL;
 }
 
 /* SNAPSHOT AFTER: the next part of this node's tree; AFTER is the last inode of the part before, 0 at first. */
@@ -6440,13 +6997,15 @@ static int node_main(const char *folder, const char *listen_address, const char 
     if (!name && !node.store.formatted && gethostname(node.name, sizeof node.name) != 0) node.name[0] = 'n';
     node.name[sizeof node.name - 1] = 0;
     links_make(masters);
+    node.store.lost = report_lost;
     if (node.store.formatted) store_recover(&node.store, &node.tree);
     node.heard_ms = clock_ms(); /* maybe the process before this one heard from its master just now */
     server.table = node_table;
     server.role = "node";
     server.hold = node_hold;
     server.listen_fd = net_listen(listen_address, NODE_PORT, server.address, sizeof server.address);
-    bool good = thread_start(store_keeper, &node.store) && thread_start(node_reporter, NULL);
+    bool good = thread_start(store_keeper, &node.store) && thread_start(node_reporter, NULL) &&
+                thread_start(node_tidy, NULL);
     for (int i = 0; i < node.link_count; i++) good = thread_start(node_link, &node.links[i]) && good;
     if (!good) die(INTERNAL, "no threads; raise the limit on processes");
     server_run();
@@ -8909,7 +9468,8 @@ static const struct option_row {
     [OPT_PING] = {"ping", 0, "TIME", AT_MASTER | AT_NODE, "how often a node pings (1s)"},
     [OPT_DEAD_AFTER] = {"dead-after", 0, "TIME", AT_MASTER | AT_NODE,
                         "silent for so long is dead (3s); the same everywhere"},
-    [OPT_SEGMENT_SIZE] = {"segment-size", 0, "SIZE", AT_NODE, "size of one file of the log (64M)"},
+    [OPT_SEGMENT_SIZE] = {"segment-size", 0, "SIZE", AT_NODE,
+                          "size of one file of the log (64M, less on a disk of less than 2G)"},
     [OPT_FILES] = {"files", 0, "N", AT_BENCH, "bench: how many files (10000)"},
     [OPT_SIZE] = {"size", 0, "SIZE", AT_BENCH, "bench: how large each (1K)"},
     [OPT_CLIENTS] = {"clients", 0, "N", AT_BENCH, "bench: how many at once (16)"},
@@ -9168,7 +9728,7 @@ static int cmd_node(int rest, char **words) {
     int64_t ping_ms = option_ms(OPT_PING, PING_MS, 10), dead_ms = option_ms(OPT_DEAD_AFTER, DEAD_AFTER_MS, 30);
     if (dead_ms < 2 * ping_ms) die(USAGE_ERROR, "--dead-after must be at least twice --ping");
     return node_main(words[0], address, masters_option(), option_value[OPT_NAME],
-                     option_size(OPT_SEGMENT_SIZE, SEGMENT_MAX_BYTES, 64 * KIB, SEGMENT_LIMIT_BYTES), ping_ms, dead_ms);
+                     option_size(OPT_SEGMENT_SIZE, 0, 64 * KIB, SEGMENT_LIMIT_BYTES), ping_ms, dead_ms);
 }
 
 /* ---- Clients ---- */
