@@ -2028,6 +2028,7 @@ test_power_cut() {
         shuffle "$@"
         for who in "${shuffled[@]}"; do
             [ ! -e "$who.disk" ] || mount -o loop "$who.disk" "$who"
+            : >"$who.err" # what it says when the disk is back counts
             again "$who"
         done
     }
