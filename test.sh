@@ -537,7 +537,7 @@ kill_round() { # COUNT VICTIM...
         if [ "$code" = 2 ] && [ "${got[$f]}" != 0 ]; then absent=$((absent + 1)); continue; fi
         if [[ $code =~ ^(1|4|13)$ ]]; then # nobody could tell just then; when all is well somebody must
             wait_for state healthy ||
-                die "round $ROUND: /$ROUND/$f: upload ended with ${got[$f]}, download with $code; $(dfs --status | grep ^why)"
+                die "/$ROUND/$f: upload ended with ${got[$f]}, download with $code; $(dfs --status | grep ^why)"
             late=$((late + 1)) code=0
             dfs -q -d "/$ROUND/$f" "down/$f" || code=$?
             hash[down/$f]=$(sha <"down/$f")
@@ -2005,7 +2005,7 @@ disks_end() { # FOLDER: unmounts all below it
     done
 }
 
-# the power fails in a burst of uploads, of one node or of all servers: what was not synced is gone, nothing acknowledged
+# the power of one node or of all fails in a burst of uploads: what was not synced is gone, nothing acknowledged is
 test_power_cut() {
     local victims
     need jq
@@ -2066,7 +2066,7 @@ test_clock_jumps() {
     masters 2 3
     random 5000000 >f
     dfs -q -u /f f
-    reader() { until [ -e halt ]; do same /f f || echo "a download failed" >>read.failed; done; }
+    reader() { until [ -e halt ]; do dfs -q -d /f - | cmp - f || echo "a download failed" >>read.failed; done; }
     lines() { cat kept.* 2>/dev/null | wc -l; }
     goes_on() { [ "$(lines)" -gt $((before + 2)) ]; }
     epoch_now() { dfs --status | awk '$1 == "epoch" {print $2}'; }
