@@ -122,6 +122,8 @@
 #define PROTOCOL_NAME "dfs/1"
 #define FORMAT_VERSION 1
 
+#define HOUR_MS ((uint64_t)3600000)
+#define DAY_MS (24 * HOUR_MS)
 #define KIB ((uint64_t)1024)
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
@@ -136,6 +138,7 @@ enum {
     REPLIES_BYTES = 64 * 1024, /* replies to pipelined requests that are held back to be sent together */
     WORDS_MAX = 24,            /* words in one request or record line, but for lists of chunks */
     NAME_MAX_BYTES = 255,
+    TRASH_NAME_MAX_BYTES = NAME_MAX_BYTES + 21, /* the same of an inode in the trash: a slash and a number of 64 bits */
     PATH_MAX_BYTES = 4096,
     ADDRESS_MAX_BYTES = 300, /* HOST:PORT */
     LABEL_MAX_BYTES = 63,    /* a node's name */
@@ -165,6 +168,7 @@ enum {
     UPLOAD_WORKERS = 4,
     DOWNLOAD_WORKERS = 4,
     REPORT_BATCH = 4096, /* stored chunks in one report of a node */
+    RESTORE_MOST = 200000,       /* files and directories that one UNDELETE takes back */
     DROP_BATCH = 1000,   /* chunks in one order to drop */
     SWEEP_STEP = 16384,  /* chunks that are looked at in one go for whether they may be dropped */
     UPLOADS_MAX = 1024,  /* clients with open uploads that a master keeps apart; while there are more, no drops */
@@ -197,6 +201,7 @@ enum {
     BUFFERS_IDLE_MS = 5000,   /* chunk buffers not used for so long go back to the system */
 };
 
+#define TRASH_BIT ((uint64_t)1 << 63)         /* in the parent of an inode that is in the trash */
 #define CHUNK_MAX_BYTES (4 * MIB)             /* default and highest --chunk-size */
 #define CHUNK_MIN_BYTES (4 * KIB)             /* lowest --chunk-size */
 #define SMALL_CHUNK_BYTES (64 * KIB)          /* up to here a chunk is written under the store's lock */
@@ -2240,7 +2245,8 @@ struct chunk_list {
 };
 
 /* A file or directory. In the treap by (parent, name) and in a bucket by id. A file of one chunk has that chunk's
- * SHA-256, so it needs no list. */
+ * SHA-256, so it needs no list. One in the trash has its parent's id with TRASH_BIT, and behind its name a slash and
+ * the seq of the record that put it there: so it is out of every directory, and found by where it was. */
 struct inode {
     struct inode *left, *right; /* treap */
     struct inode *next;         /* bucket by id */
@@ -2252,9 +2258,10 @@ struct inode {
         struct chunk_list *list;  /* chunk_count > 1 */
     } chunks;
     uint32_t chunk_count;
-    uint32_t expiry_s;          /* seconds since 1970 after which it is gone; 0: never */
-    uint8_t kind, name_length;
+    uint32_t expiry_s;          /* seconds since 1970 after which it is gone, for one in the trash; 0: never */
+    uint8_t kind;
     uint8_t saved;              /* the turn of the last save that has it */
+    uint16_t name_length;
     char name[];
 };
 
@@ -2265,7 +2272,7 @@ struct saving {
     uint8_t turn;               /* 1 to 255, another one in each save */
     uint64_t limit;             /* inodes from this id on are newer */
     uint64_t parent;            /* key of the last inode that was visited, */
-    char name[NAME_MAX_BYTES];
+    char name[TRASH_NAME_MAX_BYTES];
     size_t name_length;         /* and its name's length */
     struct text early;
 };
@@ -2299,7 +2306,9 @@ struct tree {
     struct inode *root;            /* of the treap */
     struct inode **by_id;          /* buckets, a power of two */
     size_t bucket_count, inode_count;
-    uint64_t files, directories, bytes;
+    struct count {
+        uint64_t files, directories, bytes;
+    } live, trash;
 
     struct chunk **blocks;         /* of CHUNK_BLOCK entries */
     uint32_t *chunk_buckets;       /* heads, a power of two, or NONE */
@@ -2482,6 +2491,12 @@ static void line_chunk(struct text *t, uint32_t number, uint32_t count, const ui
     if (number % CHUNKS_PER_LINE == CHUNKS_PER_LINE - 1 || number == count - 1) text_byte(t, '\n');
 }
 
+static void line_move(struct text *t, uint64_t id, uint64_t parent, struct slice name) {
+    text_format(t, "MV %" PRIu64 " %" PRIu64 " ", id, parent);
+    text_escaped(t, name.at, name.length);
+    text_byte(t, '\n');
+}
+
 static void line_forced(struct text *t, uint64_t id, uint64_t epoch) {
     text_format(t, "FORCED %016" PRIx64 " %" PRIu64 "\n", id, epoch);
 }
@@ -2509,6 +2524,10 @@ static void line_inode(struct text *t, const struct tree *tree, const struct ino
     struct slice name = {n->name, n->name_length};
     if (n->kind == KIND_DIRECTORY) {
         line_directory(t, n->id, n->parent, name, n->mtime_ns);
+        if (n->expiry_s == 0) return;
+        t->data[t->length - 1] = ' '; /* one more word, in the trash */
+        text_u64(t, n->expiry_s);
+        text_byte(t, '\n');
         return;
     }
     line_file(t, n->id, n->parent, name, n->size, n->mtime_ns, n->expiry_s, inode_sha256(tree, n), n->chunk_count);
@@ -2557,6 +2576,29 @@ static struct inode *tree_after(const struct tree *t, uint64_t parent, const cha
 static struct inode *tree_next(const struct tree *t, uint64_t directory, const char *name) {
     struct inode *n = tree_after(t, directory, name, strlen(name));
     return n && n->parent == directory ? n : NULL;
+}
+
+/* The entry of the trash that was called `name` in a directory and came there last; NULL if there is none. */
+static struct inode *trash_newest(const struct tree *t, uint64_t directory, struct slice name) {
+    char key[TRASH_NAME_MAX_BYTES + 1];
+    struct inode *newest = NULL;
+    uint64_t seq, newest_seq = 0;
+    size_t length = (size_t)snprintf(key, sizeof key, "%.*s/", (int)name.length, name.at);
+    struct inode *n = tree_after(t, directory | TRASH_BIT, key, length);
+    for (; n && n->parent == (directory | TRASH_BIT); n = tree_after(t, n->parent, n->name, n->name_length)) {
+        if (n->name_length <= length || memcmp(n->name, key, length) != 0) break;
+        struct slice digits = {n->name + length, n->name_length - length};
+        if (!parse_u64(digits, UINT64_MAX, &seq) || (newest && seq < newest_seq)) continue;
+        newest = n;
+        newest_seq = seq;
+    }
+    return newest;
+}
+
+/* The name that an inode in the trash had. */
+static struct slice trash_name(const struct inode *n) {
+    const char *slash = memchr(n->name, '/', n->name_length);
+    return (struct slice){n->name, slash ? (size_t)(slash - n->name) : n->name_length};
 }
 
 static struct inode *tree_by_id(const struct tree *t, uint64_t id) {
@@ -2646,19 +2688,26 @@ static void inode_link(struct tree *t, struct inode *n) {
     treap_insert(t, n);
 }
 
+/* Counts an inode in (1) or out (UINT64_MAX). */
+static void inode_count(struct tree *t, const struct inode *n, uint64_t sign) {
+    struct count *count = n->parent & TRASH_BIT ? &t->trash : &t->live;
+    if (n->kind == KIND_FILE) count->files += sign;
+    else count->directories += sign;
+    count->bytes += sign * n->size;
+}
+
 /* Puts a new inode into both indexes. Its chunks, if any, are set and counted by the caller. */
 static struct inode *inode_make(struct tree *t, uint64_t id, uint64_t parent, struct slice name, enum kind kind) {
     struct inode *n = mem_alloc(sizeof *n + name.length);
     n->id = id;
     n->parent = parent;
     n->kind = (uint8_t)kind;
-    n->name_length = (uint8_t)name.length;
+    n->name_length = (uint16_t)name.length;
     if (name.length > 0) memcpy(n->name, name.at, name.length);
     if (t->inode_count >= t->bucket_count) id_buckets_grow(t);
     inode_link(t, n);
     t->inode_count++;
-    if (kind == KIND_FILE) t->files++;
-    else t->directories++;
+    inode_count(t, n, 1);
     if (id >= t->next_id) t->next_id = id + 1;
     return n;
 }
@@ -2675,23 +2724,25 @@ static void inode_drop_chunks(struct tree *t, struct inode *n) {
     n->chunk_count = 0;
 }
 
-/* Gives an inode another parent and name, and maybe another place in memory. What is in a directory moves with it. */
-static void inode_move(struct tree *t, struct inode *n, uint64_t parent, struct slice name) {
+/* Gives an inode another parent and name (not its own one's bytes), and maybe another place in memory. What is in a
+ * directory moves with it. */
+static void inode_move(struct tree *t, struct inode *n, uint64_t parent, struct slice name, uint32_t expiry_s) {
     inode_unlink(t, n);
+    inode_count(t, n, UINT64_MAX);
     n = mem_resize(n, sizeof *n + name.length);
     n->parent = parent;
-    n->name_length = (uint8_t)name.length;
+    n->expiry_s = expiry_s;
+    n->name_length = (uint16_t)name.length;
     memcpy(n->name, name.at, name.length);
     inode_link(t, n);
+    inode_count(t, n, 1);
 }
 
 static void inode_remove(struct tree *t, struct inode *n) {
     inode_unlink(t, n);
     inode_drop_chunks(t, n);
     t->inode_count--;
-    t->bytes -= n->size;
-    if (n->kind == KIND_FILE) t->files--;
-    else t->directories--;
+    inode_count(t, n, UINT64_MAX);
     free(n);
 }
 
@@ -2699,7 +2750,7 @@ static void inode_remove(struct tree *t, struct inode *n) {
 static void tree_init(struct tree *t) {
     *t = (struct tree){.next_id = ROOT_ID, .chunk_free = NONE};
     inode_make(t, ROOT_ID, 0, (struct slice){"", 0}, KIND_DIRECTORY);
-    t->directories = 0; /* the root is not counted */
+    t->live.directories = 0; /* the root is not counted */
 }
 
 static void tree_free(struct tree *t) {
@@ -2829,14 +2880,17 @@ static enum status bad_line(struct slice line, const char *why) {
 static enum status apply_directory(struct apply *a, const struct words *w, struct slice line) {
     uint64_t id, parent;
     int64_t mtime_ns;
-    char name[NAME_MAX_BYTES + 1];
-    if (w->count != 5 || !parse_u64(w->word[1], UINT64_MAX - 1, &id) ||
+    uint32_t expiry_s = 0;
+    char name[TRASH_NAME_MAX_BYTES + 1];
+    if ((w->count != 5 && w->count != 6) || !parse_u64(w->word[1], UINT64_MAX - 1, &id) ||
         !parse_u64(w->word[2], UINT64_MAX - 1, &parent) || !parse_escaped(w->word[3], name, sizeof name) ||
-        !parse_i64(w->word[4], &mtime_ns))
+        !parse_i64(w->word[4], &mtime_ns) || (w->count == 6 && !parse_u32(w->word[5], UINT32_MAX, &expiry_s)))
         return bad_line(line, "not DIR ID PARENT NAME MTIME");
     if (*name == 0 || tree_by_id(a->t, id) || tree_lookup(a->t, parent, name, strlen(name)))
         return bad_line(line, "its id or name is in use");
-    inode_make(a->t, id, parent, slice_of(name), KIND_DIRECTORY)->mtime_ns = mtime_ns;
+    struct inode *n = inode_make(a->t, id, parent, slice_of(name), KIND_DIRECTORY);
+    n->mtime_ns = mtime_ns;
+    n->expiry_s = expiry_s;
     a->subject = id;
     return DONE;
 }
@@ -2846,7 +2900,7 @@ static enum status apply_file(struct apply *a, const struct words *w, struct sli
     int64_t mtime_ns;
     uint32_t expiry_s, count;
     uint8_t sha256[32];
-    char name[NAME_MAX_BYTES + 1];
+    char name[TRASH_NAME_MAX_BYTES + 1];
     if (w->count != 9 || !parse_u64(w->word[1], UINT64_MAX - 1, &id) ||
         !parse_u64(w->word[2], UINT64_MAX - 1, &parent) || !parse_escaped(w->word[3], name, sizeof name) ||
         !parse_u64(w->word[4], UINT64_MAX, &size) || !parse_i64(w->word[5], &mtime_ns) ||
@@ -2860,7 +2914,8 @@ static enum status apply_file(struct apply *a, const struct words *w, struct sli
     n->size = size;
     n->mtime_ns = mtime_ns;
     n->expiry_s = expiry_s;
-    a->t->bytes += size;
+    if (parent & TRASH_BIT) a->t->trash.bytes += size;
+    else a->t->live.bytes += size;
     a->subject = id;
     if (count == 1) {
         uint32_t index = tree_chunk_make(a->t, sha256, (uint32_t)size);
@@ -2922,13 +2977,31 @@ static enum status apply_move(struct apply *a, const struct words *w, struct sli
         return bad_line(line, "not MV ID PARENT NAME");
     struct inode *n = tree_by_id(a->t, id);
     const struct inode *above = tree_by_id(a->t, parent);
-    if (!n || !above || above->kind != KIND_DIRECTORY) return bad_line(line, "no such inode");
+    if (!n || !above || above->kind != KIND_DIRECTORY || above->parent & TRASH_BIT)
+        return bad_line(line, "no such inode");
     if (tree_lookup(a->t, parent, name, strlen(name))) return bad_line(line, "its name is in use");
     for (size_t depth = 0; above && above->id != ROOT_ID; depth++) {
         if (above == n || depth > a->t->inode_count) return bad_line(line, "a directory into itself");
         above = tree_by_id(a->t, above->parent);
     }
-    inode_move(a->t, n, parent, slice_of(name));
+    inode_move(a->t, n, parent, slice_of(name), 0);
+    a->subject = id;
+    return DONE;
+}
+
+/* TRASH ID EXPIRY: out of its directory, which it stays bound to, and to be removed after EXPIRY. */
+static enum status apply_trash(struct apply *a, const struct words *w, struct slice line) {
+    uint64_t id;
+    uint32_t expiry_s;
+    char name[TRASH_NAME_MAX_BYTES + 1];
+    if (w->count != 3 || !parse_u64(w->word[1], UINT64_MAX, &id) || id == ROOT_ID ||
+        !parse_u32(w->word[2], UINT32_MAX, &expiry_s))
+        return bad_line(line, "not TRASH ID EXPIRY");
+    struct inode *n = tree_by_id(a->t, id);
+    if (!n || n->parent & TRASH_BIT) return bad_line(line, "no such inode, or it is in the trash already");
+    if (n->kind == KIND_DIRECTORY && tree_next(a->t, id, "")) return bad_line(line, "the directory is not empty");
+    int length = snprintf(name, sizeof name, "%.*s/%" PRIu64, n->name_length, n->name, a->t->at.seq);
+    inode_move(a->t, n, n->parent | TRASH_BIT, (struct slice){name, (size_t)length}, expiry_s);
     a->subject = id;
     return DONE;
 }
@@ -2990,6 +3063,7 @@ static enum status apply_line(struct apply *a, const struct words *w, struct sli
     if (slice_is(w->word[0], "DIR")) return apply_directory(a, w, line);
     if (slice_is(w->word[0], "RM")) return apply_remove(a, w, line);
     if (slice_is(w->word[0], "MV")) return apply_move(a, w, line);
+    if (slice_is(w->word[0], "TRASH")) return apply_trash(a, w, line);
     if (slice_is(w->word[0], "ROSTER")) return apply_roster(a, w, line, at);
     if (slice_is(w->word[0], "NODE")) return apply_node(a, w, line);
     if (slice_is(w->word[0], "FORGET")) return apply_forget(a, w, line);
@@ -4924,7 +4998,7 @@ static void store_recover(struct store *s, struct tree *tree) {
     }
     lock_drop(&s->lock);
     log_line("%s: %" PRIu64 " chunks, %" PRIu64 " files, last record %" PRIu64 ".%" PRIu64 ", promised %" PRIu64
-             ", read in %" PRId64 " ms%s", s->folder, s->chunk_count, tree->files, tree->at.epoch, tree->at.seq,
+             ", read in %" PRId64 " ms%s", s->folder, s->chunk_count, tree->live.files, tree->at.epoch, tree->at.seq,
              s->promised, clock_ms() - begun_ms, r.torn + r.bad_chunks ? "; traces of an interrupted write" : "");
 }
 /* ======== 10. Placement ======== */
@@ -6571,7 +6645,7 @@ static enum status node_install(struct request *r) {
         node.loading_used = false;
         node.store.metadata_damaged = false;
         log_line("took a snapshot: last record %" PRIu64 ".%" PRIu64 ", %" PRIu64 " files", node.tree.at.epoch,
-                 node.tree.at.seq, node.tree.files);
+                 node.tree.at.seq, node.tree.live.files);
     }
     struct place begin = node.loading_place;
     uint64_t bytes = node.loading_bytes;
@@ -6734,7 +6808,7 @@ static enum status node_state(struct request *r) {
     text_format(t, "epoch %" PRIu64 "\nseq %" PRIu64 "\npromised %" PRIu64 "\n", node.tree.at.epoch, node.tree.at.seq,
                 node.store.promised);
     lock_take(&node.store.lock);
-    text_format(t, "files %" PRIu64 "\nchunks %" PRIu64 "\nbytes %" PRIu64 "\n", node.tree.files,
+    text_format(t, "files %" PRIu64 "\nchunks %" PRIu64 "\nbytes %" PRIu64 "\n", node.tree.live.files,
                 node.store.chunk_count, node.store.chunk_bytes);
     lock_drop(&node.store.lock);
     const struct link *link = node_followed();
@@ -6889,7 +6963,7 @@ static void node_ping_line(struct text *line, const struct link *link, uint64_t 
     lock_take(&node.lock);
     const struct tree *t = &node.tree;
     if (node.store.metadata_damaged && *state == 'o') state = "damaged";
-    text_format(line, "PING %" PRIu64 " %s %" PRIu64, link->session, state, t->files);
+    text_format(line, "PING %" PRIu64 " %s %" PRIu64, link->session, state, t->live.files);
     lock_take(&node.store.lock);
     text_format(line, " %" PRIu64 " %" PRIu64 " %" PRIu64, node.store.chunk_count, node.store.chunk_bytes,
                 node.store.damaged);
@@ -7146,6 +7220,12 @@ static struct master {
     int64_t crowded_ms;       /* until then there may be uploads that found no place in it */
     uint64_t dropped_chunks, dropped_bytes;
     bool allow_drops;         /* also after --force-from */
+    uint64_t trash_s;         /* how long what is removed stays in the trash; 0: it does not */
+    uint64_t trash_parent;    /* key of the entry of the trash that trash_watch looked at last */
+    char trash_key[TRASH_NAME_MAX_BYTES];
+    size_t trash_key_length;
+    uint32_t early_s;         /* what expires until then is removed now */
+    int64_t early_ms;         /* when to look again whether more must be */
     int64_t grace_ms;
     int sync_copies, roster_most;
     int64_t ping_ms, dead_after_ms;
@@ -8448,6 +8528,61 @@ static void peers_watch(void) {
     }
 }
 
+/* Removes for good what has been in the trash for its time; when a disk is short of space, the oldest before. What is
+ * looked at in one go is little: the next call goes on behind it. */
+static void trash_watch(void) {
+    enum { LOOK = 2000, REMOVE_MOST = 500 };
+    struct text lines = {0};
+    uint32_t now_s = (uint32_t)(clock_wall_ns() / 1000000000);
+    const struct inode *n = NULL;
+    int removed = 0;
+    if (master.state != REIGNING || (master.tree.trash.files == 0 && master.tree.trash.directories == 0)) return;
+    uint32_t until_s = now_s > master.early_s ? now_s : master.early_s;
+    for (int look = 0; look < LOOK && removed < REMOVE_MOST; look++) {
+        n = tree_after(&master.tree, n ? n->parent : master.trash_parent | TRASH_BIT, n ? n->name : master.trash_key,
+                       n ? n->name_length : master.trash_key_length);
+        if (!n) break;
+        if (n->expiry_s > until_s) continue;
+        text_format(&lines, "RM %" PRIu64 "\n", n->id);
+        removed++;
+    }
+    master.trash_parent = n ? n->parent & ~TRASH_BIT : 0;
+    master.trash_key_length = n ? n->name_length : 0;
+    if (n) memcpy(master.trash_key, n->name, n->name_length);
+    if (lines.length > 0) master_propose(&lines, NULL);
+    text_free(&lines);
+}
+
+/* When a disk is short of space: decides up to which expiry the trash is emptied early, so that the oldest of it go
+ * that take as much as is missing. Nothing more is decided until that space had the time to come back. */
+static void trash_early(void) {
+    enum { STEPS = 64 };
+    uint64_t missing = 0, bytes[STEPS] = {0}, sum = 0;
+    uint32_t least = UINT32_MAX, most = 0;
+    int64_t now_ms = clock_ms();
+    int step = 0;
+    if (master.state != REIGNING || now_ms < master.early_ms || master.tree.trash.bytes == 0) return;
+    for (int i = 0; i < master.peer_count; i++) {
+        const struct peer *p = master.peers[i];
+        uint64_t reserve = p->total_bytes / 20 < RESERVE_BYTES ? p->total_bytes / 20 : RESERVE_BYTES;
+        uint64_t wanted = 3 * reserve + CHUNK_MAX_BYTES;
+        if (peer_usable(p) && p->total_bytes > 0 && p->free_bytes < wanted && wanted - p->free_bytes > missing)
+            missing = wanted - p->free_bytes;
+    }
+    if (missing == 0) return;
+    for (int pass = 0; pass < 2; pass++)
+        for (const struct inode *n = tree_after(&master.tree, TRASH_BIT, "", 0); n;
+             n = tree_after(&master.tree, n->parent, n->name, n->name_length)) {
+            if (pass == 1) bytes[(uint64_t)(n->expiry_s - least) * (STEPS - 1) / (most - least + 1)] += n->size;
+            if (pass == 0 && n->expiry_s < least) least = n->expiry_s;
+            if (pass == 0 && n->expiry_s > most) most = n->expiry_s;
+        }
+    while (step < STEPS - 1 && sum < missing) sum += bytes[step++];
+    master.early_s = step == STEPS - 1 ? most : least + (uint32_t)((uint64_t)step * (most - least + 1) / (STEPS - 1));
+    master.early_ms = now_ms + 3 * master.grace_ms + 1000;
+    log_line("a disk is short of space: emptying the oldest part of the trash, about %" PRIu64 " MiB", sum / MIB);
+}
+
 /* Thread: the life of a master. */
 static void *master_reign(void *unused) {
     (void)unused;
@@ -8471,13 +8606,15 @@ static void *master_reign(void *unused) {
             master.may_found = false;
             *master.waiting_for = *master.force = 0; /* an order holds for one take-over */
             log_line("reigning: epoch %" PRIu64 ", %" PRIu64 " files, last record %" PRIu64, master.epoch,
-                     master.tree.files, master.tree.at.seq);
+                     master.tree.live.files, master.tree.at.seq);
             peers_wake();
         }
         if (master.state == ESTABLISHING && clock_ms() - master.established_ms > 2 * master.dead_after_ms + 2000)
             reign_end("the nodes did not confirm the new epoch");
         if (master.state == REIGNING) members_watch();
         drops_watch();
+        trash_early();
+        trash_watch();
         if (master.state >= ESTABLISHING) {
             if (master.state == REIGNING) roster_watch();
             else
@@ -8857,6 +8994,14 @@ static enum status make_parents(const char *path, struct text *lines, uint64_t *
     return DONE;
 }
 
+/* The line that takes an inode out of its directory: into the trash, if there is one. */
+static void line_discard(struct text *lines, const struct inode *n) {
+    if (master.trash_s == 0) text_format(lines, "RM %" PRIu64 "\n", n->id);
+    else
+        text_format(lines, "TRASH %" PRIu64 " %" PRIu64 "\n", n->id,
+                    (uint64_t)clock_wall_ns() / 1000000000 + master.trash_s);
+}
+
 static enum status claim_parse(const struct request *r, struct claim *claim) {
     struct slice rest = {r->body.data, r->body.length}, row;
     struct words w;
@@ -8912,7 +9057,7 @@ static enum status claim_commit(struct request *r, struct claim *claim, const ch
         status = fail(WRONG_KIND, "'%s' is a directory; give the file a name of its own", shown(path));
     if (status == DONE) {
         uint64_t id = master.tree.next_id + made;
-        if (old) text_format(&lines, "RM %" PRIu64 "\n", old->id);
+        if (old) line_discard(&lines, old);
         line_file(&lines, id, parent, last, claim->size, claim->mtime_ns, 0, claim->sha256, claim->count);
         for (uint32_t i = 0; i < claim->count && claim->count > 1; i++)
             line_chunk(&lines, i, claim->count, claim->chunk[i].hash, claim->chunk[i].length);
@@ -9020,7 +9165,7 @@ static enum status make_removal(const struct change *change, struct text *lines,
     if (n->kind == KIND_DIRECTORY && tree_next(&master.tree, n->id, ""))
         return fail(NOT_EMPTY, "the directory '%s' is not empty; remove what is in it first", shown(change->path));
     *id = n->id;
-    text_format(lines, "RM %" PRIu64 "\n", n->id);
+    line_discard(lines, n);
     return DONE;
 }
 
@@ -9047,16 +9192,69 @@ static enum status make_move(const struct change *change, struct text *lines, ui
     if (old && n->kind == KIND_DIRECTORY)
         return fail(WRONG_KIND, "'%s' is a file, '%s' a directory", shown(change->to), shown(change->path));
     *id = n->id;
-    if (old) text_format(lines, "RM %" PRIu64 "\n", old->id);
-    text_format(lines, "MV %" PRIu64 " %" PRIu64 " ", n->id, parent);
-    text_escaped(lines, last.at, last.length);
-    text_byte(lines, '\n');
+    if (old) line_discard(lines, old);
+    line_move(lines, n->id, parent, last);
     return DONE;
 }
 
 /* MV REQUEST FROM TO: give a file or directory another path, in place of a file that is there. */
 static enum status master_mv(struct request *r) {
     return change_run(r, make_move);
+}
+
+/* Lines that take what is in the trash back into a directory, and into those directories what was in them, where no
+ * name is in the way. `left`: how many more there may be. */
+static enum status restore_entries(uint64_t directory, struct text *lines, int *left) {
+    const struct tree *t = &master.tree;
+    struct inode *n = tree_after(t, directory | TRASH_BIT, "", 0);
+    while (n && n->parent == (directory | TRASH_BIT)) {
+        char behind[TRASH_NAME_MAX_BYTES + 1];
+        struct slice name = trash_name(n);
+        const struct inode *newest = trash_newest(t, directory, name);
+        if (newest && !tree_lookup(t, directory, name.at, name.length)) {
+            if ((*left)-- == 0)
+                return fail(BAD_REQUEST, "more than %d files and directories; take them back in parts", RESTORE_MOST);
+            line_move(lines, newest->id, directory, name);
+            if (newest->kind == KIND_DIRECTORY) {
+                enum status status = restore_entries(newest->id, lines, left);
+                if (status != DONE) return status;
+            }
+        }
+        int length = snprintf(behind, sizeof behind, "%.*s/:", (int)name.length, name.at); /* ':' comes behind digits */
+        n = tree_after(t, n->parent, behind, (size_t)length);
+    }
+    return DONE;
+}
+
+static enum status make_restore(const struct change *change, struct text *lines, uint64_t *id) {
+    struct slice rest = slice_of(change->path + 1), part;
+    uint64_t parent = ROOT_ID;
+    int left = RESTORE_MOST;
+    *id = ROOT_ID;
+    while (slice_part(&rest, '/', &part)) {
+        struct inode *n = tree_lookup(&master.tree, parent, part.at, part.length);
+        const struct inode *trashed = trash_newest(&master.tree, parent, part);
+        bool last = rest.length == 0, keep = n && (n->kind == KIND_DIRECTORY || !last);
+        if (!keep && !trashed)
+            return fail(NOT_FOUND, "nothing in the trash was called '%s'; dfs --undelete lists what is there",
+                        shown(change->path));
+        if (!keep && n) line_discard(lines, n); /* another version has that name: they change places */
+        if (!keep) line_move(lines, trashed->id, parent, part);
+        const struct inode *taken = keep ? n : trashed;
+        if (!last && taken->kind != KIND_DIRECTORY)
+            return fail(WRONG_KIND, "'%s' goes through a file as if it were a directory", shown(change->path));
+        *id = parent = taken->id;
+        if (taken->kind != KIND_DIRECTORY) return DONE;
+    }
+    enum status status = restore_entries(parent, lines, &left);
+    if (status == DONE && lines->length == 0)
+        status = fail(NOT_FOUND, "'%s' is there, and nothing in the trash was in it", shown(change->path));
+    return status;
+}
+
+/* UNDELETE REQUEST PATH: take a file or directory back from the trash, with all that was in it. */
+static enum status master_undelete(struct request *r) {
+    return change_run(r, make_restore);
 }
 
 /* Begins a read. A master whose reign ended answers from what it knows. */
@@ -9078,6 +9276,54 @@ static enum status read_end(struct request *r, enum status status, uint64_t epoc
         status = fail(READ_ONLY, "perhaps not true any more, for this master has no hold on its nodes: %s", detail);
     }
     text_free(words);
+    return status;
+}
+
+/* Where an inode in the trash was. False if one of the directories above is gone for good. */
+static bool trash_path(const struct inode *n, struct text *to) {
+    struct slice parts[PATH_MAX_BYTES / 2];
+    int count = 0;
+    while (n && n->id != ROOT_ID && count < PATH_MAX_BYTES / 2) {
+        parts[count++] = n->parent & TRASH_BIT ? trash_name(n) : (struct slice){n->name, n->name_length};
+        n = tree_by_id(&master.tree, n->parent & ~TRASH_BIT);
+    }
+    if (!n || n->id != ROOT_ID) return false;
+    while (count > 0) {
+        text_byte(to, '/');
+        text_bytes(to, parts[count - 1].at, parts[count - 1].length);
+        count--;
+    }
+    return true;
+}
+
+/* TRASH AFTER: what is in the trash behind inode AFTER, 0 for all; as much as fits. */
+static enum status master_trash(struct request *r) {
+    uint64_t after, epoch;
+    struct text words = {0}, path = {0};
+    if (!parse_u64(r->w.word[1], UINT64_MAX, &after)) return fail(BAD_REQUEST, "an inode is a number");
+    lock_take(&master.lock);
+    enum status status = read_begin(&epoch);
+    const struct inode *n = after == 0 ? NULL : tree_by_id(&master.tree, after);
+    if (status == DONE && after != 0 && (!n || !(n->parent & TRASH_BIT)))
+        status = fail(NOT_FOUND, "inode %" PRIu64 " is not in the trash any more; begin again", after);
+    uint64_t last = 0;
+    for (bool more = status == DONE; more;) {
+        n = tree_after(&master.tree, n ? n->parent : TRASH_BIT, n ? n->name : "", n ? n->name_length : 0);
+        more = n && r->reply.length < MIB;
+        if (!more) break;
+        last = n->id;
+        text_clear(&path);
+        if (!trash_path(n, &path)) continue;
+        text_format(&r->reply, "%s %" PRIu64 " %" PRIu64 " %u ", n->kind == KIND_FILE ? "file" : "dir", n->id, n->size,
+                    n->expiry_s);
+        text_escaped(&r->reply, path.data, path.length);
+        text_byte(&r->reply, '\n');
+    }
+    r->has_reply = status == DONE;
+    text_format(&words, " %" PRIu64, n ? last : 0);
+    status = read_end(r, status, epoch, &words);
+    lock_drop(&master.lock);
+    text_free(&path);
     return status;
 }
 
@@ -9288,8 +9534,8 @@ static enum status master_status(struct request *r) {
     if (!reigning) text_format(&why, "why %s\n", *master.waiting_for ? master.waiting_for : reign_names[master.state]);
     text_format(t, "state %s\nepoch %" PRIu64 "\nseq %" PRIu64 "\nmaster %s\ncluster %s\n", state, master.epoch,
                 master.tree.at.seq, server.address, *master.cluster ? master.cluster : "-");
-    text_format(t, "files %" PRIu64 "\ndirectories %" PRIu64 "\nbytes %" PRIu64 "\nchunks %u\n", master.tree.files,
-                master.tree.directories, master.tree.bytes, master.tree.chunk_count);
+    text_format(t, "files %" PRIu64 "\ndirectories %" PRIu64 "\nbytes %" PRIu64 "\nchunks %u\n", master.tree.live.files,
+                master.tree.live.directories, master.tree.live.bytes, master.tree.chunk_count);
     text_format(t, "copies_missing %" PRIu64 "\nbytes_missing %" PRIu64 "\nunavailable_chunks %" PRIu64 "\n", copies,
                 bytes, unavailable);
     text_format(t, "dropped_chunks %" PRIu64 "\ndropped_bytes %" PRIu64 "\n", master.dropped_chunks,
@@ -9329,6 +9575,8 @@ static const struct command master_table[] = {
     {"MKDIR", master_mkdir, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "make a directory and those above it"},
     {"RM", master_rm, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "remove a file or an empty directory"},
     {"MV", master_mv, 3, NO_BODY, FROM_ALL, "REQUEST FROM TO", "give a file or directory another path"},
+    {"UNDELETE", master_undelete, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "take back from the trash"},
+    {"TRASH", master_trash, 1, NO_BODY, FROM_ALL, "AFTER", "what is in the trash, behind inode AFTER"},
     {"STATUS", master_status, 0, NO_BODY, FROM_ALL, "", "state of the cluster"},
     {"NODES", master_nodes, 0, NO_BODY, FROM_ALL, "", "state of every node"},
     {"DIGEST", master_digest, 0, NO_BODY, FROM_ALL, "", "epoch, seq and SHA-256 of the namespace"},
@@ -9340,9 +9588,9 @@ static const struct command master_table[] = {
     {"REPORT", master_report, 2, LINES_BODY, FROM_NODE, "SESSION EPOCH", "what a node has on its disk"},
     {0}};
 
-/* Runs a master that listens already until it is told to stop. With `init` it may found a cluster. */
-static int master_main(bool init, bool allow_faults, bool allow_drops, int64_t grace_ms, const char *force,
-                       int sync_copies, int roster_most, int64_t ping_ms, int64_t dead_after_ms) {
+/* Runs a master that listens already, and whose settings are in `master`, until it is told to stop. With `init` it may
+ * found a cluster. */
+static int master_main(bool init) {
     uint8_t cluster[16];
     log_role = "master";
     snprintf(self_role, sizeof self_role, "master");
@@ -9353,20 +9601,12 @@ static int master_main(bool init, bool allow_faults, bool allow_drops, int64_t g
     master.id = random_u64();
     snprintf(self_id, sizeof self_id, "%016" PRIx64, master.id);
     master.init = master.may_found = init;
-    master.allow_faults = allow_faults;
-    master.allow_drops = allow_drops;
-    master.grace_ms = grace_ms;
-    if (allow_faults) log_line("nodes may be asked for faults on purpose: dfs --fault NODE KIND");
+    master.forcing = -1;
+    if (master.allow_faults) log_line("nodes may be asked for faults on purpose: dfs --fault NODE KIND");
     if (init) {
         random_bytes(cluster, sizeof cluster);
         hex_write(master.cluster, cluster, sizeof cluster);
     }
-    snprintf(master.force, sizeof master.force, "%s", force ? force : "");
-    master.forcing = -1;
-    master.sync_copies = sync_copies;
-    master.roster_most = roster_most;
-    master.ping_ms = ping_ms;
-    master.dead_after_ms = dead_after_ms;
     server.table = master_table;
     server.role = "master";
     server.gone = master_gone;
@@ -9387,6 +9627,7 @@ enum option {
     OPT_LS,
     OPT_RM,
     OPT_MV,
+    OPT_UNDELETE,
     OPT_MKDIR,
     OPT_STATUS,
     OPT_NODES,
@@ -9408,6 +9649,7 @@ enum option {
     OPT_ALLOW_FAULTS,
     OPT_ALLOW_DROPS,
     OPT_GRACE,
+    OPT_TRASH_TIME,
     OPT_SYNC_COPIES,
     OPT_ROSTER,
     OPT_PING,
@@ -9436,6 +9678,7 @@ static const struct option_row {
     [OPT_LS] = {"ls", 0, NULL, AT_CLIENT, "[REMOTE]  list a directory"},
     [OPT_RM] = {"rm", 0, NULL, AT_CLIENT, "REMOTE ...  remove files or empty directories"},
     [OPT_MV] = {"mv", 0, NULL, AT_CLIENT, "REMOTE REMOTE  rename a file or directory, or move it into a directory"},
+    [OPT_UNDELETE] = {"undelete", 0, NULL, AT_CLIENT, "[REMOTE ...]  take back from the trash, or list what is in it"},
     [OPT_MKDIR] = {"mkdir", 0, NULL, AT_CLIENT, "REMOTE ...  make directories, and those above them"},
     [OPT_STATUS] = {"status", 0, NULL, AT_CLIENT, "how the cluster is: healthy, degraded, healing or read-only"},
     [OPT_NODES] = {"nodes", 0, NULL, AT_CLIENT, "how each node is"},
@@ -9462,6 +9705,8 @@ static const struct option_row {
                           "let clients break nodes on purpose, for lessons and tests"},
     [OPT_ALLOW_DROPS] = {"allow-drops", 0, NULL, AT_MASTER, "after --force-from: drop what no record names, for good"},
     [OPT_GRACE] = {"grace", 0, "TIME", AT_MASTER, "drop a chunk that no record names not before this time (10m)"},
+    [OPT_TRASH_TIME] = {"trash-time", 0, "TIME", AT_MASTER,
+                        "keep what is removed or overwritten so long (1d); 0s: not at all"},
     [OPT_SYNC_COPIES] = {"sync-copies", 0, "N", AT_MASTER,
                          "copies of the bytes on disk before an upload is acknowledged (2)"},
     [OPT_ROSTER] = {"roster", 0, "N", AT_MASTER, "how many nodes must confirm every change (7)"},
@@ -9606,11 +9851,11 @@ static uint64_t option_size(int option, uint64_t missing, uint64_t least, uint64
     return number;
 }
 
-static int64_t option_ms(int option, int64_t missing, uint64_t least) {
+static int64_t option_ms(int option, int64_t missing, uint64_t least, uint64_t most) {
     uint64_t ms = (uint64_t)missing;
-    if (option_value[option] && (!parse_duration_ms(option_value[option], &ms) || ms < least || ms > 86400000))
-        die(USAGE_ERROR, "--%s %s: write a time such as 250ms 3s 5m, from %" PRIu64 "ms to 24h",
-            option_table[option].name, option_value[option], least);
+    if (option_value[option] && (!parse_duration_ms(option_value[option], &ms) || ms < least || ms > most))
+        die(USAGE_ERROR, "--%s %s: write a time such as 250ms 3s 5m, from %" PRIu64 "ms to %" PRIu64 "h",
+            option_table[option].name, option_value[option], least, most / HOUR_MS);
     return (int64_t)ms;
 }
 
@@ -9696,10 +9941,18 @@ static int cmd_master(int rest) {
     char path[PATH_MAX] = "", hex[2 * KEY_BYTES + 2] = "";
     bool init = option_value[OPT_INIT] != NULL, insecure = option_value[OPT_INSECURE] != NULL, made = false;
     if (rest != 0) die(USAGE_ERROR, "dfs master takes options only; dfs --help lists them");
-    int64_t ping_ms = option_ms(OPT_PING, PING_MS, 10), dead_ms = option_ms(OPT_DEAD_AFTER, DEAD_AFTER_MS, 30);
-    if (dead_ms < 2 * ping_ms) die(USAGE_ERROR, "--dead-after must be at least twice --ping");
-    int sync_copies = (int)option_number(OPT_SYNC_COPIES, 2, 1, 8);
-    int roster_most = (int)option_number(OPT_ROSTER, ROSTER_MAX, 1, ROSTER_LIMIT);
+    master.ping_ms = option_ms(OPT_PING, PING_MS, 10, DAY_MS);
+    master.dead_after_ms = option_ms(OPT_DEAD_AFTER, DEAD_AFTER_MS, 30, DAY_MS);
+    if (master.dead_after_ms < 2 * master.ping_ms) die(USAGE_ERROR, "--dead-after must be at least twice --ping");
+    master.sync_copies = (int)option_number(OPT_SYNC_COPIES, 2, 1, 8);
+    master.roster_most = (int)option_number(OPT_ROSTER, ROSTER_MAX, 1, ROSTER_LIMIT);
+    master.allow_faults = option_value[OPT_ALLOW_FAULTS] != NULL;
+    master.allow_drops = option_value[OPT_ALLOW_DROPS] != NULL;
+    master.grace_ms = option_ms(OPT_GRACE, GRACE_MS, 100, 30 * DAY_MS);
+    master.trash_s = (uint64_t)(option_ms(OPT_TRASH_TIME, DAY_MS, 0, 3650 * DAY_MS) + 999) / 1000;
+    if (option_value[OPT_FORCE_FROM] &&
+        !slice_copy(slice_of(option_value[OPT_FORCE_FROM]), master.force, sizeof master.force))
+        die(USAGE_ERROR, "--force-from: a node's name or id");
     if (init && option_value[OPT_FORCE_FROM])
         die(USAGE_ERROR, "--init makes a new cluster, --force-from goes on with one");
     if (!init) key_setup(true);
@@ -9709,9 +9962,7 @@ static int cmd_master(int rest) {
     if (init) key_setup(true);
     if (init) print_join(server.address, path, hex, made);
     explicit_bzero(hex, sizeof hex);
-    return master_main(init, option_value[OPT_ALLOW_FAULTS] != NULL, option_value[OPT_ALLOW_DROPS] != NULL,
-                       option_ms(OPT_GRACE, GRACE_MS, 100), option_value[OPT_FORCE_FROM], sync_copies,
-                       roster_most, ping_ms, dead_ms);
+    return master_main(init);
 }
 
 static const char *masters_option(void) {
@@ -9725,7 +9976,8 @@ static int cmd_node(int rest, char **words) {
         die(USAGE_ERROR, "--name: 1 to %d bytes, all of them printable", LABEL_MAX_BYTES);
     key_setup(true);
     const char *address = option_value[OPT_LISTEN] ? option_value[OPT_LISTEN] : insecure ? "127.0.0.1" : "0.0.0.0";
-    int64_t ping_ms = option_ms(OPT_PING, PING_MS, 10), dead_ms = option_ms(OPT_DEAD_AFTER, DEAD_AFTER_MS, 30);
+    int64_t ping_ms = option_ms(OPT_PING, PING_MS, 10, DAY_MS),
+            dead_ms = option_ms(OPT_DEAD_AFTER, DEAD_AFTER_MS, 30, DAY_MS);
     if (dead_ms < 2 * ping_ms) die(USAGE_ERROR, "--dead-after must be at least twice --ping");
     return node_main(words[0], address, masters_option(), option_value[OPT_NAME],
                      option_size(OPT_SEGMENT_SIZE, 0, 64 * KIB, SEGMENT_LIMIT_BYTES), ping_ms, dead_ms);
@@ -10505,6 +10757,56 @@ static int cmd_status(struct client *cl, bool nodes_only, int rest) {
     answer_free(&nodes_answer);
     return status == DONE ? 0 : cmd_failed(nodes_only ? "nodes" : "status", status);
 }
+/* dfs --undelete: what is in the trash. */
+static int cmd_trash(struct client *cl) {
+    struct text line = {0}, when = {0}, size_text = {0};
+    struct answer a = {0};
+    struct json_writer w;
+    char path[PATH_MAX_BYTES + 1];
+    uint64_t after = 0, size, expiry_s;
+    enum status status = DONE;
+    json_begin(&w);
+    json_array(&w);
+    do {
+        text_clear(&line);
+        text_format(&line, "TRASH %" PRIu64, after);
+        status = client_ask(cl, &line, NULL, false, true, &a);
+        struct slice rest = {a.body.data, a.body.length}, row;
+        struct words words;
+        if (status == DONE && (a.w.count != 5 || !parse_u64(a.w.word[2], UINT64_MAX, &after)))
+            status = fail(INTERNAL, "the master's answer to TRASH is none");
+        while (status == DONE && slice_line(&rest, &row)) {
+            if (!words_split(row, &words) || words.count != 5 || !parse_u64(words.word[2], UINT64_MAX, &size) ||
+                !parse_u64(words.word[3], UINT32_MAX, &expiry_s) || !parse_escaped(words.word[4], path, sizeof path))
+                continue;
+            bool folder = slice_is(words.word[0], "dir");
+            if (option_value[OPT_JSON]) {
+                json_object(&w);
+                json_path(&w, path);
+                json_key_string(&w, "kind", folder ? "dir" : "file");
+                json_key_unsigned(&w, "size", size);
+                json_key_unsigned(&w, "expires", expiry_s);
+                json_object_end(&w);
+            } else {
+                text_clear(&when);
+                text_clear(&size_text);
+                text_time(&when, (int64_t)expiry_s * 1000000000);
+                if (!folder) text_size(&size_text, size);
+                printf("%11s  until %s  %s%s\n", folder ? "-" : size_text.data, when.data, shown(path),
+                       folder ? "/" : "");
+            }
+        }
+    } while (status == DONE && after != 0);
+    json_array_end(&w);
+    if (status == DONE && option_value[OPT_JSON]) json_print(&w);
+    else json_free(&w);
+    text_free(&line);
+    text_free(&when);
+    text_free(&size_text);
+    answer_free(&a);
+    return status == DONE ? 0 : cmd_failed("undelete", status);
+}
+
 /* The address of a node by its name or id; what has a colon is one already. */
 static enum status node_locate(struct client *cl, const char *name, char address[ADDRESS_MAX_BYTES + 1]) {
     char label[LABEL_MAX_BYTES + 1];
@@ -10664,7 +10966,7 @@ static void fuzz_records(const char *bytes, size_t length) {
         snapshot_head(&part, &t);
         if (!snapshot_walk(&part, &t, t.root, 0, "", 0, SIZE_MAX, &last)) {
             enum status status = snapshot_load(&copy, part.data, part.length);
-            assert(status == DONE && position_same(t.at, copy.at) && t.files == copy.files);
+            assert(status == DONE && position_same(t.at, copy.at) && t.live.files == copy.live.files);
             tree_digest(&t, digest[0]);
             tree_digest(&copy, digest[1]);
             assert(memcmp(digest[0], digest[1], 32) == 0);
@@ -10804,6 +11106,7 @@ static int run_client(int command, int rest, char **words) {
     case OPT_STAT: code = cmd_stat(&cl, rest, words); break;
     case OPT_LS: code = cmd_ls(&cl, rest, words); break;
     case OPT_RM: code = cmd_each(&cl, "RM", "rm", rest, words); break;
+    case OPT_UNDELETE: code = rest == 0 ? cmd_trash(&cl) : cmd_each(&cl, "UNDELETE", "undelete", rest, words); break;
     case OPT_MV: code = cmd_mv(&cl, rest, words); break;
     case OPT_MKDIR: code = cmd_each(&cl, "MKDIR", "mkdir", rest, words); break;
     case OPT_STATUS: code = cmd_status(&cl, false, rest); break;

@@ -2257,7 +2257,8 @@ test_on_purpose() {
     fails 2 --fault n3 corrupt "${chunk//[0-9]/0}"
 
     dfs --fault n1 full
-    sleep 0.3 # a ping
+    told() { dfs --nodes -j | jq -e 'any(.[]; .name == "n1" and .free_bytes == 0)'; }
+    wait_for told
     random 200001 >f2
     dfs -q -u /full f2
     not held_by /full n1
