@@ -156,6 +156,7 @@ enum {
     FORCED_MAX = 16,        /* forced take-overs remembered for ever; later ones push out the oldest */
     REQUESTS_MAX = 4096,    /* request ids remembered, so that a repeated request is answered, not done twice */
     CONNECTIONS_MAX = 1024, /* open connections of one server */
+    FILES_LEAST = 128,           /* descriptors that a server must be allowed to open */
     FILES_OWN = 320,        /* descriptors that a server keeps for its log and its calls to others */
     CONNECTIONS_TOLD = 64,  /* and so many more are told that there are too many; those over that are closed */
     CHUNKS_PER_LINE = 100,  /* in a CHUNKS line of a record */
@@ -2115,6 +2116,10 @@ static void server_signals(void) {
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file over the limit is an error of the write */
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_max < FILES_LEAST)
+        die(USAGE_ERROR, "this process may open %d files, and needs %d; raise the limit (ulimit -n)",
+            (int)files.rlim_max, FILES_LEAST);
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
@@ -3828,6 +3833,11 @@ static bool append_fill(struct segment *g, uint64_t end) {
     return true;
 }
 
+/* Whether a write failed only because there is no room: that is no failure of the disk. */
+static bool no_room(int error) {
+    return error == ENOSPC || error == EDQUOT || error == EFBIG;
+}
+
 /* Writes a large chunk's payload into its place, outside the lock. */
 static enum status append_outside(struct store *s, struct segment *g, struct place header, uint64_t at,
                                   const void *payload, size_t length) {
@@ -3847,6 +3857,7 @@ static enum status append_outside(struct store *s, struct segment *g, struct pla
     g->writers--;
     g->users--;
     cond_broadcast(&s->rolled);
+    if (!good && no_room(errno)) return fail(NO_SPACE, "the disk of node %s is full", s->name);
     return good ? DONE : store_fail(s, "writing a chunk");
 }
 
@@ -3867,9 +3878,13 @@ static enum status store_append(struct store *s, enum entry_kind kind, const uin
     struct iovec piece[3] = {{header, used}, {(void *)(uintptr_t)payload, length}, {(char[]){'\n'}, 1}};
     g->size += used + length + 1;
     g->small_run = outside ? 0 : g->small_run + 1;
-    if (g->small_run > FILL_AFTER && g->size > g->filled && !append_fill(g, g->size))
+    if (g->small_run > FILL_AFTER && g->size > g->filled && !append_fill(g, g->size) && !no_room(errno))
         return store_fail(s, "writing ahead to the log");
-    if (!sys_pwritev(g->fd, piece, outside ? 1 : 3, offset)) return store_fail(s, "writing to the log");
+    if (!sys_pwritev(g->fd, piece, outside ? 1 : 3, offset)) {
+        if (kind != ENTRY_CHUNK || !no_room(errno)) return store_fail(s, "writing to the log");
+        g->size = offset; /* the next entry is written over what came of this one */
+        return fail(NO_SPACE, "the disk of node %s is full", s->name);
+    }
     segment_note(g, &entry);
     uint32_t number = g->entry_count - 1;
     if (outside && (status = append_outside(s, g, from, entry.offset, payload, length)) != DONE) {
@@ -5481,7 +5496,7 @@ static enum status client_put(struct client *cl, const uint8_t hash[32], const v
         if (status != DONE) sleep_ms(RETRY_PAUSE_MS);
         status = client_targets(cl, true);
     }
-    if (stored->count > 0) status = DONE;
+    if (stored->count > 0 && status != NO_SPACE) status = DONE; /* the commit decides whether that is enough */
     text_free(&chain->rest);
     free(chain);
     free(stored);
@@ -7244,6 +7259,12 @@ static bool peer_usable(const struct peer *p) {
     return p->up && !p->failed && p->streaming;
 }
 
+/* Whether a node has no room for one more chunk. It keeps its reserve for names. */
+static bool peer_is_full(const struct peer *p) {
+    uint64_t reserve = p->total_bytes / 20 < RESERVE_BYTES ? p->total_bytes / 20 : RESERVE_BYTES;
+    return p->total_bytes > 0 && p->free_bytes <= reserve + CHUNK_MAX_BYTES;
+}
+
 /* Whether a node never held a record, by what it said last. */
 static bool peer_is_blank(const struct peer *p) {
     return p->at.seq == 0 && p->roster.count == 0 && !p->damaged;
@@ -7965,7 +7986,7 @@ static bool plan_order(struct chunk_queue *q) {
         const struct peer *p = master.peers[i];
         nodes[i] = (struct candidate){p->bytes, (int)p->transfers, peer_usable(p) && p->inventoried};
         sending[i] = p->sending;
-        receiving[i] = p->receiving;
+        receiving[i] = peer_is_full(p) ? COPY_WORKERS : p->receiving; /* no room, no free place as a target */
         room = room || (nodes[i].usable && receiving[i] < COPY_WORKERS);
     }
     struct node_set wanted = wanted_holders();
@@ -8806,6 +8827,7 @@ static enum status master_ping(struct request *r) {
             peers_wake();
         }
         if (follows == master.id && (int64_t)echo <= now_ms && (int64_t)echo > p->echo_ms) p->echo_ms = (int64_t)echo;
+        bool was_full = peer_is_full(p);
         p->files = said.files;
         p->chunks = said.chunks;
         p->bytes = said.bytes;
@@ -8813,6 +8835,7 @@ static enum status master_ping(struct request *r) {
         p->free_bytes = said.free_bytes;
         p->total_bytes = said.total_bytes;
         p->transfers = said.transfers;
+        if (was_full && !peer_is_full(p) && master.state >= ESTABLISHING) chunks_review();
         text_format(r->line, " %" PRId64 " %" PRIu64 " %" PRIu64, now_ms,
                     master.state >= ESTABLISHING ? master.epoch : 0, master.state != WAITING ? master.epoch : 0);
     }
@@ -8914,17 +8937,18 @@ static enum status master_targets(struct request *r) {
     enum status status = master_check_reign();
     for (int i = 0; i < master.peer_count; i++) {
         const struct peer *p = master.peers[i];
-        uint64_t reserve = p->total_bytes / 20 < RESERVE_BYTES ? p->total_bytes / 20 : RESERVE_BYTES;
-        bool space = p->total_bytes == 0 || p->free_bytes > reserve + CHUNK_MAX_BYTES;
-        full += peer_usable(p) && !space;
+        full += peer_usable(p) && peer_is_full(p);
         up += p->up && !p->failed;
-        nodes[i] = (struct candidate){p->bytes, (int)p->transfers, peer_usable(p) && space};
+        nodes[i] = (struct candidate){p->bytes, (int)p->transfers, peer_usable(p) && !peer_is_full(p)};
     }
     int count = place_targets(nodes, master.peer_count, order);
     if (status == DONE && count == 0)
         status = full > 0 ? fail(NO_SPACE, "all nodes are full; delete files or add a node")
                  : up > 0 ? fail(READ_ONLY, "the nodes are still catching up")
                           : fail(UNAVAILABLE, "no node is up; start one with: dfs node DIR");
+    if (status == DONE && full > 0 && count < copies_needed())
+        status = fail(NO_SPACE, "only %d of %d nodes have room, and %d must have the bytes; delete files or add a node",
+                      count, count + full, copies_needed());
     r->has_reply = true;
     text_format(r->line, " %d", master.sync_copies < count ? master.sync_copies : count);
     for (int i = 0; i < count; i++) {
@@ -9495,6 +9519,18 @@ static int status_reasons(struct text *t) {
         if (slot >= 0 && !master.peers[slot]->up)
             text_format(t, " since %" PRId64 " s", (clock_ms() - master.peers[slot]->down_ms) / 1000);
         text_byte(t, '\n');
+        count++;
+    }
+    for (int i = 0; i < master.peer_count; i++) {
+        const struct peer *p = master.peers[i];
+        if (!p->up || p->failed || !peer_is_full(p)) continue;
+        text_add(t, "why node ");
+        text_escaped(t, p->name, strlen(p->name));
+        text_add(t, " is full: ");
+        text_size(t, p->free_bytes);
+        text_add(t, " of ");
+        text_size(t, p->total_bytes);
+        text_add(t, " are free, and what is left is kept for names\n");
         count++;
     }
     for (int i = 0; i < master.peer_count; i++) {
