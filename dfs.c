@@ -40,6 +40,7 @@
  *   link          node_main            1 per master         node.lock: joins a master and pings it
  *   reporter      node_main            1 in a node          node.reports: tells the master what is on disk
  *   tidy          node_main            1 in a node          node.lock, the store: checkpoints, rewrites segments
+ *   scrub         node_main            1 in a node          the store: reads everything again
  *   reign         master_main          1 in a master        master.lock: take-over, who is dead, the roster
  *   planner       master_main          1 in a master        master.lock: orders copies
  *   stream        peer_make            1 per node           master.lock, one connection: sends records to the node
@@ -169,6 +170,7 @@ enum {
     UPLOAD_WORKERS = 4,
     DOWNLOAD_WORKERS = 4,
     REPORT_BATCH = 4096, /* stored chunks in one report of a node */
+    LOST_SHOWN = 20,             /* paths of files that STATUS lists because a part of them is nowhere */
     RESTORE_MOST = 200000,       /* files and directories that one UNDELETE takes back */
     DROP_BATCH = 1000,   /* chunks in one order to drop */
     SWEEP_STEP = 16384,  /* chunks that are looked at in one go for whether they may be dropped */
@@ -195,6 +197,7 @@ enum {
     GRACE_MS = 600000,        /* default of --grace */
     PING_MS = 1000,           /* default of --ping */
     DEAD_AFTER_MS = 3000,     /* default of --dead-after */
+    SCRUB_EVERY_MS = 86400000,   /* after this time a segment is due to be read again */
     TIDY_MS = 1000,           /* how often a node looks whether space can be given back; ten times, if that is urgent */
     WATCH_MS = 20,            /* how often the master looks after its nodes */
     PROBE_MOST_MS = 300000,   /* longest wait before a node that hung is given something to acknowledge */
@@ -218,6 +221,7 @@ enum {
 #define SEGMENT_LIMIT_BYTES (1 * GIB)
 #define SEGMENTS_MAX ((uint32_t)(36 * 36 * 36 * 36))
 #define CHECKPOINT_MIN_BYTES (16 * MIB)       /* that a checkpoint must be able to give back */
+#define SCRUB_RATE_BYTES (10 * MIB)           /* default of --scrub-rate */
 #define CHECKPOINT_PART_BYTES (64 * KIB)      /* written while records wait */
 #define TIDY_RATE_BYTES (32 * MIB)            /* moved in a second when space is not short */
 #define HOLE_MIN_BYTES (64 * KIB)             /* bytes of a dropped chunk from which on they are given back at once */
@@ -2238,6 +2242,7 @@ enum {
     CHUNK_FRESH = 1,    /* stored for an upload that may still be open: worth copying before a record names it */
     CHUNK_QUEUED = 2,   /* waits in the master's queue of chunks to look at */
     CHUNK_COPYING = 4,  /* part of an order to fetch under way */
+    CHUNK_DAMAGED = 8,  /* some node had it and found it damaged, and nobody said since that he has it */
     CHUNK_AGE_SHIFT = 8, /* how many sweeps ago it was first seen that no record names it; counts from 0 when it is */
     CHUNK_AGE_MAX = 15, /* stored again, or loses its last name */
     CHUNK_AGE = CHUNK_AGE_MAX << CHUNK_AGE_SHIFT,
@@ -2428,7 +2433,8 @@ static struct node_set node_set_and(const struct node_set *a, const struct node_
 /* Forgets a chunk that nobody names, nobody holds and no queue refers to. */
 static void tree_chunk_release(struct tree *t, uint32_t index) {
     struct chunk *chunk = tree_chunk(t, index);
-    if (chunk->references > 0 || (chunk->flags & ~(uint32_t)CHUNK_AGE) != 0 || !node_set_empty(&chunk->holders)) return;
+    if (chunk->references > 0 || !node_set_empty(&chunk->holders)) return;
+    if ((chunk->flags & ~(uint32_t)(CHUNK_AGE | CHUNK_DAMAGED)) != 0) return;
     uint32_t *link = &t->chunk_buckets[chunk_bucket(t, chunk->hash)];
     while (*link != index) link = &tree_chunk(t, *link)->next;
     *link = chunk->next;
@@ -3356,6 +3362,10 @@ struct place {
     uint32_t segment, offset;
 };
 
+static bool place_before(struct place a, struct place b) {
+    return a.segment < b.segment || (a.segment == b.segment && a.offset < b.offset);
+}
+
 /* An entry as the table of contents lists it; `offset` is the payload's. */
 struct entry {
     uint8_t hash[32];
@@ -3378,6 +3388,7 @@ struct segment {
     uint8_t salt[SALT_BYTES];
     uint64_t live;            /* bytes of the chunks in it that the index knows, with ENTRY_OVERHEAD for each */
     uint64_t taken;           /* bytes that its file takes on the disk, as of its closing or the last hole in it */
+    int64_t checked_ms;       /* since 1970: when all in it was read and found right, or written */
     uint32_t *dead;           /* offsets of chunks in it that are not what its table of contents says */
     uint32_t dead_count;
     bool full, closed;        /* full: takes no more entries; closed: has its table of contents */
@@ -3422,7 +3433,10 @@ struct store {
     bool failed;
     char why[256];            /* it failed */
     uint64_t damaged;         /* chunks set aside since the start */
+    uint8_t (*asides)[32];    /* chunks that were ever set aside here, so that the master knows what became of them */
+    uint32_t aside_count;
     uint64_t promised, promised_to; /* epoch and master; the owner's lock guards them, and the next */
+    bool metadata_scrubbed;   /* the scrubber found metadata damaged that counts: a checkpoint writes it anew */
     bool metadata_damaged;    /* recovery lost records: this node is a learner */
     atomic_bool full;         /* told to behave as if the disk were full */
     atomic_ullong free_bytes, total_bytes; /* of the file system; refreshed by store_space */
@@ -3709,6 +3723,7 @@ static enum status segment_begin(struct store *s) {
     *strrchr(path, '/') = 0;
     if (!sys_sync_folder(path)) return store_fail(s, "syncing a folder of the log");
     g->size = length;
+    g->checked_ms = clock_wall_ns() / 1000000;
     s->current = g;
     return DONE;
 }
@@ -3748,6 +3763,44 @@ static void holes_of_closing(const struct segment *g) {
     for (uint32_t i = 0; i < g->entry_count; i++)
         if (g->entries[i].kind == ENTRY_CHUNK && !g->entries[i].good && g->entries[i].length >= HOLE_MIN_BYTES)
             sys_punch(g->fd, g->entries[i].offset, g->entries[i].length);
+}
+
+/* Reads the table of contents at the end of a segment of `size` bytes into `lines`. `at` is where it begins. False if
+ * there is none that is whole. */
+static bool toc_read(const struct segment *g, uint64_t size, struct text *lines, uint64_t *at, struct place *durable) {
+    char end[END_LINE_BYTES], check[CHECK_HEX], header[HEADER_MAX_BYTES];
+    struct entry toc;
+    uint8_t digest[32];
+    if (size < END_LINE_BYTES + HEADER_MAX_BYTES || !sys_pread(g->fd, end, sizeof end, size - END_LINE_BYTES))
+        return false;
+    header_check(g, size - END_LINE_BYTES, end, 15, check);
+    if (memcmp(end, "end ", 4) != 0 || memcmp(check, end + 15, CHECK_HEX) != 0) return false;
+    struct slice digits = {end + 4, 10};
+    while (digits.length > 1 && *digits.at == '0') digits.at++, digits.length--;
+    if (!parse_u64(digits, size - END_LINE_BYTES, at)) return false;
+    size_t have = size - *at < sizeof header ? (size_t)(size - *at) : sizeof header;
+    if (!sys_pread(g->fd, header, have, *at) || header_read(g, *at, header, have, &toc, durable) == 0) return false;
+    text_reserve(lines, toc.length);
+    if (!sys_pread(g->fd, lines->data, toc.length, toc.offset)) return false;
+    lines->length = toc.length;
+    sha256_digest(lines->data, lines->length, digest);
+    return memcmp(digest, toc.hash, 32) == 0;
+}
+
+/* Takes the next row off a table of contents: OFFSET KIND LENGTH SHA256. False at the end. */
+static bool toc_entry(struct slice *rest, struct entry *entry) {
+    struct slice line;
+    struct words w;
+    *entry = (struct entry){.good = true};
+    while (slice_line(rest, &line)) {
+        if (!words_split(line, &w) || w.count != 4 || !parse_u32(w.word[0], UINT32_MAX, &entry->offset) ||
+            !parse_u32(w.word[2], UINT32_MAX, &entry->length) || !parse_hex(w.word[3], entry->hash, 32))
+            continue; /* can't be: its hash is right */
+        for (int i = 0; i < ENTRY_KINDS; i++)
+            if (slice_is(w.word[1], entry_names[i])) entry->kind = (enum entry_kind)i;
+        return true;
+    }
+    return false;
 }
 
 /* Closes a full segment that nobody writes into any more. */
@@ -4043,6 +4096,27 @@ static void store_release(struct store *s, struct found *found) {
     lock_drop(&s->lock);
 }
 
+/* Notes that a chunk was found damaged here. */
+static void aside_note(struct store *s, const uint8_t hash[32]) {
+    for (uint32_t i = 0; i < s->aside_count; i++)
+        if (memcmp(s->asides[i], hash, 32) == 0) return;
+    if ((s->aside_count & (s->aside_count - 1)) == 0)
+        s->asides = mem_resize(s->asides, (s->aside_count ? 2 * (size_t)s->aside_count : 1) * sizeof *s->asides);
+    memcpy(s->asides[s->aside_count++], hash, 32);
+}
+
+/* Lists, as rows of REPORT, the chunks that were found damaged here and did not come back. */
+static void store_asides(struct store *s, struct text *to) {
+    lock_take(&s->lock);
+    for (uint32_t i = 0; i < s->aside_count; i++) {
+        if (slot_find(s, s->asides[i])) continue;
+        text_add(to, "lost ");
+        text_hex(to, s->asides[i], 32);
+        text_add(to, " 0\n");
+    }
+    lock_drop(&s->lock);
+}
+
 /* Takes a damaged chunk out of service, for good: noted in the log, so that a restart does not bring it back. */
 static enum status store_set_aside(struct store *s, const uint8_t hash[32]) {
     struct text line = {0};
@@ -4058,6 +4132,7 @@ static enum status store_set_aside(struct store *s, const uint8_t hash[32]) {
         sha256_digest(line.data, line.length, digest);
         segment_bury(s->segments[slot->at.segment], slot->at.offset);
         index_remove(s, slot);
+        aside_note(s, hash);
         s->damaged++;
         status = store_append(s, ENTRY_ASIDE, digest, line.data, line.length, &place);
     }
@@ -4318,7 +4393,7 @@ static bool store_wants_checkpoint(struct store *s) {
         const struct segment *g = s->segments[i];
         if (g && g->closed) dead += segment_dead_bytes(g);
     }
-    bool wanted = dead > enough && s->formatted && !s->failed;
+    bool wanted = (dead > enough || s->metadata_scrubbed) && s->formatted && !s->failed;
     lock_drop(&s->lock);
     return wanted;
 }
@@ -4334,10 +4409,17 @@ static void keep_lines(const struct store *s, struct text *t) {
             text_format(t, "%s%u.%u", k % PLACES_PER_LINE == 0 ? "DEAD " : " ", i, g->dead[k]);
             if (k % PLACES_PER_LINE == PLACES_PER_LINE - 1 || k == g->dead_count - 1) text_byte(t, '\n');
         }
+        if (g) text_format(t, "CHECKED %u %" PRId64 "\n", i, g->checked_ms);
         if (g) continue;
         while (last + 1 < s->segment_count && !s->segments[last + 1]) last++;
         text_format(t, "GONE %u %u\n", i, last);
         i = last;
+    }
+    for (uint32_t i = 0; i < s->aside_count; i++) {
+        if (slot_find(s, s->asides[i])) continue;
+        text_add(t, "LOST ");
+        text_hex(t, s->asides[i], 32);
+        text_byte(t, '\n');
     }
 }
 
@@ -4359,7 +4441,107 @@ static void store_checkpointed(struct store *s, struct place place, uint64_t byt
     lock_take(&s->lock);
     s->checkpoint = place;
     s->checkpoint_bytes = bytes;
+    s->metadata_scrubbed = false;
     lock_drop(&s->lock);
+}
+
+/* ---- Scrubbing ---- */
+
+/* Whether a closed segment's chunk still lives at this place. */
+static bool entry_lives(struct store *s, const struct segment *g, const struct entry *entry) {
+    lock_take(&s->lock);
+    const struct slot *slot = slot_find(s, entry->hash);
+    bool lives = slot && slot->at.segment == g->number && slot->at.offset == entry->offset;
+    lock_drop(&s->lock);
+    return lives;
+}
+
+/* Reads a segment again, past the page cache: each chunk that lives in it, which store_verify sets aside if it is
+ * damaged, and each entry of metadata that counts. `rate`: bytes in a second, 0 for no limit. Adds what it read to
+ * *bytes. False if metadata is damaged. */
+static bool scrub_entries(struct store *s, const struct segment *g, struct slice rest, uint64_t rate,
+                          atomic_ullong *bytes) {
+    struct entry entry;
+    uint8_t digest[32];
+    bool good = true;
+    while (toc_entry(&rest, &entry)) {
+        lock_take(&s->lock);
+        bool counts = !place_before((struct place){g->number, entry.offset}, s->checkpoint);
+        lock_drop(&s->lock);
+        if (entry.kind == ENTRY_CHUNK) {
+            if (!entry_lives(s, g, &entry)) continue;
+            if (store_verify(s, entry.hash) == DAMAGED && s->lost) s->lost(entry.hash);
+        } else if (counts) {
+            char *payload = malloc((size_t)entry.length + 1);
+            if (!payload) die(INTERNAL, "out of memory");
+            posix_fadvise(g->fd, (off_t)entry.offset, entry.length, POSIX_FADV_DONTNEED);
+            bool same = sys_pread(g->fd, payload, entry.length, entry.offset);
+            if (same) sha256_digest(payload, entry.length, digest);
+            same = same && memcmp(digest, entry.hash, 32) == 0;
+            free(payload);
+            if (!same)
+                log_line("DAMAGED: an entry of metadata in segment %u at offset %u; a checkpoint replaces it",
+                         g->number, entry.offset);
+            good = good && same;
+        } else {
+            continue;
+        }
+        atomic_fetch_add(bytes, entry.length);
+        if (rate > 0) sleep_ms((int64_t)(entry.length * 1000 / rate));
+    }
+    return good;
+}
+
+/* The closed segment that was checked longest ago, if before `before_ms`. False if there is none. */
+static bool scrub_next(struct store *s, int64_t before_ms, uint32_t *number) {
+    int64_t oldest_ms = before_ms;
+    lock_take(&s->lock);
+    for (uint32_t i = 0; i < s->segment_count; i++) {
+        const struct segment *g = s->segments[i];
+        if (!g || !g->closed || g->checked_ms >= oldest_ms) continue;
+        oldest_ms = g->checked_ms;
+        *number = i;
+    }
+    lock_drop(&s->lock);
+    return oldest_ms < before_ms;
+}
+
+/* Scrubs one segment and notes when. */
+static enum status store_scrub(struct store *s, uint32_t number, uint64_t rate, atomic_ullong *bytes) {
+    struct text lines = {0}, note = {0};
+    struct place durable, place;
+    struct stat about;
+    uint8_t hash[32];
+    uint64_t at;
+    int64_t begun_ms = clock_wall_ns() / 1000000;
+    lock_take(&s->lock);
+    struct segment *g = s->segments[number];
+    bool open = g && segment_use(s, g);
+    lock_drop(&s->lock);
+    if (!open) return fail(INTERNAL, "opening segment %u: %s", number, strerror(errno));
+    bool listed = fstat(g->fd, &about) == 0 && toc_read(g, (uint64_t)about.st_size, &lines, &at, &durable);
+    if (!listed) log_line("DAMAGED: the table of contents of segment %u; the next start will look through it", number);
+    bool good = listed && scrub_entries(s, g, (struct slice){lines.data, lines.length}, rate, bytes);
+    lock_take(&s->lock);
+    g->checked_ms = begun_ms;
+    segment_unuse(s, g);
+    if (listed && !good) s->metadata_scrubbed = true; /* store_wants_checkpoint sees to it */
+    text_format(&note, "CHECKED %u %" PRId64 "\n", number, begun_ms);
+    sha256_digest(note.data, note.length, hash);
+    enum status status = store_append(s, ENTRY_DROP, hash, note.data, note.length, &place);
+    lock_drop(&s->lock);
+    text_free(&lines);
+    text_free(&note);
+    return status;
+}
+
+/* When a chunk was read and found right last, or written, in ms since 1970; 0 if it is not here. */
+static int64_t store_checked(struct store *s, const uint8_t hash[32]) {
+    lock_take(&s->lock);
+    const struct slot *slot = slot_find(s, hash);
+    int64_t when_ms = slot ? s->segments[slot->at.segment]->checked_ms : 0;
+    lock_drop(&s->lock);
+    return when_ms;
 }
 
 /* Lists all chunks, about `most` bytes at a time: `cursor` and `moves` start at 0. When slots moved meanwhile it begins
@@ -4512,10 +4694,6 @@ struct recovery {
     uint64_t torn, bad_chunks;
 };
 
-static bool place_before(struct place a, struct place b) {
-    return a.segment < b.segment || (a.segment == b.segment && a.offset < b.offset);
-}
-
 static void recovery_drop_snapshot(struct recovery *r) {
     if (r->loading_used) tree_free(&r->loading);
     r->loading_used = false;
@@ -4533,7 +4711,8 @@ static void recovery_gone(struct recovery *r, uint32_t first, uint32_t last) {
 }
 
 /* The lines of aside, drop and keep entries: DEAD PLACE ... and ASIDE or DROP SHA256 PLACE: no chunk is there any more;
- * GONE FIRST LAST: segments. A promise is taken in the second pass. */
+ * GONE FIRST LAST: segments; CHECKED NUMBER TIME: when one was found right; LOST SHA256: a chunk was set aside. A
+ * promise is taken in the second pass. */
 static enum status recovery_notes(struct recovery *r, const char *payload, size_t length) {
     struct slice rest = {payload, length}, line, word;
     struct place place;
@@ -4544,8 +4723,19 @@ static enum status recovery_notes(struct recovery *r, const char *payload, size_
             good = slice_part(&line, ' ', &word) && parse_u32(word, SEGMENTS_MAX, &first) &&
                    parse_u32(line, SEGMENTS_MAX, &last);
             if (good) recovery_gone(r, first, last);
+        } else if (good && slice_is(word, "CHECKED")) {
+            int64_t when_ms;
+            good = slice_part(&line, ' ', &word) && parse_u32(word, SEGMENTS_MAX, &first) && parse_i64(line, &when_ms);
+            if (good && first < r->s->segment_count && r->s->segments[first]) r->s->segments[first]->checked_ms = when_ms;
+        } else if (good && slice_is(word, "LOST")) {
+            uint8_t hash[32];
+            good = parse_hex(line, hash, 32);
+            if (good) aside_note(r->s, hash);
         } else if (good && !slice_is(word, "PROMISE")) {
-            if (!slice_is(word, "DEAD")) good = slice_part(&line, ' ', &word); /* the hash */
+            bool aside = slice_is(word, "ASIDE"), dead = slice_is(word, "DEAD");
+            uint8_t hash[32];
+            if (!dead) good = slice_part(&line, ' ', &word) && parse_hex(word, hash, 32);
+            if (good && aside) aside_note(r->s, hash);
             while (good && slice_part(&line, ' ', &word)) {
                 good = parse_place(word, &place);
                 if (!good || place.segment >= r->s->segment_count || !r->s->segments[place.segment]) continue;
@@ -4836,41 +5026,19 @@ static void recovery_scan(struct recovery *r, struct segment *g, uint64_t at) {
     }
 }
 
-/* Reads the table of contents, if the segment was closed. False if there is none that is whole. */
+/* Takes in the table of contents, if the segment was closed. False if there is none that is whole. */
 static bool recovery_toc(struct recovery *r, struct segment *g) {
-    char end[END_LINE_BYTES], check[CHECK_HEX], header[HEADER_MAX_BYTES];
-    struct entry toc, entry = {.good = true};
+    struct entry entry;
     struct place durable;
-    uint8_t digest[32];
+    struct text lines = {0};
     uint64_t at;
-    struct words w;
-    if (g->size < END_LINE_BYTES + HEADER_MAX_BYTES || !sys_pread(g->fd, end, sizeof end, g->size - END_LINE_BYTES))
-        return false;
-    header_check(g, g->size - END_LINE_BYTES, end, 15, check);
-    if (memcmp(end, "end ", 4) != 0 || memcmp(check, end + 15, CHECK_HEX) != 0) return false;
-    struct slice digits = {end + 4, 10};
-    while (digits.length > 1 && *digits.at == '0') digits.at++, digits.length--;
-    if (!parse_u64(digits, g->size - END_LINE_BYTES, &at)) return false;
-    size_t have = g->size - at < sizeof header ? (size_t)(g->size - at) : sizeof header;
-    if (!sys_pread(g->fd, header, have, at) || header_read(g, at, header, have, &toc, &durable) == 0) return false;
-    char *lines = malloc((size_t)toc.length + 1);
-    if (!lines) die(INTERNAL, "out of memory");
-    bool good = sys_pread(g->fd, lines, toc.length, toc.offset);
-    if (good) sha256_digest(lines, toc.length, digest);
-    good = good && memcmp(digest, toc.hash, 32) == 0;
+    bool good = toc_read(g, g->size, &lines, &at, &durable);
+    struct slice rest = {lines.data, lines.length};
     g->closed = g->full = good;
     if (good) recovery_mark(r, durable);
     if (good) g->size = at;
-    struct slice rest = {lines, toc.length}, line;
-    while (good && slice_line(&rest, &line)) {
-        if (!words_split(line, &w) || w.count != 4 || !parse_u32(w.word[0], UINT32_MAX, &entry.offset) ||
-            !parse_u32(w.word[2], UINT32_MAX, &entry.length) || !parse_hex(w.word[3], entry.hash, 32))
-            continue; /* can't be: its hash is right */
-        for (int i = 0; i < ENTRY_KINDS; i++)
-            if (slice_is(w.word[1], entry_names[i])) entry.kind = (enum entry_kind)i;
-        recovery_entry(r, g, &entry);
-    }
-    free(lines);
+    while (good && toc_entry(&rest, &entry)) recovery_entry(r, g, &entry);
+    text_free(&lines);
     return good;
 }
 
@@ -4885,6 +5053,7 @@ static size_t recovery_open(struct recovery *r, struct segment *g) {
             g->number, r->s->folder, strerror(errno));
     g->size = recovery_end(g, (uint64_t)about.st_size);
     g->taken = (uint64_t)about.st_blocks * 512;
+    if (g->checked_ms == 0) g->checked_ms = (int64_t)about.st_mtim.tv_sec * 1000; /* the first pass may know better */
     size_t have = g->size < sizeof line ? (size_t)g->size : sizeof line;
     if (!recovery_read(g, line, have, 0)) return 0;
     const char *end = memchr(line, '\n', have);
@@ -5742,6 +5911,7 @@ static enum status client_upload(struct client *cl, const char *path, int fd, ui
 struct chunk_info {
     uint8_t hash[32];
     uint32_t length;
+    bool damaged; /* the master knows of no holder, and of one that found it damaged */
     struct node_set holders; /* indexes into file_info.node */
 };
 
@@ -5777,7 +5947,8 @@ static bool file_info_row(struct file_info *f, struct slice row, uint32_t *chunk
     if (w.count != 4 || !slice_is(w.word[0], "chunk") || *chunks >= f->chunk_count) return false;
     struct chunk_info *chunk = &f->chunk[(*chunks)++];
     if (!parse_hex(w.word[1], chunk->hash, 32) || !parse_u32(w.word[2], CHUNK_MAX_BYTES, &chunk->length)) return false;
-    if (slice_is(w.word[3], "-")) return true;
+    chunk->damaged = slice_is(w.word[3], "damaged");
+    if (chunk->damaged || slice_is(w.word[3], "-")) return true;
     while (slice_part(&w.word[3], ',', &part)) {
         if (f->node_count == 0 || !parse_u32(part, (uint32_t)f->node_count - 1, &index)) return false;
         node_set_add(&chunk->holders, (int)index);
@@ -5868,7 +6039,10 @@ static void report_damage(const char *address, const struct chunk_info *chunk) {
 static enum status get_any(struct file_info *f, uint32_t number, unsigned turn, struct node_set *tried, bool verify,
                            void *to, int *from) {
     const struct chunk_info *chunk = &f->chunk[number];
-    enum status status = fail(UNAVAILABLE, "no live node holds chunk %u of %u", number + 1, f->chunk_count);
+    enum status status = chunk->damaged ? fail(DAMAGED, "chunk %u of %u was found damaged wherever it was; upload the "
+                                               "file again if you have it", number + 1, f->chunk_count)
+                                        : fail(UNAVAILABLE, "no live node holds chunk %u of %u", number + 1,
+                                               f->chunk_count);
     for (unsigned i = 0; i < 2 * (unsigned)f->node_count; i++) {
         int n = (int)((turn + i) % (unsigned)f->node_count);
         bool last = i >= (unsigned)f->node_count; /* the second time round, those that were passed over */
@@ -6066,6 +6240,10 @@ struct node {
     int report_fd;           /* connection on which a REPORT is under way; -1: none */
     atomic_int transfers;
 
+    uint64_t scrub_rate;     /* bytes in a second; 0: only when asked to */
+    atomic_llong scrub_ms;   /* what was not checked since then is read now; 0: nothing is */
+    atomic_ullong scrubbed;  /* bytes */
+
     atomic_bool faults_allowed; /* by the master that it joined last */
     atomic_bool paused;         /* faults on purpose: see node_fault */
     atomic_int slow_ms;
@@ -6257,8 +6435,9 @@ static enum status report_send(const char *address, uint64_t session, uint64_t e
 static enum status report_inventory(const char *address, uint64_t session, uint64_t epoch) {
     struct text lines = {0};
     uint64_t cursor = 0, moves = 0;
-    enum status status = DONE;
     bool more = true;
+    store_asides(&node.store, &lines);
+    enum status status = lines.length > 0 ? report_send(address, session, epoch, &lines) : DONE;
     while (more && status == DONE) {
         text_clear(&lines);
         more = store_list(&node.store, &cursor, &moves, &lines, REPORT_BATCH * 80);
@@ -6716,6 +6895,50 @@ static enum status node_checkpoint(void) {
     return DONE;
 }
 
+/* Thread: reads everything on this disk again, each segment once in SCRUB_EVERY_MS at a limited rate; at once and
+ * without a limit when it was asked to. */
+static void *node_scrub(void *unused) {
+    uint32_t number = 0;
+    (void)unused;
+    for (;;) {
+        long long asked_ms = atomic_load(&node.scrub_ms);
+        int64_t due_ms = clock_wall_ns() / 1000000 - SCRUB_EVERY_MS;
+        bool asked = asked_ms != 0 && scrub_next(&node.store, asked_ms, &number);
+        if (asked_ms != 0 && !asked) atomic_compare_exchange_strong(&node.scrub_ms, &asked_ms, 0);
+        if (!asked && (node.scrub_rate == 0 || !scrub_next(&node.store, due_ms, &number))) {
+            for (int i = 0; i < 10 && atomic_load(&node.scrub_ms) == 0; i++) sleep_ms(TIDY_MS / 10);
+            continue;
+        }
+        if (store_scrub(&node.store, number, asked ? 0 : node.scrub_rate, &node.scrubbed) == DONE)
+            continue;
+        log_line("scrubbing: %s", detail);
+        sleep_ms(10 * TIDY_MS);
+    }
+    return NULL;
+}
+
+/* SCRUB: read everything that is here now again. Answers at once; STATE tells how far it is. */
+static enum status node_scrub_now(struct request *r) {
+    (void)r;
+    enum status status = node.store.formatted ? store_close(&node.store) : DONE; /* the open segment is read too */
+    atomic_store(&node.scrub_ms, clock_wall_ns() / 1000000);
+    return status;
+}
+
+/* CHECKED with rows SHA256: when each of these chunks was read and found right last, or written; 0 if it is not here.
+ */
+static enum status node_checked(struct request *r) {
+    struct slice rest = {r->body.data, r->body.length}, row;
+    uint8_t hash[32];
+    r->has_reply = true;
+    while (slice_line(&rest, &row)) {
+        if (!parse_hex(row, hash, 32)) return fail(BAD_REQUEST, "a row is SHA256");
+        text_i64(&r->reply, store_checked(&node.store, hash));
+        text_byte(&r->reply, '\n');
+    }
+    return DONE;
+}
+
 /* Thread: writes checkpoints and rewrites segments, when that gives enough space back. */
 static void *node_tidy(void *unused) {
     uint32_t number = 0;
@@ -6825,10 +7048,13 @@ static enum status node_state(struct request *r) {
     lock_take(&node.store.lock);
     text_format(t, "files %" PRIu64 "\nchunks %" PRIu64 "\nbytes %" PRIu64 "\n", node.tree.live.files,
                 node.store.chunk_count, node.store.chunk_bytes);
+    text_format(t, "damaged %" PRIu64 "\n", node.store.damaged);
     lock_drop(&node.store.lock);
     const struct link *link = node_followed();
     text_format(t, "master %s\n", link ? link->address : "-");
     text_format(t, "state %s\n", failed ? "failed" : node.store.metadata_damaged ? "learner" : "ok");
+    text_format(t, "scrub %s\nscrubbed %llu\n", atomic_load(&node.scrub_ms) != 0 ? "now" : "-",
+                atomic_load(&node.scrubbed));
     lock_drop(&node.lock);
     return DONE;
 }
@@ -6895,6 +7121,8 @@ static const struct command node_table[] = {
     {"DIGEST", node_digest, 0, NO_BODY, FROM_ALL, "", "epoch, seq and SHA-256 of the namespace"},
     {"STAT", node_stat, 1, NO_BODY, FROM_ALL, "PATH", "what a path is, as this node knows it"},
     {"LIST", node_list, 2, NO_BODY, FROM_ALL, "PATH AFTER", "entries of a directory, as this node knows it"},
+    {"SCRUB", node_scrub_now, 0, NO_BODY, FROM_ALL, "", "read everything again now"},
+    {"CHECKED", node_checked, 0, LINES_BODY, FROM_ALL, "", "when chunks were read and found right last"},
     {"MEMBERS", node_members, 0, NO_BODY, FROM_ALL, "", "the nodes that this node knows"},
     {"FAULT", node_fault, 2, NO_BODY, FROM_CLIENT, "KIND ARGUMENT", "do something wrong on purpose"},
     {"FETCH", node_fetch, 1, LINES_BODY, FROM_MASTER, "ADDRESS", "get chunks from another node"},
@@ -7067,7 +7295,7 @@ static void links_make(const char *masters) {
 
 /* Runs a node until it is told to stop. `folder` and the addresses come from the command line. */
 static int node_main(const char *folder, const char *listen_address, const char *masters, const char *name,
-                     uint64_t segment_max, int64_t ping_ms, int64_t dead_after_ms) {
+                     uint64_t segment_max, uint64_t scrub_rate, int64_t ping_ms, int64_t dead_after_ms) {
     log_role = "node";
     snprintf(self_role, sizeof self_role, "node");
     lock_init(&node.lock, RANK_CLUSTER);
@@ -7081,6 +7309,7 @@ static int node_main(const char *folder, const char *listen_address, const char 
     node.dead_after_ms = dead_after_ms;
     node.bound_for_ms = dead_after_ms;
     node.report_fd = -1;
+    node.scrub_rate = scrub_rate;
     snprintf(self_id, sizeof self_id, "%016" PRIx64, node.id);
     snprintf(node.name, sizeof node.name, "%s", name ? name : node.store.formatted ? node.store.name : "node");
     if (!name && !node.store.formatted && gethostname(node.name, sizeof node.name) != 0) node.name[0] = 'n';
@@ -7094,7 +7323,7 @@ static int node_main(const char *folder, const char *listen_address, const char 
     server.hold = node_hold;
     server.listen_fd = net_listen(listen_address, NODE_PORT, server.address, sizeof server.address);
     bool good = thread_start(store_keeper, &node.store) && thread_start(node_reporter, NULL) &&
-                thread_start(node_tidy, NULL);
+                thread_start(node_tidy, NULL) && thread_start(node_scrub, NULL);
     for (int i = 0; i < node.link_count; i++) good = thread_start(node_link, &node.links[i]) && good;
     if (!good) die(INTERNAL, "no threads; raise the limit on processes");
     server_run();
@@ -8850,12 +9079,68 @@ static void report_holder(int slot, const uint8_t hash[32], uint32_t length, boo
     struct chunk *chunk = tree_chunk(&master.tree, index);
     if (chunk->length != length) return; /* can't be: the node verified it */
     node_set_add(&chunk->holders, slot);
-    chunk->flags &= ~(uint32_t)CHUNK_AGE;
+    chunk->flags &= ~(uint32_t)(CHUNK_AGE | CHUNK_DAMAGED);
     if (fresh) chunk->flags |= CHUNK_FRESH;
     /* While the chain of an upload still fills its copies, nobody else need hurry. */
     bool chain_done = chunk->references > 0 || node_set_count(&chunk->holders) >= master.sync_copies;
     if (chain_done && copies_lacking(chunk, wanted) > 0 && (fresh || master.peers[slot]->inventoried))
         chunk_enqueue(index);
+}
+
+/* The path of an inode, or the one that it had before it came to the trash. False if one of the directories above is
+ * gone for good. */
+static bool inode_path(const struct inode *n, struct text *to) {
+    struct slice parts[PATH_MAX_BYTES / 2];
+    int count = 0;
+    while (n && n->id != ROOT_ID && count < PATH_MAX_BYTES / 2) {
+        parts[count++] = n->parent & TRASH_BIT ? trash_name(n) : (struct slice){n->name, n->name_length};
+        n = tree_by_id(&master.tree, n->parent & ~TRASH_BIT);
+    }
+    if (!n || n->id != ROOT_ID) return false;
+    while (count > 0) {
+        text_byte(to, '/');
+        text_bytes(to, parts[count - 1].at, parts[count - 1].length);
+        count--;
+    }
+    return true;
+}
+
+/* Appends the paths of files that name chunk `index`, or with NONE those that name one that is on no live node; at most
+ * `most` rows, each behind `word`. Takes a walk over all files. */
+static void chunk_paths(struct text *t, const char *word, uint32_t index, int most) {
+    struct text path = {0};
+    const struct tree *tree = &master.tree;
+    for (size_t b = 0; b < tree->bucket_count && most > 0; b++)
+        for (const struct inode *n = tree->by_id[b]; n && most > 0; n = n->next) {
+            bool named = false;
+            for (uint32_t i = 0; i < n->chunk_count && !named; i++) {
+                uint32_t one = inode_chunk(n, i);
+                named = index != NONE ? one == index : node_set_empty(&tree_chunk(tree, one)->holders);
+            }
+            text_clear(&path);
+            if (!named || !inode_path(n, &path)) continue;
+            text_add(t, word);
+            text_escaped(t, path.data, path.length);
+            text_add(t, n->parent & TRASH_BIT ? " (in the trash)\n" : "\n");
+            most--;
+        }
+    text_free(&path);
+}
+
+/* Says what a node found damaged, with the name of a file that it belongs to; to find that takes a walk over all files,
+ * so not more than once a second. */
+static void damage_say(const struct peer *p, uint32_t index) {
+    static int64_t said_ms;
+    char hex[65] = "";
+    struct text path = {0};
+    hex_write(hex, tree_chunk(&master.tree, index)->hash, 32);
+    if (clock_ms() - said_ms > 1000) {
+        said_ms = clock_ms();
+        chunk_paths(&path, " of ", index, 1);
+        if (path.length > 0) path.data[path.length - 1] = 0;
+    }
+    log_line("node %s: chunk %.64s%s was damaged", p->name, hex, path.data ? path.data : "");
+    text_free(&path);
 }
 
 /* One row of REPORT: `new` or nothing, SHA256 LENGTH; `lost SHA256 0`; `all` after a whole inventory. */
@@ -8878,10 +9163,9 @@ static enum status report_row(struct peer *p, int slot, struct slice row, const 
     }
     uint32_t index = tree_chunk_find(&master.tree, hash);
     if (index == NONE) return DONE;
-    char hex[65] = "";
-    hex_write(hex, hash, 32);
-    log_line("node %s: chunk %.64s was damaged", p->name, hex);
+    damage_say(p, index);
     node_set_remove(&tree_chunk(&master.tree, index)->holders, slot);
+    tree_chunk(&master.tree, index)->flags |= CHUNK_DAMAGED;
     chunk_enqueue(index);
     tree_chunk_release(&master.tree, index);
     return DONE;
@@ -9303,23 +9587,6 @@ static enum status read_end(struct request *r, enum status status, uint64_t epoc
     return status;
 }
 
-/* Where an inode in the trash was. False if one of the directories above is gone for good. */
-static bool trash_path(const struct inode *n, struct text *to) {
-    struct slice parts[PATH_MAX_BYTES / 2];
-    int count = 0;
-    while (n && n->id != ROOT_ID && count < PATH_MAX_BYTES / 2) {
-        parts[count++] = n->parent & TRASH_BIT ? trash_name(n) : (struct slice){n->name, n->name_length};
-        n = tree_by_id(&master.tree, n->parent & ~TRASH_BIT);
-    }
-    if (!n || n->id != ROOT_ID) return false;
-    while (count > 0) {
-        text_byte(to, '/');
-        text_bytes(to, parts[count - 1].at, parts[count - 1].length);
-        count--;
-    }
-    return true;
-}
-
 /* TRASH AFTER: what is in the trash behind inode AFTER, 0 for all; as much as fits. */
 static enum status master_trash(struct request *r) {
     uint64_t after, epoch;
@@ -9337,7 +9604,7 @@ static enum status master_trash(struct request *r) {
         if (!more) break;
         last = n->id;
         text_clear(&path);
-        if (!trash_path(n, &path)) continue;
+        if (!inode_path(n, &path)) continue;
         text_format(&r->reply, "%s %" PRIu64 " %" PRIu64 " %u ", n->kind == KIND_FILE ? "file" : "dir", n->id, n->size,
                     n->expiry_s);
         text_escaped(&r->reply, path.data, path.length);
@@ -9383,7 +9650,7 @@ static void stat_rows(struct text *t, const struct inode *n) {
             text_u64(t, (uint64_t)number[k]);
             any = true;
         }
-        if (!any) text_byte(t, '-');
+        if (!any) text_add(t, chunk->flags & CHUNK_DAMAGED ? "damaged" : "-");
         text_byte(t, '\n');
     }
 }
@@ -9587,6 +9854,7 @@ static enum status master_status(struct request *r) {
         text_format(t, " alone%s\n",
                     master.allow_drops ? "" : "; no chunk is dropped until the master is started with --allow-drops");
     }
+    if (unavailable > 0 && reigning) chunk_paths(t, "lost ", NONE, LOST_SHOWN);
     if (why.length > 0) text_bytes(t, why.data, why.length);
     lock_drop(&master.lock);
     text_free(&why);
@@ -9668,6 +9936,7 @@ enum option {
     OPT_STATUS,
     OPT_NODES,
     OPT_BENCH,
+    OPT_SCRUB,
     OPT_FAULT,
     OPT_HELP,
     OPT_VERSION,
@@ -9691,6 +9960,7 @@ enum option {
     OPT_PING,
     OPT_DEAD_AFTER,
     OPT_SEGMENT_SIZE,
+    OPT_SCRUB_RATE,
     OPT_FILES,
     OPT_SIZE,
     OPT_CLIENTS,
@@ -9719,6 +9989,8 @@ static const struct option_row {
     [OPT_STATUS] = {"status", 0, NULL, AT_CLIENT, "how the cluster is: healthy, degraded, healing or read-only"},
     [OPT_NODES] = {"nodes", 0, NULL, AT_CLIENT, "how each node is"},
     [OPT_BENCH] = {"bench", 0, NULL, AT_CLIENT, "up|down  move --files files of --size bytes with --clients at once"},
+    [OPT_SCRUB] = {"scrub", 0, NULL, AT_CLIENT,
+                   "[NODE ...]  have nodes, or all, read everything that they hold again now"},
     [OPT_FAULT] = {"fault", 0, NULL, AT_CLIENT,
                    "NODE pause|slow MS|drop-from ADDRESS|corrupt SHA256|full|fail-sync|none  break it on purpose"},
     [OPT_HELP] = {"help", 'h', NULL, AT_CLIENT, "this text"},
@@ -9751,6 +10023,8 @@ static const struct option_row {
                         "silent for so long is dead (3s); the same everywhere"},
     [OPT_SEGMENT_SIZE] = {"segment-size", 0, "SIZE", AT_NODE,
                           "size of one file of the log (64M, less on a disk of less than 2G)"},
+    [OPT_SCRUB_RATE] = {"scrub-rate", 0, "SIZE", AT_NODE,
+                        "read everything again once a day, so many bytes in a second (10M); 0: never"},
     [OPT_FILES] = {"files", 0, "N", AT_BENCH, "bench: how many files (10000)"},
     [OPT_SIZE] = {"size", 0, "SIZE", AT_BENCH, "bench: how large each (1K)"},
     [OPT_CLIENTS] = {"clients", 0, "N", AT_BENCH, "bench: how many at once (16)"},
@@ -10016,7 +10290,8 @@ static int cmd_node(int rest, char **words) {
             dead_ms = option_ms(OPT_DEAD_AFTER, DEAD_AFTER_MS, 30, DAY_MS);
     if (dead_ms < 2 * ping_ms) die(USAGE_ERROR, "--dead-after must be at least twice --ping");
     return node_main(words[0], address, masters_option(), option_value[OPT_NAME],
-                     option_size(OPT_SEGMENT_SIZE, 0, 64 * KIB, SEGMENT_LIMIT_BYTES), ping_ms, dead_ms);
+                     option_size(OPT_SEGMENT_SIZE, 0, 64 * KIB, SEGMENT_LIMIT_BYTES),
+                     option_size(OPT_SCRUB_RATE, SCRUB_RATE_BYTES, 0, 64 * GIB), ping_ms, dead_ms);
 }
 
 /* ---- Clients ---- */
@@ -10319,6 +10594,33 @@ static const char *node_name(struct client *cl, uint64_t id) {
     return unknown;
 }
 
+/* When all copies of a file were read and found right, or written: of the chunk and node for which that is longest ago.
+ * 0 if a node does not tell. */
+static int64_t file_checked(const struct file_info *f) {
+    struct text line = {0}, body = {0};
+    int64_t oldest_ms = INT64_MAX, when_ms;
+    text_add(&line, "CHECKED");
+    for (uint32_t i = 0; i < f->chunk_count; i++) {
+        text_hex(&body, f->chunk[i].hash, 32);
+        text_byte(&body, '\n');
+    }
+    for (int n = 0; n < f->node_count; n++) {
+        struct answer a = {0};
+        struct slice rows = {body.data, body.length}, row;
+        bool sent = false;
+        uint32_t i = 0;
+        if (ask_once(f->node[n].address, &line, &rows, true, MANY_TIMEOUT_MS, MANY_TIMEOUT_MS, &a, &sent) != DONE)
+            oldest_ms = 0;
+        struct slice rest = {a.body.data, a.body.length};
+        for (; i < f->chunk_count && slice_line(&rest, &row) && parse_i64(row, &when_ms); i++)
+            if (node_set_has(&f->chunk[i].holders, n) && when_ms < oldest_ms) oldest_ms = when_ms;
+        answer_free(&a);
+    }
+    text_free(&line);
+    text_free(&body);
+    return oldest_ms == INT64_MAX ? 0 : oldest_ms;
+}
+
 static void stat_json(struct client *cl, const char *path, const struct file_info *f) {
     struct json_writer w;
     json_begin(&w);
@@ -10331,6 +10633,10 @@ static void stat_json(struct client *cl, const char *path, const struct file_inf
     json_time(&w, f->mtime_ns);
     if (!f->directory) json_sha256(&w, "sha256", f->sha256);
     json_key_bool(&w, "possibly_old", f->old);
+    if (!f->directory) {
+        json_key(&w, "checked");
+        json_time(&w, file_checked(f) * 1000000);
+    }
     json_key(&w, "chunks");
     json_array(&w);
     for (uint32_t i = 0; i < f->chunk_count; i++) {
@@ -10364,6 +10670,10 @@ static void stat_text(struct client *cl, const char *path, const struct file_inf
     if (!f->directory) {
         text_add(&t, "\nsha256  ");
         text_hex(&t, f->sha256, 32);
+        int64_t checked_ms = file_checked(f);
+        text_add(&t, "\nchecked ");
+        if (checked_ms > 0) text_time(&t, checked_ms * 1000000);
+        else text_add(&t, "not known");
         text_format(&t, "\nchunks  %u", f->chunk_count);
     }
     text_byte(&t, '\n');
@@ -10702,6 +11012,7 @@ static void status_json(const struct answer *status, const struct answer *nodes)
         if (parse_u64(row_value(status, numbers[i]), UINT64_MAX, &number)) json_key_unsigned(&w, numbers[i], number);
     status_json_rows(&w, status, "why");
     status_json_rows(&w, status, "forced");
+    status_json_rows(&w, status, "lost");
     json_key(&w, "nodes");
     json_array(&w);
     rest = (struct slice){nodes->body.data, nodes->body.length};
@@ -10771,7 +11082,8 @@ static void status_text(const struct answer *a) {
         printf("%-15s %.*s\n", rows[i].shown, (int)value.length, value.at);
     }
     while (slice_line(&rest, &row))
-        if (slice_part(&row, ' ', &name) && (slice_is(name, "why") || slice_is(name, "forced")))
+        if (slice_part(&row, ' ', &name) &&
+            (slice_is(name, "why") || slice_is(name, "forced") || slice_is(name, "lost")))
             printf("%-15.*s %.*s\n", (int)name.length, name.at, (int)row.length, row.at);
 }
 
@@ -10864,6 +11176,128 @@ static enum status node_locate(struct client *cl, const char *name, char address
     text_free(&line);
     answer_free(&a);
     return status;
+}
+
+/* A node that is being scrubbed. */
+struct scrubbed {
+    const char *name;
+    char address[ADDRESS_MAX_BYTES + 1];
+    uint64_t bytes, damaged; /* before, then what this scrub adds */
+    bool done;
+};
+
+/* Asks a node for its STATE: what it read so far, what it found damaged, and whether it is still at it. */
+static enum status scrub_state(const struct scrubbed *n, uint64_t *bytes, uint64_t *damaged, bool *busy) {
+    struct text line = {0};
+    struct answer a = {0};
+    bool sent = false;
+    text_add(&line, "STATE");
+    enum status status = ask_once(n->address, &line, NULL, true, CALL_TIMEOUT_MS, CALL_TIMEOUT_MS, &a, &sent);
+    if (status == DONE && (!parse_u64(row_value(&a, "scrubbed"), UINT64_MAX, bytes) ||
+                           !parse_u64(row_value(&a, "damaged"), UINT64_MAX, damaged)))
+        status = fail(INTERNAL, "the node's answer to STATE is none");
+    *busy = slice_is(row_value(&a, "scrub"), "now");
+    text_free(&line);
+    answer_free(&a);
+    return status;
+}
+
+/* Begins the scrub of one node. */
+static enum status scrub_begin(struct client *cl, struct scrubbed *n) {
+    struct text line = {0};
+    struct answer a = {0};
+    bool sent = false, busy;
+    enum status status = node_locate(cl, n->name, n->address);
+    if (status == DONE) status = scrub_state(n, &n->bytes, &n->damaged, &busy);
+    text_add(&line, "SCRUB");
+    if (status == DONE) status = ask_once(n->address, &line, NULL, false, CALL_TIMEOUT_MS, CALL_TIMEOUT_MS, &a, &sent);
+    text_free(&line);
+    answer_free(&a);
+    return status;
+}
+
+/* Waits until all are done. */
+static enum status scrub_wait(struct scrubbed *list, int count) {
+    struct progress p;
+    uint64_t bytes, damaged;
+    enum status status = DONE;
+    progress_begin(&p, "read", 0);
+    for (int left = count; left > 0 && status == DONE;) {
+        uint64_t sum = 0;
+        sleep_ms(LOOK_MS);
+        for (int i = 0; i < count && status == DONE; i++) {
+            bool busy;
+            status = scrub_state(&list[i], &bytes, &damaged, &busy);
+            if (status != DONE) status = fail(status, "node %s: %s", shown(list[i].name), detail);
+            sum += status != DONE || list[i].done ? list[i].bytes : bytes - list[i].bytes;
+            if (status != DONE || busy || list[i].done) continue;
+            list[i].bytes = bytes - list[i].bytes;
+            list[i].damaged = damaged - list[i].damaged;
+            list[i].done = true;
+            left--;
+        }
+        if (sum > p.done) progress_add(&p, sum - p.done);
+    }
+    progress_end(&p);
+    return status;
+}
+
+/* The ids of the nodes that are up, for --scrub without names; the caller frees them. Returns how many there are. */
+static int nodes_up(struct client *cl, char (*ids)[17], enum status *status) {
+    struct text line = {0};
+    struct answer a = {0};
+    struct slice rest, row;
+    struct words w;
+    int count = 0;
+    text_add(&line, "NODES");
+    *status = client_ask(cl, &line, NULL, false, true, &a);
+    rest = (struct slice){a.body.data, a.body.length};
+    while (*status == DONE && slice_line(&rest, &row) && count < NODES_MAX)
+        if (words_split(row, &w) && w.count > 3 && !slice_is(w.word[3], "down") &&
+            slice_copy(w.word[0], ids[count], 17))
+            count++;
+    text_free(&line);
+    answer_free(&a);
+    return count;
+}
+
+/* dfs --scrub [NODE ...] */
+static int cmd_scrub(struct client *cl, int rest, char **words) {
+    static char ids[NODES_MAX][17];
+    struct scrubbed *list = mem_alloc(NODES_MAX * sizeof *list);
+    struct json_writer w;
+    uint64_t damaged = 0;
+    enum status status = DONE;
+    int count = rest == 0 ? nodes_up(cl, ids, &status) : rest < NODES_MAX ? rest : NODES_MAX;
+    for (int i = 0; i < count && status == DONE; i++) {
+        list[i].name = rest == 0 ? ids[i] : words[i];
+        status = scrub_begin(cl, &list[i]);
+    }
+    if (status == DONE) status = scrub_wait(list, count);
+    json_begin(&w);
+    json_array(&w);
+    for (int i = 0; i < count && status == DONE; i++) {
+        uint64_t id = 0;
+        parse_id(slice_of(list[i].name), &id);
+        const char *name = rest == 0 ? node_name(cl, id) : list[i].name;
+        struct text size = {0};
+        damaged += list[i].damaged;
+        text_size(&size, list[i].bytes);
+        if (!option_value[OPT_JSON])
+            printf("%-20s read %s, %" PRIu64 " damaged chunks\n", shown(name), size.data, list[i].damaged);
+        json_object(&w);
+        json_key_string(&w, "node", name);
+        json_key_unsigned(&w, "bytes", list[i].bytes);
+        json_key_unsigned(&w, "damaged", list[i].damaged);
+        json_object_end(&w);
+        text_free(&size);
+    }
+    json_array_end(&w);
+    if (status == DONE && option_value[OPT_JSON]) json_print(&w);
+    else json_free(&w);
+    free(list);
+    if (status != DONE) return cmd_failed("scrub", status);
+    return damaged > 0 ? DAMAGED : 0;
 }
 
 /* dfs --fault NODE KIND [ARGUMENT] */
@@ -11147,6 +11581,7 @@ static int run_client(int command, int rest, char **words) {
     case OPT_MKDIR: code = cmd_each(&cl, "MKDIR", "mkdir", rest, words); break;
     case OPT_STATUS: code = cmd_status(&cl, false, rest); break;
     case OPT_NODES: code = cmd_status(&cl, true, rest); break;
+    case OPT_SCRUB: code = cmd_scrub(&cl, rest, words); break;
     case OPT_FAULT: code = cmd_fault(&cl, rest, words); break;
     default: code = cmd_bench(masters_option(), rest, words); break;
     }
