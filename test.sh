@@ -1579,7 +1579,7 @@ test_deleted() {
     [ "$slow" = 1 ] || count=1
     [ -z "$long" ] || count=20
     fast
-    export DFS_GRACE=1s
+    export DFS_GRACE=1s DFS_SEGMENT_SIZE=64K # records and contents move while nodes are down
     masters 2 4
     for i in $(seq 0 11); do random 5000 >"content.$i"; done
     for i in $(seq 0 7); do
