@@ -3411,6 +3411,8 @@ struct store {
     struct cond rolled;       /* a segment became full, or its last writer finished */
     char folder[PATH_MAX - 64];
     int lock_fd;
+    bool check;               /* only looked at: nothing is written, and what is wrong goes to `problem` */
+    void (*problem)(uint32_t segment, uint64_t offset, const char *what, bool matters);
     bool formatted;
     char cluster[33], name[LABEL_MAX_BYTES + 1];
     uint64_t id;              /* of this node */
@@ -3638,7 +3640,7 @@ static bool segment_use(struct store *s, struct segment *g) {
     if (g->fd < 0) {
         if (s->files_open >= SEGMENT_FILES_MAX) segment_evict(s);
         segment_path(s, g->number, false, path, sizeof path);
-        g->fd = sys_open(path, O_RDWR, 0);
+        g->fd = sys_open(path, s->check ? O_RDONLY : O_RDWR, 0);
         if (g->fd < 0) return false;
         s->files_open++;
     }
@@ -4373,7 +4375,7 @@ static bool store_victim(struct store *s, uint32_t *number) {
     lock_take(&s->lock);
     for (uint32_t i = 0; i < s->checkpoint.segment && i < s->segment_count && !s->failed; i++) {
         const struct segment *g = s->segments[i];
-        if (!g || !g->closed || g->taken == 0) continue;
+        if (!g || !(g->closed || (g->full && g->damaged)) || g->taken == 0) continue;
         uint64_t share = segment_dead_bytes(g) * 1000 / g->taken;
         if (share < (is_short ? 125 : 500) || share <= best) continue;
         best = share;
@@ -4624,6 +4626,24 @@ static void store_identify(struct store *s) {
     text_free(&file);
 }
 
+/* Opens a directory to look at it, and nothing else. It need not be writable. */
+static void store_open_check(struct store *s, const char *folder) {
+    char path[PATH_MAX];
+    *s = (struct store){.check = true};
+    lock_init(&s->lock, RANK_STORE);
+    cond_init(&s->synced);
+    cond_init(&s->rolled);
+    if (strlen(folder) >= sizeof s->folder) die(USAGE_ERROR, "the path of the directory is too long");
+    snprintf(s->folder, sizeof s->folder, "%s", folder);
+    snprintf(path, sizeof path, "%s/lock", folder);
+    s->lock_fd = sys_open(path, O_RDONLY, 0);
+    if (s->lock_fd < 0 && errno != ENOENT) die(INTERNAL, "opening %s: %s", path, strerror(errno));
+    if (s->lock_fd >= 0 && flock(s->lock_fd, LOCK_EX | LOCK_NB) != 0)
+        die(EXISTS, "a node serves %s; stop it first, or ask it with dfs --scrub", folder);
+    store_identify(s);
+    if (!s->formatted) die(NOT_FOUND, "%s is no node's directory: it has no node.json", folder);
+}
+
 /* Opens a directory, made if it is not there, and locks it. Dies with what to do if it can't. */
 static void store_open(struct store *s, const char *folder, uint64_t segment_max) {
     char path[PATH_MAX];
@@ -4726,7 +4746,8 @@ static enum status recovery_notes(struct recovery *r, const char *payload, size_
         } else if (good && slice_is(word, "CHECKED")) {
             int64_t when_ms;
             good = slice_part(&line, ' ', &word) && parse_u32(word, SEGMENTS_MAX, &first) && parse_i64(line, &when_ms);
-            if (good && first < r->s->segment_count && r->s->segments[first]) r->s->segments[first]->checked_ms = when_ms;
+            if (good && first < r->s->segment_count && r->s->segments[first])
+                r->s->segments[first]->checked_ms = when_ms;
         } else if (good && slice_is(word, "LOST")) {
             uint8_t hash[32];
             good = parse_hex(line, hash, 32);
@@ -4807,12 +4828,14 @@ static bool recovery_is_durable(const struct recovery *r, const struct segment *
 
 static void recovery_bad(struct recovery *r, struct segment *g, uint64_t offset, const char *what) {
     if (r->scan_only) return;
-    if (!g->damaged && !recovery_is_durable(r, g, offset)) {
+    bool matters = g->damaged || recovery_is_durable(r, g, offset);
+    if (r->s->problem) r->s->problem(g->number, offset, what, matters);
+    if (!matters) {
         r->torn++;
         return;
     }
     g->damaged = true;
-    log_line("DAMAGED: %s in segment %u at offset %" PRIu64, what, g->number, offset);
+    if (!r->s->problem) log_line("DAMAGED: %s in segment %u at offset %" PRIu64, what, g->number, offset);
     if (place_before((struct place){g->number, (uint32_t)offset}, r->begin)) return; /* a chunk, or dead metadata */
     r->lost = true;
 }
@@ -4947,7 +4970,8 @@ static void recovery_entry(struct recovery *r, struct segment *g, struct entry *
     } else if (chunk) {
         /* Maybe the trace of an interrupted upload: only a chunk that a record names is missed, and it is fetched. */
         r->bad_chunks++;
-        log_line("an incomplete or damaged chunk in segment %u at offset %u: set aside", g->number, entry->offset);
+        if (r->s->problem) r->s->problem(g->number, entry->offset, "an incomplete or damaged chunk", false);
+        else log_line("an incomplete or damaged chunk in segment %u at offset %u: set aside", g->number, entry->offset);
     } else if (!entry->good) {
         recovery_bad(r, g, entry->offset, "an entry of metadata");
     } else if (recovery_payload(r, g, entry, payload) != DONE) {
@@ -5048,7 +5072,12 @@ static size_t recovery_open(struct recovery *r, struct segment *g) {
     char line[SEGMENT_LINE_MAX_BYTES], expected[SEGMENT_LINE_MAX_BYTES];
     struct words w;
     struct stat about;
-    if (!segment_use(r->s, g) || fstat(g->fd, &about) != 0)
+    if ((!segment_use(r->s, g) || fstat(g->fd, &about) != 0) && r->s->check) {
+        if (r->scan_only) r->s->problem(g->number, 0, strerror(errno), true);
+        g->damaged = true;
+        return 0;
+    }
+    if (g->fd < 0)
         die(INTERNAL, "segment %u of %s can't be opened: %s; mend the disk, or start with an empty directory",
             g->number, r->s->folder, strerror(errno));
     g->size = recovery_end(g, (uint64_t)about.st_size);
@@ -5085,7 +5114,8 @@ static void recovery_segment(struct recovery *r, struct segment *g) {
     size_t first = recovery_open(r, g);
     if (first == 0 && g->number + 1 == r->s->segment_count && !g->damaged &&
         g->size <= segment_line(r->s, &longest, line)) {
-        recovery_unmake(r->s, g);
+        if (r->s->check) g->full = g->closed = true;
+        else recovery_unmake(r->s, g);
         return;
     }
     if (first == 0) {
@@ -5095,11 +5125,12 @@ static void recovery_segment(struct recovery *r, struct segment *g) {
         recovery_scan(r, g, first);
         g->full = true;
         g->writes = g->damaged ? 0 : 1;
-        if (g->damaged && sys_fdatasync(g->fd) != 0) store_fail(r->s, "syncing a damaged segment");
-        if (!g->damaged && segment_close(r->s, g) != DONE)
+        bool writes = !r->s->check;
+        if (writes && g->damaged && sys_fdatasync(g->fd) != 0) store_fail(r->s, "syncing a damaged segment");
+        if (writes && !g->damaged && segment_close(r->s, g) != DONE)
             log_line("segment %u stays without its table of contents: %s", g->number, detail);
     }
-    segment_unuse(r->s, g);
+    if (g->users > 0) segment_unuse(r->s, g);
 }
 
 /* Removes the files of segments that are gone, which a crash left. */
@@ -5110,7 +5141,7 @@ static void recovery_removed(struct recovery *r) {
         struct segment *g = s->segments[i];
         if (!g || !r->gone[i]) continue;
         segment_path(s, i, false, path, sizeof path);
-        if (unlink(path) != 0) die(INTERNAL, "removing %s: %s", path, strerror(errno));
+        if (!s->check && unlink(path) != 0) die(INTERNAL, "removing %s: %s", path, strerror(errno));
         if (g->fd >= 0) {
             close(g->fd);
             s->files_open--;
@@ -5174,13 +5205,14 @@ static void store_recover(struct store *s, struct tree *tree) {
     recovery_drop_snapshot(&r);
     free(r.gone);
     text_free(&r.after);
-    if (r.lost) {
+    s->metadata_damaged = r.lost;
+    if (r.lost && !s->check) { /* a check goes on with what it has */
         log_line("records are damaged or missing; this node starts as a learner and gets them from the others");
         tree_free(tree);
         tree_init(tree);
-        s->metadata_damaged = true;
     }
     lock_drop(&s->lock);
+    if (s->check) return;
     log_line("%s: %" PRIu64 " chunks, %" PRIu64 " files, last record %" PRIu64 ".%" PRIu64 ", promised %" PRIu64
              ", read in %" PRId64 " ms%s", s->folder, s->chunk_count, tree->live.files, tree->at.epoch, tree->at.seq,
              s->promised, clock_ms() - begun_ms, r.torn + r.bad_chunks ? "; traces of an interrupted write" : "");
@@ -9937,6 +9969,8 @@ enum option {
     OPT_NODES,
     OPT_BENCH,
     OPT_SCRUB,
+    OPT_FSCK,
+    OPT_EXTRACT,
     OPT_FAULT,
     OPT_HELP,
     OPT_VERSION,
@@ -9944,6 +9978,7 @@ enum option {
     OPT_MASTER = OPT_COMMANDS_END,
     OPT_KEY,
     OPT_INSECURE,
+    OPT_REPAIR,
     OPT_JSON,
     OPT_QUIET,
     OPT_CHUNK_SIZE,
@@ -9991,6 +10026,9 @@ static const struct option_row {
     [OPT_BENCH] = {"bench", 0, NULL, AT_CLIENT, "up|down  move --files files of --size bytes with --clients at once"},
     [OPT_SCRUB] = {"scrub", 0, NULL, AT_CLIENT,
                    "[NODE ...]  have nodes, or all, read everything that they hold again now"},
+    [OPT_FSCK] = {"fsck", 0, NULL, AT_CLIENT,
+                  "DIR  check a node's directory, with its node stopped; nothing is changed"},
+    [OPT_EXTRACT] = {"extract", 0, NULL, AT_CLIENT, "DIR OUT  get all files out of a node's directory, with no server"},
     [OPT_FAULT] = {"fault", 0, NULL, AT_CLIENT,
                    "NODE pause|slow MS|drop-from ADDRESS|corrupt SHA256|full|fail-sync|none  break it on purpose"},
     [OPT_HELP] = {"help", 'h', NULL, AT_CLIENT, "this text"},
@@ -10000,6 +10038,8 @@ static const struct option_row {
                  "the cluster's key (~/.config/dfs/key, /etc/dfs/key)"},
     [OPT_INSECURE] = {"insecure", 0, NULL, AT_CLIENT | AT_MASTER | AT_NODE,
                       "no key; servers then listen on 127.0.0.1 only"},
+    [OPT_REPAIR] = {"repair", 0, NULL, AT_CLIENT,
+                    "with --fsck: set damaged chunks aside, to be fetched from other nodes"},
     [OPT_JSON] = {"json", 'j', NULL, AT_CLIENT, "answer in JSON"},
     [OPT_QUIET] = {"quiet", 'q', NULL, AT_CLIENT, "no progress, no summary"},
     [OPT_CHUNK_SIZE] = {"chunk-size", 0, "SIZE", AT_CLIENT, "cut uploads into chunks of this size (4M)"},
@@ -11328,6 +11368,299 @@ static int cmd_fault(struct client *cl, int rest, char **words) {
     return 0;
 }
 
+/* ---- Checking and rescue: a node's directory without a server ---- */
+
+/* What --fsck found. There is one check in a process. */
+static struct {
+    struct store store;
+    struct tree tree;
+    struct json_writer w;
+    uint64_t entries, problems, traces; /* traces: of interrupted writes, which are no damage */
+    uint64_t damaged_chunks, missing_chunks;
+    bool metadata;                      /* some problem is not of a chunk */
+} check;
+
+/* Reports one problem, or a trace of an interrupted write if it does not matter. */
+static void check_problem(uint32_t segment, uint64_t offset, const char *what, bool matters) {
+    char path[PATH_MAX];
+    if (matters) check.problems++;
+    else check.traces++;
+    segment_path(&check.store, segment, false, path, sizeof path);
+    if (option_value[OPT_JSON]) {
+        json_object(&check.w);
+        json_key_string(&check.w, "file", path);
+        json_key_unsigned(&check.w, "offset", offset);
+        json_key_string(&check.w, "problem", what);
+        json_key_bool(&check.w, "matters", matters);
+        json_object_end(&check.w);
+    } else {
+        printf("%s, byte %" PRIu64 ": %s%s\n", path, offset, shown(what), matters ? "" : " (a trace of a crash)");
+    }
+}
+
+/* Reports a problem of one file or directory. */
+static void check_path_problem(const char *path, const char *what) {
+    check.problems++;
+    if (option_value[OPT_JSON]) {
+        json_object(&check.w);
+        json_path(&check.w, path);
+        json_key_string(&check.w, "problem", what);
+        json_object_end(&check.w);
+    } else {
+        printf("%s: %s\n", shown(path), what);
+    }
+}
+
+/* The path of an inode of the tree that is checked; false if a directory above it is missing. */
+static bool check_path(const struct inode *n, char to[2 * PATH_MAX_BYTES]) {
+    struct text path = {0}, front = {0};
+    for (int depth = 0; n && n->id != ROOT_ID && depth < PATH_MAX_BYTES; depth++) {
+        struct slice name = n->parent & TRASH_BIT ? trash_name(n) : (struct slice){n->name, n->name_length};
+        text_clear(&front);
+        text_byte(&front, '/');
+        text_bytes(&front, name.at, name.length);
+        if (path.length > 0) text_bytes(&front, path.data, path.length);
+        struct text swap = path;
+        path = front;
+        front = swap;
+        n = tree_by_id(&check.tree, n->parent & ~TRASH_BIT);
+    }
+    bool good = n && n->id == ROOT_ID && path.length < 2 * PATH_MAX_BYTES;
+    snprintf(to, 2 * PATH_MAX_BYTES, "%s", good && path.data ? path.data : "?");
+    text_free(&path);
+    text_free(&front);
+    return good;
+}
+
+/* Reads an entry's payload and compares it with its hash. */
+static bool check_payload(const struct segment *g, const struct entry *entry, uint8_t *buffer) {
+    uint8_t digest[32];
+    if (!sys_pread(g->fd, buffer, entry->length, entry->offset)) return false;
+    sha256_digest(buffer, entry->length, digest);
+    return memcmp(digest, entry->hash, 32) == 0;
+}
+
+/* Goes through a closed segment: every row of its table of contents against the header before its place and the bytes
+ * there. What was dropped or set aside is passed over; metadata from before the checkpoint only has to be there. */
+static void check_segment(struct segment *g, uint8_t *buffer) {
+    struct text lines = {0};
+    struct stat about;
+    struct entry row, entry;
+    struct place durable;
+    uint64_t at;
+    char header[HEADER_MAX_BYTES];
+    if (fstat(g->fd, &about) != 0 || !toc_read(g, (uint64_t)about.st_size, &lines, &at, &durable)) {
+        text_free(&lines);
+        return; /* recovery said so, or went through it entry by entry */
+    }
+    struct slice rest = {lines.data, lines.length};
+    while (toc_entry(&rest, &row)) {
+        check.entries++;
+        bool chunk = row.kind == ENTRY_CHUNK;
+        const struct slot *slot = chunk ? slot_find(&check.store, row.hash) : NULL;
+        if (chunk && (!slot || slot->at.segment != g->number || slot->at.offset != row.offset)) continue;
+        size_t used = 0, back = row.offset < HEADER_MAX_BYTES ? row.offset : HEADER_MAX_BYTES;
+        for (size_t i = 2; i <= back && used == 0;
+             i++) { /* the header is the line that ends where the payload begins */
+            if (!sys_pread(g->fd, header, i, row.offset - i)) break;
+            used = header_read(g, row.offset - i, header, i, &entry, &durable);
+            if (used != i) used = 0;
+        }
+        if (used == 0 || entry.kind != row.kind || entry.length != row.length || memcmp(entry.hash, row.hash, 32) != 0)
+            check_problem(g->number, row.offset, "an entry whose header is not what the table of contents says", true);
+        if (row.length > PAYLOAD_MAX_BYTES || check_payload(g, &row, buffer)) continue;
+        check_problem(g->number, row.offset, chunk ? "a damaged chunk" : "damaged metadata", true);
+        if (chunk) check.damaged_chunks++;
+        else check.metadata = true;
+        if (chunk && option_value[OPT_REPAIR]) store_set_aside(&check.store, row.hash);
+    }
+    text_free(&lines);
+}
+
+/* What must hold in every tree: parents are there and are directories, sizes add up, and, for a node that holds
+ * everything, every chunk that is named is here. */
+static void check_tree(void) {
+    char path[2 * PATH_MAX_BYTES];
+    const struct tree *t = &check.tree;
+    for (size_t b = 0; b < t->bucket_count; b++)
+        for (const struct inode *n = t->by_id[b]; n; n = n->next) {
+            const struct inode *parent = tree_by_id(t, n->parent & ~TRASH_BIT);
+            bool live = !(n->parent & TRASH_BIT);
+            uint64_t sum = 0, missing = 0;
+            uint32_t length;
+            check_path(n, path);
+            if (n->id != ROOT_ID && live && (!parent || parent->kind != KIND_DIRECTORY || parent->parent & TRASH_BIT)) {
+                check.metadata = true;
+                check_path_problem(path, "its directory is not there");
+            }
+            for (uint32_t i = 0; i < n->chunk_count; i++) {
+                const struct chunk *chunk = tree_chunk(t, inode_chunk(n, i));
+                sum += chunk->length;
+                missing += !store_has(&check.store, chunk->hash, &length);
+            }
+            if (n->kind == KIND_FILE && sum != n->size) {
+                check.metadata = true;
+                check_path_problem(path, "its chunks do not add up to its size");
+            }
+            if (missing == 0) continue;
+            char what[80];
+            check.missing_chunks += missing;
+            snprintf(what, sizeof what, "%" PRIu64 " of %u chunks are not here", missing, n->chunk_count);
+            check_path_problem(path, what);
+        }
+}
+
+/* Opens a directory for --fsck and --extract and reads its log. */
+static void check_open(const char *folder, bool writes) {
+    if (writes) store_open(&check.store, folder, 0);
+    else store_open_check(&check.store, folder);
+    if (!check.store.formatted) die(NOT_FOUND, "%s is no node's directory: it has no node.json", folder);
+    check.store.problem = check_problem;
+    tree_init(&check.tree);
+    store_recover(&check.store, &check.tree);
+}
+
+/* dfs --fsck DIR [--repair] */
+static int cmd_fsck(int rest, char **words) {
+    static const char *const results[] = {"clean", "damaged", "lost"};
+    if (rest != 1) die(USAGE_ERROR, "write dfs --fsck DIR; DIR is a node's directory, and its node is stopped");
+    json_begin(&check.w);
+    json_object(&check.w);
+    json_key(&check.w, "problems");
+    json_array(&check.w);
+    check_open(words[0], option_value[OPT_REPAIR] != NULL);
+    uint8_t *buffer = mem_alloc(PAYLOAD_MAX_BYTES);
+    for (uint32_t i = 0; i < check.store.segment_count; i++) {
+        struct segment *g = check.store.segments[i];
+        if (!g) continue;
+        lock_take(&check.store.lock);
+        bool open = segment_use(&check.store, g);
+        lock_drop(&check.store.lock);
+        if (open) check_segment(g, buffer);
+        lock_take(&check.store.lock);
+        if (open) segment_unuse(&check.store, g);
+        lock_drop(&check.store.lock);
+    }
+    check_tree();
+    if (option_value[OPT_REPAIR] && store_sync(&check.store) != DONE) die(INTERNAL, "%s", detail);
+    bool bad = check.problems > 0 || check.missing_chunks > 0 || check.store.metadata_damaged;
+    int result = !bad ? 0 : check.tree.roster.count == 1 && check.tree.roster.id[0] == check.store.id ? 2 : 1;
+    json_array_end(&check.w);
+    json_key_string(&check.w, "result", results[result]);
+    json_key_string(&check.w, "cluster", check.store.cluster);
+    json_key_string(&check.w, "name", check.store.name);
+    json_key_unsigned(&check.w, "files", check.tree.live.files);
+    json_key_unsigned(&check.w, "chunks", check.store.chunk_count);
+    json_key_unsigned(&check.w, "damaged_chunks", check.damaged_chunks);
+    json_key_unsigned(&check.w, "missing_chunks", check.missing_chunks);
+    json_key_bool(&check.w, "metadata_damaged", check.metadata || check.store.metadata_damaged);
+    json_object_end(&check.w);
+    if (option_value[OPT_JSON]) json_print(&check.w);
+    else
+        printf("%s: node %s, %" PRIu64 " files, %" PRIu64 " chunks, %" PRIu64 " damaged, %" PRIu64
+               " missing, last record %" PRIu64 ".%" PRIu64 "\n%s\n",
+               results[result], shown(check.store.name), check.tree.live.files, check.store.chunk_count,
+               check.damaged_chunks, check.missing_chunks, check.tree.at.epoch, check.tree.at.seq,
+               result == 0   ? "all that counts was read and is right"
+               : result == 1 ? "other nodes have held the same: start this one, and it gets from them what it lacks"
+                             : "this node was the last that held everything: dfs --extract gets out what is left");
+    free(buffer);
+    return result == 0 ? 0 : result == 1 ? DAMAGED : UNAVAILABLE;
+}
+
+/* How --extract does. */
+struct extract {
+    uint64_t files, incomplete;
+    uint8_t *buffer;
+};
+
+/* Writes one file into a folder. What is missing or damaged stays a hole, and the name says so. */
+static enum status extract_file(struct extract *x, const struct inode *n, int folder, const char *name) {
+    char incomplete[NAME_MAX_BYTES + 16], path[2 * PATH_MAX_BYTES];
+    uint64_t offset = 0, bad = 0;
+    uint8_t digest[32];
+    int fd = openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0) return fail(status_of_errno(), "%s: %s", shown(name), strerror(errno));
+    enum status status = DONE;
+    for (uint32_t i = 0; i < n->chunk_count && status == DONE; i++) {
+        const struct chunk *chunk = tree_chunk(&check.tree, inode_chunk(n, i));
+        struct found found;
+        bool good = store_find(&check.store, chunk->hash, &found) == DONE;
+        if (good) {
+            good = found.length == chunk->length && sys_pread(found.fd, x->buffer, found.length, found.offset);
+            store_release(&check.store, &found);
+        }
+        if (good) sha256_digest(x->buffer, chunk->length, digest);
+        good = good && memcmp(digest, chunk->hash, 32) == 0;
+        struct iovec piece = {x->buffer, chunk->length};
+        if (good && !sys_pwritev(fd, &piece, 1, offset))
+            status = fail(status_of_errno(), "%s: %s", shown(name), strerror(errno));
+        bad += !good;
+        offset += chunk->length;
+    }
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {n->mtime_ns / 1000000000, (long)(n->mtime_ns % 1000000000)}};
+    if (times[1].tv_nsec < 0) times[1].tv_sec--, times[1].tv_nsec += 1000000000;
+    if (status == DONE && (!sys_truncate(fd, n->size) || futimens(fd, times) != 0))
+        status = fail(status_of_errno(), "%s: %s", shown(name), strerror(errno));
+    if (close(fd) != 0 && status == DONE) status = fail(status_of_errno(), "%s: %s", shown(name), strerror(errno));
+    x->files++;
+    if (status != DONE || bad == 0) return status;
+    x->incomplete++;
+    check_path(n, path);
+    snprintf(incomplete, sizeof incomplete, "%.240s.incomplete", name);
+    if (renameat(folder, name, folder, incomplete) != 0)
+        return fail(status_of_errno(), "%s: %s", shown(name), strerror(errno));
+    printf("%s: %" PRIu64 " of %u chunks are missing or damaged; what is there is in %s\n", shown(path), bad,
+           n->chunk_count, shown(incomplete));
+    return DONE;
+}
+
+/* Writes what is in a directory. A level of folders costs a descriptor. */
+static enum status extract_directory(struct extract *x, uint64_t id, int folder) {
+    char name[NAME_MAX_BYTES + 1] = "";
+    enum status status = DONE;
+    for (const struct inode *n; status == DONE && (n = tree_next(&check.tree, id, name));) {
+        memcpy(name, n->name, n->name_length);
+        name[n->name_length] = 0;
+        if (n->kind == KIND_FILE) {
+            status = extract_file(x, n, folder, name);
+            continue;
+        }
+        int below = mkdirat(folder, name, 0777) == 0 ? openat(folder, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+        if (below < 0) return fail(status_of_errno(), "%s: %s", shown(name), strerror(errno));
+        status = extract_directory(x, n->id, below);
+        close(below);
+    }
+    return status;
+}
+
+/* dfs --extract DIR OUT: all files of a node's directory, with no server. */
+static int cmd_extract(int rest, char **words) {
+    struct extract x = {.buffer = mem_alloc(CHUNK_MAX_BYTES)};
+    struct rlimit files;
+    if (rest != 2)
+        die(USAGE_ERROR, "write dfs --extract DIR OUT; DIR is a node's directory, OUT a folder that is made");
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+    check_open(words[0], false);
+    if (mkdir(words[1], 0777) != 0)
+        return cmd_failed("extract", fail(status_of_errno() == INTERNAL ? EXISTS : status_of_errno(), "making %s: %s",
+                                          words[1], strerror(errno)));
+    int out = open(words[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    enum status status = out >= 0 ? extract_directory(&x, ROOT_ID, out)
+                                  : fail(status_of_errno(), "%s: %s", words[1], strerror(errno));
+    if (out >= 0) close(out);
+    free(x.buffer);
+    if (status != DONE) return cmd_failed("extract", status);
+    printf("%" PRIu64 " files, %" PRIu64 " of them incomplete\n", x.files, x.incomplete);
+    if (check.store.metadata_damaged)
+        printf("records are damaged: what changed behind the damage is not here; another node's directory may know "
+               "more\n");
+    return x.incomplete > 0 || check.store.metadata_damaged ? DAMAGED : 0;
+}
+
 /* ======== 18. Bench ======== */
 /* dfs --bench: many clients at once, as the table of figures wants them measured. Entry point: cmd_bench. */
 
@@ -11565,6 +11898,10 @@ static int run_client(int command, int rest, char **words) {
         if (signal(ends[i], SIG_IGN) != SIG_IGN) signal(ends[i], on_client_signal);
     atexit(download_forget); /* for when it dies of something else */
     options_refuse(AT_CLIENT | (command == OPT_BENCH ? AT_BENCH : 0), "this command");
+    if (option_value[OPT_REPAIR] && command != OPT_FSCK) die(USAGE_ERROR, "--repair is for --fsck");
+    if (option_value[OPT_JSON] && command == OPT_EXTRACT) die(USAGE_ERROR, "--extract has no answer in JSON");
+    if (command == OPT_FSCK) return cmd_fsck(rest, words);
+    if (command == OPT_EXTRACT) return cmd_extract(rest, words);
     key_setup(false);
     client_init(&cl, masters_option());
     nodes_recall(&cl);
