@@ -21,11 +21,11 @@
  *    6. Net         names to addresses, connections, lines with a MAC, the mutual challenge
  *    7. Protocol    requests and replies, command tables, the dispatcher, the accept loop
  *    8. Tree        the namespace and all else that records change; master and nodes share it
- *    9. Store       a node's log on disk: append, sync in groups, index, recovery
+ *    9. Store       a node's log on disk: append, sync in groups, index, space, scrubbing, recovery
  *   10. Placement   who gets a chunk, who copies to whom, how many of a roster are enough
  *   11. Client      calls with retry, upload, download
  *   12. Node        a node's handlers, its link to the master, its reports
- *   13. Master      a master's handlers, take-over, roster, commit, copies
+ *   13. Master      a master's handlers, take-over, roster, commit, copies, drops, trash
  *   17. Commands    options, help, one function for each thing that a user can ask
  *   18. Bench       many clients at once
  *   19. Self-test   what clang's fuzzer calls, under #ifdef DFS_FUZZ
@@ -205,6 +205,7 @@ enum {
     BUFFERS_IDLE_MS = 5000,   /* chunk buffers not used for so long go back to the system */
 };
 
+#define RESTORE_MOST_BYTES (16 * MIB)         /* of lines of one UNDELETE */
 #define TRASH_BIT ((uint64_t)1 << 63)         /* in the parent of an inode that is in the trash */
 #define CHUNK_MAX_BYTES (4 * MIB)             /* default and highest --chunk-size */
 #define CHUNK_MIN_BYTES (4 * KIB)             /* lowest --chunk-size */
@@ -830,6 +831,18 @@ static enum status status_of_errno(void) {
 static int sys_open(const char *path, int flags, mode_t mode) {
     if (fault_hit(FAULT_OPEN)) return -1;
     return open(path, flags | O_CLOEXEC, mode);
+}
+
+/* Opens in a folder that is open itself. */
+static int sys_openat(int folder, const char *name, int flags, mode_t mode) {
+    if (fault_hit(FAULT_OPEN)) return -1;
+    return openat(folder, name, flags | O_CLOEXEC, mode);
+}
+
+/* Makes a folder in one that is open, and opens it. */
+static int sys_mkdirat(int folder, const char *name) {
+    if (fault_hit(FAULT_OPEN) || mkdirat(folder, name, 0777) != 0) return -1;
+    return openat(folder, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
 static int sys_rename(const char *from, const char *to) {
@@ -2214,7 +2227,7 @@ __attribute__((format(printf, 3, 4))) static enum status call(struct conn *c, st
 /* The namespace and everything else that records change: inodes, chunks and who names them, members, roster, reigns,
  * answered requests. Master and nodes hold one each and apply the same records to it, so they are the same. Pure: no
  * sockets, no files, no lock; the owner's lock (RANK_CLUSTER) guards it.
- * A record is text; section 2 of docs/PROTOCOL.md lists its lines. Entry points: tree_*. */
+ * A record is text; section 7 of docs/PROTOCOL.md lists its lines. Entry points: tree_*. */
 
 enum kind { KIND_DIRECTORY = 1, KIND_FILE = 2 };
 
@@ -3310,20 +3323,23 @@ static void tree_digest(const struct tree *t, uint8_t digest[32]) {
 }
 /* ======== 9. Store ======== */
 /* A node's directory: identity, lock, and one append-only log that holds chunks and records alike. No sockets.
- * docs/PROTOCOL.md, section 3, shows the format byte by byte; here is the order of disk writes, which is what makes an
+ * docs/PROTOCOL.md, section 9, shows the format byte by byte; here is the order of disk writes, which is what makes an
  * acknowledgement true:
  *
- *   chunk    header and payload written; durable after the next sync round that begins later
- *   record   header and payload written whole, behind every chunk it names; then store_sync: the round that begins
- *            now covers both. When it returns, the record IS committed on this node.
+ *   chunk    header and payload written; durable after the next sync round that begins later, and reported then
+ *   record   written whole, made only when enough nodes had reported its chunks; then store_sync: the round that begins
+ *            now covers it. When it returns, the record IS committed on this node.
  *   promise  written and synced before the answer goes out
  *   roll     a full segment is synced, gets its table of contents, and is synced again; nobody waits for it
+ *   drop     a note that the chunks are gone, synced; then holes in place of their bytes
+ *   keep     what still counts of the metadata before it; then a snapshot, synced: the checkpoint counts
+ *   rewrite  what lives in a segment is appended again and synced; a note that it is gone, synced; the file goes
  *
  * Lock: store.lock guards struct store, but for what is marked. It is not held across a sync, but for the first line of
  * a new segment; a chunk larger than SMALL_CHUNK_BYTES is written outside it, into the place it reserved.
- * After a failed write or sync nothing is tried again: the store is failed, and says so to whoever asks.
+ * After a failed write or sync nothing is tried again: the store is failed, and says so. No room for a chunk is none.
  * Entry points: store_open, store_format, store_recover, store_put, store_record, store_sync, store_promise,
- * store_find. */
+ * store_find, store_drop, store_keep, store_rewrite, store_scrub. */
 
 enum entry_kind {
     ENTRY_CHUNK,
@@ -3705,7 +3721,22 @@ static size_t segment_line(const struct store *s, struct segment *g, char to[SEG
     return (size_t)used + CHECK_HEX + 1;
 }
 
-/* Begins a new segment; its name and first line are durable before anything is appended. */
+/* Whether a write failed only because there is no room: that is no failure of the disk. */
+static bool no_room(int error) {
+    return error == ENOSPC || error == EDQUOT || error == EFBIG;
+}
+
+/* Forgets the last segment, whose file was removed. */
+static void segment_unmake(struct store *s, struct segment *g) {
+    close(g->fd);
+    s->files_open--;
+    s->segments[--s->segment_count] = NULL;
+    free(g->entries);
+    free(g);
+}
+
+/* Begins a new segment; its name and first line are durable before anything is appended. NO_SPACE if there is no room.
+ */
 static enum status segment_begin(struct store *s) {
     char path[PATH_MAX], line[SEGMENT_LINE_MAX_BYTES];
     if (s->segment_count >= SEGMENTS_MAX) return fail(NO_SPACE, "the log has all %u segments", SEGMENTS_MAX);
@@ -3717,11 +3748,18 @@ static enum status segment_begin(struct store *s) {
     struct iovec piece = {line, length};
     if (s->files_open >= SEGMENT_FILES_MAX) segment_evict(s);
     if (!segment_path(s, g->number, true, path, sizeof path) ||
-        (g->fd = sys_open(path, O_RDWR | O_CREAT | O_EXCL, 0600)) < 0)
-        return store_fail(s, "making a segment");
+        (g->fd = sys_open(path, O_RDWR | O_CREAT | O_EXCL, 0600)) < 0) {
+        if (!no_room(errno)) return store_fail(s, "making a segment");
+        s->segments[--s->segment_count] = NULL;
+        free(g);
+        return fail(NO_SPACE, "the disk of node %s is full", s->name);
+    }
     s->files_open++;
-    if (!sys_pwritev(g->fd, &piece, 1, 0) || sys_fdatasync(g->fd) != 0)
-        return store_fail(s, "writing a segment's first line");
+    if (!sys_pwritev(g->fd, &piece, 1, 0) || sys_fdatasync(g->fd) != 0) {
+        if (!no_room(errno) || unlink(path) != 0) return store_fail(s, "writing a segment's first line");
+        segment_unmake(s, g);
+        return fail(NO_SPACE, "the disk of node %s is full", s->name);
+    }
     *strrchr(path, '/') = 0;
     if (!sys_sync_folder(path)) return store_fail(s, "syncing a folder of the log");
     g->size = length;
@@ -3817,6 +3855,7 @@ static enum status segment_close(struct store *s, struct segment *g) {
     if (good) holes_of_closing(g);
     lock_take(&s->lock);
     segment_unuse(s, g);
+    if (!good && no_room(errno)) return fail(NO_SPACE, "no room for a table of contents"); /* it is tried again */
     if (!good) return store_fail(s, "closing a segment");
     g->synced = writes;
     g->closed = true;
@@ -3839,7 +3878,12 @@ static void *store_keeper(void *argument) {
             if (g && g->full && !g->closed && !g->damaged && g->writers == 0) ready = g;
         }
         if (!ready) cond_wait(&s->rolled, &s->lock);
-        else if (segment_close(s, ready) != DONE) log_line("a segment stays without its table of contents: %s", detail);
+        else if (segment_close(s, ready) != DONE) {
+            log_line("a segment stays without its table of contents: %s", detail);
+            lock_drop(&s->lock);
+            sleep_ms(TIDY_MS);
+            lock_take(&s->lock);
+        }
     }
     return NULL;
 }
@@ -3888,11 +3932,6 @@ static bool append_fill(struct segment *g, uint64_t end) {
     return true;
 }
 
-/* Whether a write failed only because there is no room: that is no failure of the disk. */
-static bool no_room(int error) {
-    return error == ENOSPC || error == EDQUOT || error == EFBIG;
-}
-
 /* Writes a large chunk's payload into its place, outside the lock. */
 static enum status append_outside(struct store *s, struct segment *g, struct place header, uint64_t at,
                                   const void *payload, size_t length) {
@@ -3921,6 +3960,8 @@ static enum status store_append(struct store *s, enum entry_kind kind, const uin
                                 size_t length, struct place *place) {
     char header[HEADER_MAX_BYTES];
     enum status status = append_begin(s, length);
+    if (status == NO_SPACE && kind != ENTRY_CHUNK)
+        return store_fail(s, "making a segment, for which the disk has no room");
     if (status != DONE) return status;
     struct segment *g = s->current;
     uint64_t offset = g->size;
@@ -4119,14 +4160,17 @@ static void store_asides(struct store *s, struct text *to) {
     lock_drop(&s->lock);
 }
 
-/* Takes a damaged chunk out of service, for good: noted in the log, so that a restart does not bring it back. */
-static enum status store_set_aside(struct store *s, const uint8_t hash[32]) {
+/* Takes a chunk that was found damaged at a place out of service, for good: noted in the log, so that a restart does
+ * not bring it back. NOT_FOUND if it is not there any more: what was read there says nothing of where it is now. */
+static enum status store_set_aside(struct store *s, const uint8_t hash[32], struct place at) {
     struct text line = {0};
     uint8_t digest[32];
     struct place place;
     enum status status = DONE;
     lock_take(&s->lock);
     struct slot *slot = slot_find(s, hash);
+    if (slot && (slot->at.segment != at.segment || slot->at.offset != at.offset)) slot = NULL;
+    if (!slot) status = NOT_FOUND;
     if (slot) {
         text_add(&line, "ASIDE ");
         text_hex(&line, hash, 32);
@@ -4240,11 +4284,12 @@ static enum status store_verify(struct store *s, const uint8_t hash[32]) {
     uint32_t segment = found.segment->number;
     store_release(s, &found);
     if (good) return DONE;
+    status = store_set_aside(s, hash, (struct place){segment, (uint32_t)found.offset});
+    if (status == NOT_FOUND) return fail(NOT_FOUND, "the chunk was dropped or moved meanwhile");
     char hex[65] = "";
     hex_write(hex, hash, 32);
     log_line("DAMAGED chunk %.64s in segment %u at offset %" PRIu64 ": set aside, to be fetched from another node", hex,
              segment, found.offset);
-    status = store_set_aside(s, hash);
     return status == DONE ? fail(DAMAGED, "the chunk was damaged and is set aside") : status;
 }
 
@@ -4284,7 +4329,8 @@ static enum status chunk_move(struct store *s, const struct segment *g, const st
     bool good = sys_pread(g->fd, buffer, m->length, m->offset);
     if (good) sha256_digest(buffer, m->length, digest);
     good = good && memcmp(digest, m->hash, 32) == 0;
-    if (!good && store_set_aside(s, m->hash) == DONE && s->lost) s->lost(m->hash);
+    struct place from = {g->number, m->offset};
+    if (!good && store_set_aside(s, m->hash, from) == DONE && s->lost) s->lost(m->hash);
     lock_take(&s->lock);
     const struct slot *slot = slot_find(s, m->hash);
     if (!good || !slot || slot->at.segment != g->number || slot->at.offset != m->offset) return DONE;
@@ -4323,6 +4369,7 @@ static enum status segment_remove(struct store *s, struct segment *g) {
     }
     if (unlink(path) != 0) log_line("removing %s: %s; the next start will try again", path, strerror(errno));
     free(g->dead);
+    free(g->entries);
     free(g);
     return DONE;
 }
@@ -4335,7 +4382,7 @@ static enum status store_rewrite(struct store *s, uint32_t number, uint64_t rate
     enum status status = buffer ? DONE : NO_SPACE;
     lock_take(&s->lock);
     struct segment *g = s->segments[number];
-    uint64_t before = g->taken;
+    uint64_t before = g->taken, owed = 0;
     if (status == DONE && !segment_use(s, g))
         status = fail(INTERNAL, "opening segment %u: %s", number, strerror(errno));
     bool used = status == DONE;
@@ -4343,9 +4390,11 @@ static enum status store_rewrite(struct store *s, uint32_t number, uint64_t rate
         int count = segment_chunks(s, g, list);
         for (int i = 0; i < count && status == DONE; i++) {
             status = chunk_move(s, g, &list[i], buffer);
-            if (rate == 0 || status != DONE) continue;
+            owed += list[i].length;
+            if (rate == 0 || status != DONE || owed < rate / 100) continue;
             lock_drop(&s->lock);
-            sleep_ms((int64_t)(list[i].length * 1000 / rate));
+            sleep_ms((int64_t)(owed * 1000 / rate));
+            owed = 0;
             lock_take(&s->lock);
         }
     }
@@ -4375,7 +4424,8 @@ static bool store_victim(struct store *s, uint32_t *number) {
     lock_take(&s->lock);
     for (uint32_t i = 0; i < s->checkpoint.segment && i < s->segment_count && !s->failed; i++) {
         const struct segment *g = s->segments[i];
-        if (!g || !(g->closed || (g->full && g->damaged)) || g->taken == 0) continue;
+        if (!g || !g->closed || g->damaged || g->taken == 0)
+            continue; /* what is damaged stays, for whoever can read it */
         uint64_t share = segment_dead_bytes(g) * 1000 / g->taken;
         if (share < (is_short ? 125 : 500) || share <= best) continue;
         best = share;
@@ -4393,7 +4443,7 @@ static bool store_wants_checkpoint(struct store *s) {
     if (enough < 2 * s->checkpoint_bytes) enough = 2 * s->checkpoint_bytes;
     for (uint32_t i = s->checkpoint.segment; i < s->segment_count; i++) {
         const struct segment *g = s->segments[i];
-        if (g && g->closed) dead += segment_dead_bytes(g);
+        if (g && g->closed && !g->damaged) dead += segment_dead_bytes(g);
     }
     bool wanted = (dead > enough || s->metadata_scrubbed) && s->formatted && !s->failed;
     lock_drop(&s->lock);
@@ -4465,6 +4515,7 @@ static bool scrub_entries(struct store *s, const struct segment *g, struct slice
                           atomic_ullong *bytes) {
     struct entry entry;
     uint8_t digest[32];
+    uint64_t owed = 0;
     bool good = true;
     while (toc_entry(&rest, &entry)) {
         lock_take(&s->lock);
@@ -4489,7 +4540,10 @@ static bool scrub_entries(struct store *s, const struct segment *g, struct slice
             continue;
         }
         atomic_fetch_add(bytes, entry.length);
-        if (rate > 0) sleep_ms((int64_t)(entry.length * 1000 / rate));
+        owed += entry.length;
+        if (rate == 0 || owed < rate / 100) continue; /* small ones are paid for together */
+        sleep_ms((int64_t)(owed * 1000 / rate));
+        owed = 0;
     }
     return good;
 }
@@ -4508,14 +4562,16 @@ static bool scrub_next(struct store *s, int64_t before_ms, uint32_t *number) {
     return oldest_ms < before_ms;
 }
 
-/* Scrubs one segment and notes when. */
-static enum status store_scrub(struct store *s, uint32_t number, uint64_t rate, atomic_ullong *bytes) {
+/* Scrubs one segment and notes when; not before `since_ms`, whatever the clock says. */
+static enum status store_scrub(struct store *s, uint32_t number, int64_t since_ms, uint64_t rate,
+                               atomic_ullong *bytes) {
     struct text lines = {0}, note = {0};
     struct place durable, place;
     struct stat about;
     uint8_t hash[32];
     uint64_t at;
     int64_t begun_ms = clock_wall_ns() / 1000000;
+    if (begun_ms < since_ms) begun_ms = since_ms;
     lock_take(&s->lock);
     struct segment *g = s->segments[number];
     bool open = g && segment_use(s, g);
@@ -5101,10 +5157,7 @@ static void recovery_unmake(struct store *s, struct segment *g) {
     bool good = unlink(path) == 0;
     *strrchr(path, '/') = 0;
     if (!good || !sys_sync_folder(path)) die(INTERNAL, "removing an empty segment in %s: %s", path, strerror(errno));
-    close(g->fd);
-    s->files_open--;
-    s->segments[--s->segment_count] = NULL;
-    free(g);
+    segment_unmake(s, g);
 }
 
 /* One segment of the second pass. A segment that was not closed is closed now, so that it is scanned only once. */
@@ -5158,8 +5211,8 @@ static void recovery_list(struct store *s, const char *folder, int level, uint32
     char path[PATH_MAX];
     DIR *d = opendir(folder);
     struct dirent *e;
-    if (!d) return;
-    while ((e = readdir(d))) {
+    if (!d && errno == ENOENT && level == 0) return; /* nothing was ever written */
+    while (d && (errno = 0, e = readdir(d))) {
         const char *at = e->d_name[0] && !e->d_name[1] ? strchr(digit, e->d_name[0]) : NULL;
         if (!at) continue;
         uint32_t number = prefix * 36 + (uint32_t)(at - digit);
@@ -5170,6 +5223,9 @@ static void recovery_list(struct store *s, const char *folder, int level, uint32
         snprintf(path, sizeof path, "%s/%c", folder, *at);
         recovery_list(s, path, level + 1, number);
     }
+    if (!d || errno != 0) /* to go on without what is in it would be to forget it */
+        die(INTERNAL, "reading the folder %s: %s; mend the disk, or start with an empty directory", folder,
+            strerror(errno));
     closedir(d);
 }
 
@@ -5577,10 +5633,25 @@ static void upload_begin(struct client *cl) {
     lock_drop(&cl->lock);
 }
 
+/* It ends, well or not; a master that is not told keeps what was stored since for a while. */
 static void upload_end(struct client *cl) {
     lock_take(&cl->lock);
-    cl->uploads--;
+    bool last = --cl->uploads == 0;
     lock_drop(&cl->lock);
+    if (!last) return;
+    char why[DETAIL_BYTES], address[ADDRESS_MAX_BYTES + 1] = "";
+    struct slice rest = slice_of(cl->masters), part;
+    struct text line = {0};
+    struct answer a = {0};
+    bool sent = false;
+    memcpy(why, detail, sizeof why);
+    for (int i = atomic_load(&cl->first); i >= 0 && slice_part(&rest, ',', &part); i--)
+        if (!slice_copy(part, address, sizeof address)) return;
+    text_add(&line, "TARGETS -");
+    ask_once(address, &line, NULL, true, HURRY_MS, HURRY_MS, &a, &sent);
+    text_free(&line);
+    answer_free(&a);
+    memcpy(detail, why, sizeof detail);
 }
 
 /* Nodes that hold a chunk that is being uploaded. */
@@ -6941,7 +7012,8 @@ static void *node_scrub(void *unused) {
             for (int i = 0; i < 10 && atomic_load(&node.scrub_ms) == 0; i++) sleep_ms(TIDY_MS / 10);
             continue;
         }
-        if (store_scrub(&node.store, number, asked ? 0 : node.scrub_rate, &node.scrubbed) == DONE)
+        if (store_scrub(&node.store, number, asked ? asked_ms : due_ms, asked ? 0 : node.scrub_rate, &node.scrubbed) ==
+            DONE)
             continue;
         log_line("scrubbing: %s", detail);
         sleep_ms(10 * TIDY_MS);
@@ -7496,6 +7568,7 @@ static struct master {
     int64_t crowded_ms;       /* until then there may be uploads that found no place in it */
     uint64_t dropped_chunks, dropped_bytes;
     bool allow_drops;         /* also after --force-from */
+    int64_t wall_ms;          /* the wall clock less clock_ms(), when this process began */
     uint64_t trash_s;         /* how long what is removed stays in the trash; 0: it does not */
     uint64_t trash_parent;    /* key of the entry of the trash that trash_watch looked at last */
     char trash_key[TRASH_NAME_MAX_BYTES];
@@ -7507,6 +7580,12 @@ static struct master {
     int64_t ping_ms, dead_after_ms;
     uint64_t next_session;
 } master;
+
+/* The time by which the trash goes, in seconds since 1970: the wall clock of when this process began, and what has
+ * passed since. So a clock that jumps empties no trash. */
+static uint64_t trash_now_s(void) {
+    return (uint64_t)(master.wall_ms + clock_ms()) / 1000;
+}
 
 /* ---- Peers ---- */
 
@@ -8815,10 +8894,13 @@ static void peers_watch(void) {
 static void trash_watch(void) {
     enum { LOOK = 2000, REMOVE_MOST = 500 };
     struct text lines = {0};
-    uint32_t now_s = (uint32_t)(clock_wall_ns() / 1000000000);
+    uint32_t now_s = (uint32_t)trash_now_s();
+    int64_t patience_ms = master.trash_s * 1000 < HOUR_MS ? (int64_t)master.trash_s * 1000 : (int64_t)HOUR_MS;
     const struct inode *n = NULL;
     int removed = 0;
     if (master.state != REIGNING || (master.tree.trash.files == 0 && master.tree.trash.directories == 0)) return;
+    if (clock_ms() - master.established_ms < patience_ms)
+        now_s = 0; /* this machine's clock may be wrong, and be noticed */
     uint32_t until_s = now_s > master.early_s ? now_s : master.early_s;
     for (int look = 0; look < LOOK && removed < REMOVE_MOST; look++) {
         n = tree_after(&master.tree, n ? n->parent : master.trash_parent | TRASH_BIT, n ? n->name : master.trash_key,
@@ -9111,7 +9193,7 @@ static void report_holder(int slot, const uint8_t hash[32], uint32_t length, boo
     struct chunk *chunk = tree_chunk(&master.tree, index);
     if (chunk->length != length) return; /* can't be: the node verified it */
     node_set_add(&chunk->holders, slot);
-    chunk->flags &= ~(uint32_t)(CHUNK_AGE | CHUNK_DAMAGED);
+    chunk->flags &= ~(uint32_t)(fresh ? CHUNK_AGE | CHUNK_DAMAGED : CHUNK_DAMAGED); /* an inventory is no news */
     if (fresh) chunk->flags |= CHUNK_FRESH;
     /* While the chain of an upload still fills its copies, nobody else need hurry. */
     bool chain_done = chunk->references > 0 || node_set_count(&chunk->holders) >= master.sync_copies;
@@ -9339,7 +9421,7 @@ static void line_discard(struct text *lines, const struct inode *n) {
     if (master.trash_s == 0) text_format(lines, "RM %" PRIu64 "\n", n->id);
     else
         text_format(lines, "TRASH %" PRIu64 " %" PRIu64 "\n", n->id,
-                    (uint64_t)clock_wall_ns() / 1000000000 + master.trash_s);
+                    trash_now_s() + master.trash_s);
 }
 
 static enum status claim_parse(const struct request *r, struct claim *claim) {
@@ -9438,7 +9520,7 @@ static enum status master_commit(struct request *r) {
     return status;
 }
 
-/* What MKDIR, RM and MV have in common: the request id, a path or two. */
+/* What MKDIR, RM, MV and UNDELETE have in common: the request id, a path or two. */
 struct change {
     uint8_t id[16];
     char request[33], path[PATH_MAX_BYTES + 1], to[PATH_MAX_BYTES + 1];
@@ -9542,12 +9624,13 @@ static enum status master_mv(struct request *r) {
     return change_run(r, make_move);
 }
 
-/* Lines that take what is in the trash back into a directory, and into those directories what was in them, where no
- * name is in the way. `left`: how many more there may be. */
+/* Lines that take what is in the trash back into a directory, and into those in it what was in them, where no name is
+ * in the way. `left`: how many more there may be. */
 static enum status restore_entries(uint64_t directory, struct text *lines, int *left) {
     const struct tree *t = &master.tree;
     struct inode *n = tree_after(t, directory | TRASH_BIT, "", 0);
     while (n && n->parent == (directory | TRASH_BIT)) {
+        if (lines->length > RESTORE_MOST_BYTES) *left = 0;
         char behind[TRASH_NAME_MAX_BYTES + 1];
         struct slice name = trash_name(n);
         const struct inode *newest = trash_newest(t, directory, name);
@@ -9562,6 +9645,13 @@ static enum status restore_entries(uint64_t directory, struct text *lines, int *
         }
         int length = snprintf(behind, sizeof behind, "%.*s/:", (int)name.length, name.at); /* ':' comes behind digits */
         n = tree_after(t, n->parent, behind, (size_t)length);
+    }
+    char name[NAME_MAX_BYTES + 1] = "";
+    while ((n = tree_next(t, directory, name))) { /* and what is missing in the directories that are there */
+        enum status status = n->kind == KIND_DIRECTORY ? restore_entries(n->id, lines, left) : DONE;
+        if (status != DONE) return status;
+        memcpy(name, n->name, n->name_length);
+        name[n->name_length] = 0;
     }
     return DONE;
 }
@@ -9619,22 +9709,20 @@ static enum status read_end(struct request *r, enum status status, uint64_t epoc
     return status;
 }
 
-/* TRASH AFTER: what is in the trash behind inode AFTER, 0 for all; as much as fits. */
+/* TRASH DIRECTORY KEY: what is in the trash behind this place, 0 and % for all; as much as fits, and the next place. */
 static enum status master_trash(struct request *r) {
-    uint64_t after, epoch;
+    char key[TRASH_NAME_MAX_BYTES + 1];
+    uint64_t directory, epoch;
     struct text words = {0}, path = {0};
-    if (!parse_u64(r->w.word[1], UINT64_MAX, &after)) return fail(BAD_REQUEST, "an inode is a number");
+    const struct inode *n = NULL;
+    bool more = false;
+    if (!parse_u64(r->w.word[1], TRASH_BIT - 1, &directory) || !parse_escaped(r->w.word[2], key, sizeof key))
+        return fail(BAD_REQUEST, "a directory is a number, a key what the answer before said");
     lock_take(&master.lock);
     enum status status = read_begin(&epoch);
-    const struct inode *n = after == 0 ? NULL : tree_by_id(&master.tree, after);
-    if (status == DONE && after != 0 && (!n || !(n->parent & TRASH_BIT)))
-        status = fail(NOT_FOUND, "inode %" PRIu64 " is not in the trash any more; begin again", after);
-    uint64_t last = 0;
-    for (bool more = status == DONE; more;) {
-        n = tree_after(&master.tree, n ? n->parent : TRASH_BIT, n ? n->name : "", n ? n->name_length : 0);
-        more = n && r->reply.length < MIB;
-        if (!more) break;
-        last = n->id;
+    if (status == DONE) n = tree_after(&master.tree, directory | TRASH_BIT, key, strlen(key));
+    for (; n && !more; n = more ? n : tree_after(&master.tree, n->parent, n->name, n->name_length)) {
+        more = r->reply.length > MIB;
         text_clear(&path);
         if (!inode_path(n, &path)) continue;
         text_format(&r->reply, "%s %" PRIu64 " %" PRIu64 " %u ", n->kind == KIND_FILE ? "file" : "dir", n->id, n->size,
@@ -9643,7 +9731,8 @@ static enum status master_trash(struct request *r) {
         text_byte(&r->reply, '\n');
     }
     r->has_reply = status == DONE;
-    text_format(&words, " %" PRIu64, n ? last : 0);
+    text_format(&words, " %" PRIu64 " ", more ? n->parent & ~TRASH_BIT : 0);
+    text_escaped(&words, more ? n->name : "", more ? n->name_length : 0);
     status = read_end(r, status, epoch, &words);
     lock_drop(&master.lock);
     text_free(&path);
@@ -9912,7 +10001,7 @@ static const struct command master_table[] = {
     {"RM", master_rm, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "remove a file or an empty directory"},
     {"MV", master_mv, 3, NO_BODY, FROM_ALL, "REQUEST FROM TO", "give a file or directory another path"},
     {"UNDELETE", master_undelete, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "take back from the trash"},
-    {"TRASH", master_trash, 1, NO_BODY, FROM_ALL, "AFTER", "what is in the trash, behind inode AFTER"},
+    {"TRASH", master_trash, 2, NO_BODY, FROM_ALL, "DIRECTORY KEY", "what is in the trash, behind this place"},
     {"STATUS", master_status, 0, NO_BODY, FROM_ALL, "", "state of the cluster"},
     {"NODES", master_nodes, 0, NO_BODY, FROM_ALL, "", "state of every node"},
     {"DIGEST", master_digest, 0, NO_BODY, FROM_ALL, "", "epoch, seq and SHA-256 of the namespace"},
@@ -9938,6 +10027,7 @@ static int master_main(bool init) {
     snprintf(self_id, sizeof self_id, "%016" PRIx64, master.id);
     master.init = master.may_found = init;
     master.forcing = -1;
+    master.wall_ms = clock_wall_ns() / 1000000 - clock_ms();
     if (master.allow_faults) log_line("nodes may be asked for faults on purpose: dfs --fault NODE KIND");
     if (init) {
         random_bytes(cluster, sizeof cluster);
@@ -10935,7 +11025,7 @@ static int cmd_view(struct client *cl, int rest, char **words) {
     return status == DONE ? 0 : cmd_failed("view", status);
 }
 
-/* dfs --rm and --mkdir: one request for each path; goes on after an error and returns the first. */
+/* dfs --rm, --undelete and --mkdir: one request for each path; goes on after an error and returns the first. */
 static int cmd_each(struct client *cl, const char *verb, const char *what, int rest, char **words) {
     char path[PATH_MAX_BYTES + 1];
     int code = 0;
@@ -11151,18 +11241,25 @@ static int cmd_trash(struct client *cl) {
     struct answer a = {0};
     struct json_writer w;
     char path[PATH_MAX_BYTES + 1];
-    uint64_t after = 0, size, expiry_s;
+    struct text place = {0}; /* where the next answer goes on */
+    uint64_t size, expiry_s;
     enum status status = DONE;
+    text_add(&place, "0 %");
     json_begin(&w);
     json_array(&w);
     do {
         text_clear(&line);
-        text_format(&line, "TRASH %" PRIu64, after);
+        text_format(&line, "TRASH %s", place.data);
+        text_clear(&place);
         status = client_ask(cl, &line, NULL, false, true, &a);
         struct slice rest = {a.body.data, a.body.length}, row;
         struct words words;
-        if (status == DONE && (a.w.count != 5 || !parse_u64(a.w.word[2], UINT64_MAX, &after)))
-            status = fail(INTERNAL, "the master's answer to TRASH is none");
+        if (status == DONE && a.w.count != 6) status = fail(INTERNAL, "the master's answer to TRASH is none");
+        if (status == DONE && !slice_is(a.w.word[3], "%")) {
+            text_bytes(&place, a.w.word[2].at, a.w.word[2].length);
+            text_byte(&place, ' ');
+            text_bytes(&place, a.w.word[3].at, a.w.word[3].length);
+        }
         while (status == DONE && slice_line(&rest, &row)) {
             if (!words_split(row, &words) || words.count != 5 || !parse_u64(words.word[2], UINT64_MAX, &size) ||
                 !parse_u64(words.word[3], UINT32_MAX, &expiry_s) || !parse_escaped(words.word[4], path, sizeof path))
@@ -11171,7 +11268,7 @@ static int cmd_trash(struct client *cl) {
             if (option_value[OPT_JSON]) {
                 json_object(&w);
                 json_path(&w, path);
-                json_key_string(&w, "kind", folder ? "dir" : "file");
+                json_key_string(&w, "kind", folder ? "directory" : "file");
                 json_key_unsigned(&w, "size", size);
                 json_key_unsigned(&w, "expires", expiry_s);
                 json_object_end(&w);
@@ -11184,13 +11281,14 @@ static int cmd_trash(struct client *cl) {
                        folder ? "/" : "");
             }
         }
-    } while (status == DONE && after != 0);
+    } while (status == DONE && place.length > 0);
     json_array_end(&w);
     if (status == DONE && option_value[OPT_JSON]) json_print(&w);
     else json_free(&w);
     text_free(&line);
     text_free(&when);
     text_free(&size_text);
+    text_free(&place);
     answer_free(&a);
     return status == DONE ? 0 : cmd_failed("undelete", status);
 }
@@ -11472,7 +11570,7 @@ static void check_segment(struct segment *g, uint8_t *buffer) {
         check_problem(g->number, row.offset, chunk ? "a damaged chunk" : "damaged metadata", true);
         if (chunk) check.damaged_chunks++;
         else check.metadata = true;
-        if (chunk && option_value[OPT_REPAIR]) store_set_aside(&check.store, row.hash);
+        if (chunk && option_value[OPT_REPAIR]) store_set_aside(&check.store, row.hash, slot->at);
     }
     text_free(&lines);
 }
@@ -11579,7 +11677,7 @@ static enum status extract_file(struct extract *x, const struct inode *n, int fo
     char incomplete[NAME_MAX_BYTES + 16], path[2 * PATH_MAX_BYTES];
     uint64_t offset = 0, bad = 0;
     uint8_t digest[32];
-    int fd = openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    int fd = sys_openat(folder, name, O_WRONLY | O_CREAT | O_EXCL, 0666);
     if (fd < 0) return fail(status_of_errno(), "%s: %s", shown(name), strerror(errno));
     enum status status = DONE;
     for (uint32_t i = 0; i < n->chunk_count && status == DONE; i++) {
@@ -11626,7 +11724,7 @@ static enum status extract_directory(struct extract *x, uint64_t id, int folder)
             status = extract_file(x, n, folder, name);
             continue;
         }
-        int below = mkdirat(folder, name, 0777) == 0 ? openat(folder, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+        int below = sys_mkdirat(folder, name);
         if (below < 0) return fail(status_of_errno(), "%s: %s", shown(name), strerror(errno));
         status = extract_directory(x, n->id, below);
         close(below);
@@ -11648,7 +11746,7 @@ static int cmd_extract(int rest, char **words) {
     if (mkdir(words[1], 0777) != 0)
         return cmd_failed("extract", fail(status_of_errno() == INTERNAL ? EXISTS : status_of_errno(), "making %s: %s",
                                           words[1], strerror(errno)));
-    int out = open(words[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int out = sys_open(words[1], O_RDONLY | O_DIRECTORY, 0);
     enum status status = out >= 0 ? extract_directory(&x, ROOT_ID, out)
                                   : fail(status_of_errno(), "%s: %s", words[1], strerror(errno));
     if (out >= 0) close(out);
