@@ -850,9 +850,12 @@ static int sys_rename(const char *from, const char *to) {
     return rename(from, to);
 }
 
+/* A sync that fails is never only a lack of room: what it was to make durable may be lost. */
 static int sys_fdatasync(int fd) {
     if (fault_hit(FAULT_SYNC)) return -1;
-    return fdatasync(fd);
+    if (fdatasync(fd) == 0) return 0;
+    if (errno == ENOSPC || errno == EDQUOT) errno = EIO;
+    return -1;
 }
 
 static int sys_fsync(int fd) {
@@ -3421,6 +3424,12 @@ struct slot {
     uint32_t touched; /* when it was stored last, or would have been if it had not been here: units of 64 ms */
 };
 
+/* A chunk that was dropped: where it lay. */
+struct hole {
+    struct place at;
+    uint32_t length;
+};
+
 struct store {
     struct lock lock;
     struct cond synced;       /* a sync round ended */
@@ -3445,6 +3454,8 @@ struct store {
     struct place inflight[INFLIGHT_MAX];
     int inflight_count;
     struct place durable;     /* all before it is on disk; written into headers, for recovery after a power cut */
+    struct hole *holes;       /* whose bytes are to be given back */
+    size_t hole_count, hole_capacity;
     struct place checkpoint;  /* all metadata before it is dead; 0.0: there was no checkpoint yet */
     uint64_t checkpoint_bytes; /* of metadata in the last one */
     void (*lost)(const uint8_t hash[32]); /* told of a chunk that was found damaged */
@@ -4000,6 +4011,15 @@ static bool store_has(struct store *s, const uint8_t hash[32], uint32_t *length)
     return slot != NULL;
 }
 
+/* The same; if it is here it counts as stored just now, and is not dropped for the grace time. */
+static bool store_touch(struct store *s, const uint8_t hash[32]) {
+    lock_take(&s->lock);
+    struct slot *slot = slot_find(s, hash);
+    if (slot) slot->touched = touch_now();
+    lock_drop(&s->lock);
+    return slot != NULL;
+}
+
 /* Stores a chunk that the caller has verified. `length` is 1 to CHUNK_MAX_BYTES. One that is here already is left. */
 static enum status store_put(struct store *s, const uint8_t hash[32], const void *bytes, size_t length) {
     struct place place;
@@ -4198,24 +4218,21 @@ static void segment_forget(struct segment *g, uint32_t offset) {
     if (low < g->entry_count && g->entries[low].offset == offset) g->entries[low].good = false;
 }
 
-/* A chunk that was dropped: where it lay. */
-struct hole {
-    struct place at;
-    uint32_t length;
-};
-
-/* Takes a chunk out of the index if nobody stored it within the last `grace_ms`. The bytes that can be given back at
- * once, those of a large chunk in a closed segment, are noted in `hole`, and in `lines` for the log; otherwise its
- * length is 0. False if it is kept. */
-static bool drop_one(struct store *s, const uint8_t hash[32], int64_t grace_ms, struct text *lines, struct hole *hole) {
+/* Takes a chunk out of the index if nobody stored it within the last `grace_ms`. If its bytes can be given back without
+ * rewriting its segment, because it is large and that is closed, that is noted for store_punch, and in `lines` for the
+ * log. False if it is kept. */
+static bool drop_one(struct store *s, const uint8_t hash[32], int64_t grace_ms, struct text *lines) {
     struct slot *slot = slot_find(s, hash);
-    *hole = (struct hole){.length = 0};
     if (!slot) return true;
     if ((int64_t)(uint32_t)(touch_now() - slot->touched) * 64 < grace_ms) return false;
     struct segment *g = s->segments[slot->at.segment];
     if (!g->full) segment_forget(g, slot->at.offset); /* it is not closed yet, and will not list it */
     if (slot->length >= HOLE_MIN_BYTES && g->closed && !g->damaged) {
-        *hole = (struct hole){slot->at, slot->length};
+        if (s->hole_count == s->hole_capacity) {
+            s->hole_capacity = s->hole_capacity ? 2 * s->hole_capacity : 64;
+            s->holes = mem_resize(s->holes, s->hole_capacity * sizeof *s->holes);
+        }
+        s->holes[s->hole_count++] = (struct hole){slot->at, slot->length};
         segment_bury(g, slot->at.offset);
         text_add(lines, "DROP ");
         text_hex(lines, hash, 32);
@@ -4225,12 +4242,20 @@ static bool drop_one(struct store *s, const uint8_t hash[32], int64_t grace_ms, 
     return true;
 }
 
-/* Gives the bytes of dropped chunks back to the file system. One that can't do that keeps them until the segment is
- * rewritten. */
-static void holes_punch(struct store *s, const struct hole *hole, int count) {
+/* Gives the bytes of chunks that were dropped back to the file system, some of them: that they are gone is in the log,
+ * and synced first. A file system that can't do that keeps them until the segment is rewritten. False when none are
+ * left. */
+static bool store_punch(struct store *s) {
+    enum { AT_ONCE = 64 };
+    struct hole hole[AT_ONCE];
+    int count = 0;
+    lock_take(&s->lock);
+    while (count < AT_ONCE && s->hole_count > 0) hole[count++] = s->holes[--s->hole_count];
+    lock_drop(&s->lock);
+    if (count == 0 || store_sync(s) != DONE) return false;
     for (int i = 0; i < count; i++) {
         lock_take(&s->lock);
-        struct segment *g = hole[i].length > 0 ? s->segments[hole[i].at.segment] : NULL;
+        struct segment *g = s->segments[hole[i].at.segment];
         bool open = g && segment_use(s, g);
         lock_drop(&s->lock);
         if (!open) continue;
@@ -4240,27 +4265,24 @@ static void holes_punch(struct store *s, const struct hole *hole, int count) {
         segment_unuse(s, g);
         lock_drop(&s->lock);
     }
+    return true;
 }
 
-/* Drops chunks, at most DROP_BATCH, for good: that they are gone is in the log and synced before their bytes are. Those
- * stored within the last `grace_ms` are kept, and `kept` tells which. */
+/* Drops chunks, at most DROP_BATCH, for good; store_punch gives their bytes back later. Those stored within the last
+ * `grace_ms` are kept, and `kept` tells which. */
 static enum status store_drop(struct store *s, const uint8_t (*hash)[32], int count, int64_t grace_ms, bool *kept) {
-    struct hole *holes = mem_alloc((size_t)count * sizeof *holes);
     struct text lines = {0};
     uint8_t digest[32];
     struct place place;
     enum status status = DONE;
     lock_take(&s->lock);
-    for (int i = 0; i < count; i++) kept[i] = !drop_one(s, hash[i], grace_ms, &lines, &holes[i]);
+    for (int i = 0; i < count; i++) kept[i] = !drop_one(s, hash[i], grace_ms, &lines);
     if (lines.length > 0) {
         sha256_digest(lines.data, lines.length, digest);
         status = store_append(s, ENTRY_DROP, digest, lines.data, lines.length, &place);
     }
     lock_drop(&s->lock);
-    if (status == DONE && lines.length > 0) status = store_sync(s);
-    if (status == DONE) holes_punch(s, holes, count);
     text_free(&lines);
-    free(holes);
     return status;
 }
 
@@ -4763,6 +4785,8 @@ struct recovery {
     uint32_t gone_count;
     struct place keep, part;   /* first pass: the last entry that may begin a checkpoint, and part 0 behind it */
     uint32_t part_next;        /* number of the part that must come next; 0: none has begun */
+    bool keep_good;            /* it is whole */
+    bool forgot;               /* the last whole snapshot has no such entry: what was promised is not known */
     struct place begin, first; /* where the last whole snapshot begins: its keep entry, if it has one; its part 0 */
     uint64_t begin_bytes, part_bytes;
     struct text after;      /* records between the parts of that snapshot, to be applied behind it */
@@ -4848,7 +4872,8 @@ static void recovery_part(struct recovery *r, struct place at, const char *paylo
     r->part_bytes += length;
     if (!last) return;
     r->first = r->part;
-    r->begin = r->keep.offset != 0 && place_before(r->keep, r->part) ? r->keep : r->part;
+    r->begin = r->keep.offset != 0 ? r->keep : r->part;
+    r->forgot = r->keep.offset == 0 || !r->keep_good;
     r->begin_bytes = r->part_bytes;
     r->part_next = 0;
     r->keep = (struct place){0, 0};
@@ -4868,8 +4893,9 @@ static void recovery_look(struct recovery *r, struct segment *g, const struct en
     good = good && memcmp(digest, entry->hash, 32) == 0;
     if (entry->kind == ENTRY_SNAPSHOT) recovery_part(r, at, payload, good ? entry->length : 0);
     else if (good) recovery_notes(r, payload, entry->length);
-    if (good && entry->kind == ENTRY_KEEP) {
+    if (entry->kind == ENTRY_KEEP) {
         r->keep = at;
+        r->keep_good = good;
         r->part_next = 0;
     }
     free(payload);
@@ -5261,6 +5287,8 @@ static void store_recover(struct store *s, struct tree *tree) {
     recovery_drop_snapshot(&r);
     free(r.gone);
     text_free(&r.after);
+    if (r.forgot) log_line("DAMAGED: the entry that begins the last checkpoint");
+    r.lost = r.lost || r.forgot;
     s->metadata_damaged = r.lost;
     if (r.lost && !s->check) { /* a check goes on with what it has */
         log_line("records are damaged or missing; this node starts as a learner and gets them from the others");
@@ -5429,6 +5457,12 @@ struct node_address {
     char address[ADDRESS_MAX_BYTES + 1];
 };
 
+/* One upload that is open, somewhere on the stack of who does it. */
+struct upload_open {
+    int64_t since_ms;
+    struct upload_open *next;
+};
+
 struct client {
     char masters[1024];          /* HOST:PORT[,...] */
     struct text nodes;           /* the same for the nodes, asked for reads when no master answers; "" if not known */
@@ -5441,8 +5475,8 @@ struct client {
     int target_count, copies;
     int64_t targets_ms;          /* when; 0: never */
     unsigned turn;
-    int uploads;                 /* open ones */
-    int64_t upload_ms;           /* since when the oldest of them may be open */
+    struct upload_open *uploads; /* open ones */
+    bool told;                   /* the master was told of one of them */
 };
 
 /* An answer: the words of its line, which point into `line`, and its body. Freed by answer_free. */
@@ -5597,8 +5631,12 @@ static enum status client_targets(struct client *cl, bool fresh) {
     enum status status = DONE;
     lock_take(&cl->lock);
     bool known = !fresh && cl->targets_ms != 0 && clock_ms() - cl->targets_ms < TARGETS_AGE_MS;
-    if (cl->uploads > 0) text_format(&line, "TARGETS %" PRId64, clock_ms() - cl->upload_ms);
+    int64_t now_ms = clock_ms(), since_ms = now_ms;
+    for (const struct upload_open *one = cl->uploads; one; one = one->next)
+        if (one->since_ms < since_ms) since_ms = one->since_ms;
+    if (cl->uploads) text_format(&line, "TARGETS %" PRId64, now_ms - since_ms);
     else text_add(&line, "TARGETS -");
+    if (!known) cl->told = cl->uploads != NULL;
     lock_drop(&cl->lock);
     if (known) goto out;
     status = client_ask(cl, &line, NULL, false, true, &a);
@@ -5625,18 +5663,23 @@ out:
     return status;
 }
 
-/* An upload begins: from its next question for targets on the master drops no chunk that was stored since. */
-static void upload_begin(struct client *cl) {
+/* An upload begins: from the next question for targets on, at the latest TARGETS_AGE_MS from now, the master drops no
+ * chunk that was stored since. */
+static void upload_begin(struct client *cl, struct upload_open *one) {
     lock_take(&cl->lock);
-    if (cl->uploads++ == 0) cl->upload_ms = clock_ms();
-    cl->targets_ms = 0;
+    *one = (struct upload_open){clock_ms(), cl->uploads};
+    cl->uploads = one;
     lock_drop(&cl->lock);
 }
 
 /* It ends, well or not; a master that is not told keeps what was stored since for a while. */
-static void upload_end(struct client *cl) {
+static void upload_end(struct client *cl, struct upload_open *one) {
     lock_take(&cl->lock);
-    bool last = --cl->uploads == 0;
+    struct upload_open **link = &cl->uploads;
+    while (*link != one) link = &(*link)->next;
+    *link = one->next;
+    bool last = cl->told && !cl->uploads;
+    if (last) cl->told = false;
     lock_drop(&cl->lock);
     if (!last) return;
     char why[DETAIL_BYTES], address[ADDRESS_MAX_BYTES + 1] = "";
@@ -5979,7 +6022,8 @@ static enum status client_upload(struct client *cl, const char *path, int fd, ui
     struct stat before, after;
     int workers = size_hint != 0 && size_hint <= chunk_size ? 1 : UPLOAD_WORKERS;
     if (fstat(fd, &before) != 0) return fail(INTERNAL, "reading the file: %s", strerror(errno));
-    upload_begin(cl);
+    struct upload_open open;
+    upload_begin(cl, &open);
     lock_init(&u.lock, RANK_TRANSFER);
     cond_init(&u.changed);
     sha256_init(&whole);
@@ -6001,7 +6045,7 @@ static enum status client_upload(struct client *cl, const char *path, int fd, ui
     sha256_final(&whole, sha);
     *size_out = size;
     status = u.status == DONE ? upload_commit(&u, path, size, mtime_ns, sha, &a) : fail(u.status, "%s", u.why);
-    upload_end(cl);
+    upload_end(cl, &open);
     answer_free(&a);
     text_free(&u.list);
     free(u.seen);
@@ -6794,7 +6838,6 @@ static enum status node_fetch(struct request *r) {
     char address[ADDRESS_MAX_BYTES + 1];
     struct slice rest = {r->body.data, r->body.length}, row;
     struct words w;
-    uint32_t length;
     int count = 0;
     if (!slice_copy(r->w.word[1], address, sizeof address)) return fail(BAD_REQUEST, "an address of at most 300 bytes");
     struct chunk_info *list = mem_alloc(COPY_BATCH_CHUNKS * sizeof *list);
@@ -6804,7 +6847,7 @@ static enum status node_fetch(struct request *r) {
         if (count == COPY_BATCH_CHUNKS || !words_split(row, &w) || w.count != 2 ||
             !parse_hex(w.word[0], chunk->hash, 32) || !parse_u32(w.word[1], CHUNK_MAX_BYTES, &chunk->length))
             status = fail(BAD_REQUEST, "a row is SHA256 LENGTH, at most %d of them", COPY_BATCH_CHUNKS);
-        else if (!store_has(&node.store, chunk->hash, &length)) count++;
+        else if (!store_touch(&node.store, chunk->hash)) count++;
     }
     atomic_fetch_add(&node.transfers, 1);
     r->has_reply = true;
@@ -7050,6 +7093,7 @@ static void *node_tidy(void *unused) {
     for (;;) {
         enum status status = DONE;
         sleep_ms(store_is_short(&node.store) ? TIDY_MS / 10 : TIDY_MS);
+        while (store_punch(&node.store)) store_space(&node.store);
         if (store_wants_checkpoint(&node.store)) status = node_checkpoint();
         while (status == DONE && store_victim(&node.store, &number)) {
             status = store_rewrite(&node.store, number, store_is_short(&node.store) ? 0 : TIDY_RATE_BYTES);
@@ -7109,9 +7153,9 @@ static enum status node_drop(struct request *r) {
     if (status == DONE) status = store_drop(&node.store, (const uint8_t (*)[32])hash, count, (int64_t)grace_ms, kept);
     for (int i = 0; i < count && status == DONE; i++) {
         uint32_t length;
-        if (!kept[i] || !store_has(&node.store, hash[i], &length)) continue;
-        report_add("new", hash[i], length);
-        keeps++;
+        bool here = kept[i] && store_has(&node.store, hash[i], &length);
+        report_add(here ? "new" : "gone", hash[i], here ? length : 0); /* behind all that was said of it before */
+        keeps += here;
     }
     text_format(r->line, " %d %d", count - keeps, keeps);
     free(hash);
@@ -7489,7 +7533,10 @@ struct peer {
     struct cond order_ready;
     struct copy_order *orders[COPY_WORKERS]; /* not taken yet */
     bool worker_busy[COPY_WORKERS];
-    uint8_t (*drops)[32];     /* chunks that it is to drop; its holder bits are gone already */
+    struct drop {
+        uint8_t hash[32];
+        int64_t since_ms;     /* it was not stored since then, by all that was reported */
+    } *drops;                 /* chunks that it is to drop; its holder bits are gone already */
     uint32_t drop_count, drop_capacity;
     int order_count, receiving, sending;
     uint64_t received_bytes, sent_bytes; /* by orders, for status */
@@ -8076,15 +8123,24 @@ static enum status stream_drops(struct peer *p, struct conn *c, uint64_t epoch) 
     struct words w;
     uint64_t session = p->session;
     uint32_t count = p->drop_count < DROP_BATCH ? p->drop_count : DROP_BATCH;
+    int slot = peer_slot(p->id);
+    int64_t now_ms = clock_ms(), since_ms = now_ms - master.grace_ms;
     lock_check(&master.lock);
     for (uint32_t i = 0; i < count; i++) {
-        text_hex(&rows, p->drops[i], 32);
+        uint32_t index = tree_chunk_find(&master.tree, p->drops[i].hash);
+        const struct chunk *chunk = index == NONE ? NULL : tree_chunk(&master.tree, index);
+        if (chunk && (chunk->references > 0 || node_set_has(&chunk->holders, slot))) continue; /* stored again since */
+        if (p->drops[i].since_ms < since_ms) since_ms = p->drops[i].since_ms;
+        text_hex(&rows, p->drops[i].hash, 32);
         text_byte(&rows, '\n');
     }
     lock_drop(&master.lock);
-    text_format(conn_line(c), "DROP %" PRIu64 " %" PRId64, epoch, master.grace_ms);
-    enum status status = call_send(c, rows.data, rows.length);
-    if (status == DONE) status = call_reply(c, &w);
+    enum status status = DONE;
+    if (rows.length > 0) { /* however late this comes: what the node stored since then is kept */
+        text_format(conn_line(c), "DROP %" PRIu64 " %" PRId64, epoch, now_ms - since_ms);
+        status = call_send(c, rows.data, rows.length);
+        if (status == DONE) status = call_reply(c, &w);
+    }
     text_free(&rows);
     lock_take(&master.lock);
     if (status == DONE && p->session == session && p->drop_count >= count) {
@@ -8762,7 +8818,7 @@ static int64_t oldest_upload(int64_t now_ms) {
 
 /* Has every holder of a chunk that no record names drop it. From here on nobody counts as a holder: whoever stores it
  * again says so, and is then not asked to drop it for the grace time. */
-static void chunk_drop(uint32_t index) {
+static void chunk_drop(uint32_t index, int64_t since_ms) {
     struct chunk *chunk = tree_chunk(&master.tree, index);
     for (int i = 0; i < master.peer_count; i++) {
         struct peer *p = master.peers[i];
@@ -8771,7 +8827,8 @@ static void chunk_drop(uint32_t index) {
             p->drop_capacity = p->drop_capacity ? p->drop_capacity * 2 : 64;
             p->drops = mem_resize(p->drops, p->drop_capacity * sizeof *p->drops);
         }
-        memcpy(p->drops[p->drop_count++], chunk->hash, 32);
+        memcpy(p->drops[p->drop_count].hash, chunk->hash, 32);
+        p->drops[p->drop_count++].since_ms = since_ms;
         node_set_remove(&chunk->holders, i);
         master.dropped_chunks++;
         master.dropped_bytes += chunk->length;
@@ -8796,7 +8853,7 @@ static void drops_watch(void) {
         if (chunk->references > 0 || node_set_empty(&chunk->holders)) continue;
         if (chunk->flags & (CHUNK_QUEUED | CHUNK_COPYING)) continue;
         if (age > 0 && now_ms - master.swept_ms[age - 1] >= master.grace_ms && master.swept_ms[age - 1] <= oldest_ms)
-            chunk_drop(index);
+            chunk_drop(index, master.swept_ms[age - 1]);
         else if (age < CHUNK_AGE_MAX) chunk->flags += 1 << CHUNK_AGE_SHIFT;
     }
     if (master.sweep_next < master.tree.chunk_high) return;
@@ -9257,7 +9314,8 @@ static void damage_say(const struct peer *p, uint32_t index) {
     text_free(&path);
 }
 
-/* One row of REPORT: `new` or nothing, SHA256 LENGTH; `lost SHA256 0`; `all` after a whole inventory. */
+/* One row of REPORT: `new` or nothing, SHA256 LENGTH; `lost SHA256 0`; `gone SHA256 0`, dropped; `all` after a whole
+ * inventory. */
 static enum status report_row(struct peer *p, int slot, struct slice row, const struct node_set *wanted) {
     struct words w;
     uint8_t hash[32];
@@ -9268,6 +9326,7 @@ static enum status report_row(struct peer *p, int slot, struct slice row, const 
         chunks_review();
         return DONE;
     }
+    bool gone = w.count == 3 && slice_is(w.word[0], "gone");
     int at = w.count - 2;
     if (at < 0 || at > 1 || !parse_hex(w.word[at], hash, 32) || !parse_u32(w.word[at + 1], CHUNK_MAX_BYTES, &length))
         return fail(BAD_REQUEST, "a row of REPORT that is none");
@@ -9277,9 +9336,9 @@ static enum status report_row(struct peer *p, int slot, struct slice row, const 
     }
     uint32_t index = tree_chunk_find(&master.tree, hash);
     if (index == NONE) return DONE;
-    damage_say(p, index);
+    if (!gone) damage_say(p, index);
     node_set_remove(&tree_chunk(&master.tree, index)->holders, slot);
-    tree_chunk(&master.tree, index)->flags |= CHUNK_DAMAGED;
+    if (!gone) tree_chunk(&master.tree, index)->flags |= CHUNK_DAMAGED;
     chunk_enqueue(index);
     tree_chunk_release(&master.tree, index);
     return DONE;
@@ -9328,7 +9387,7 @@ static enum status master_targets(struct request *r) {
     int order[NODES_MAX], full = 0, up = 0;
     uint64_t client, age_ms = 0;
     bool open = !slice_is(r->w.word[1], "-");
-    if ((open && !parse_u64(r->w.word[1], INT32_MAX, &age_ms)) || !parse_id(slice_of(r->c->id), &client))
+    if ((open && !parse_u64(r->w.word[1], 3650 * DAY_MS, &age_ms)) || !parse_id(slice_of(r->c->id), &client))
         return fail(BAD_REQUEST, "AGE is in milliseconds, or -");
     lock_take(&master.lock);
     upload_heard(client, open, (int64_t)age_ms);
@@ -11780,10 +11839,12 @@ static enum status bench_up(struct client *cl, const char *path, uint8_t *bytes,
     struct answer a = {0};
     uint8_t sha[32];
     sha256_digest(bytes, length, sha);
-    if (cl->uploads == 0) upload_begin(cl); /* all of them are one: its client ends with the last */
+    struct upload_open open;
+    upload_begin(cl, &open);
     if (length > 0) upload_note(&u, sha, length);
     enum status status = length > 0 ? client_put(cl, sha, bytes, length) : DONE;
     if (status == DONE) status = upload_commit(&u, path, length, clock_wall_ns(), sha, &a);
+    upload_end(cl, &open);
     answer_free(&a);
     text_free(&u.list);
     free(u.seen);
