@@ -3969,6 +3969,7 @@ static enum status append_outside(struct store *s, struct segment *g, struct pla
 /* Appends one entry and returns its payload's place. Not durable before the next store_sync. */
 static enum status store_append(struct store *s, enum entry_kind kind, const uint8_t hash[32], const void *payload,
                                 size_t length, struct place *place) {
+    assert(length <= PAYLOAD_MAX_BYTES); /* or it could not be read back */
     char header[HEADER_MAX_BYTES];
     enum status status = append_begin(s, length);
     if (status == NO_SPACE && kind != ENTRY_CHUNK)
@@ -4385,14 +4386,14 @@ static enum status segment_remove(struct store *s, struct segment *g) {
     }
     segment_path(s, g->number, false, path, sizeof path);
     s->segments[g->number] = NULL;
-    if (g->fd >= 0) {
-        close(g->fd);
-        s->files_open--;
-    }
+    s->files_open -= g->fd >= 0;
+    lock_drop(&s->lock); /* nobody finds it any more, and to free a large file takes a while */
+    if (g->fd >= 0) close(g->fd);
     if (unlink(path) != 0) log_line("removing %s: %s; the next start will try again", path, strerror(errno));
     free(g->dead);
     free(g->entries);
     free(g);
+    lock_take(&s->lock);
     return DONE;
 }
 
@@ -4412,7 +4413,7 @@ static enum status store_rewrite(struct store *s, uint32_t number, uint64_t rate
         int count = segment_chunks(s, g, list);
         for (int i = 0; i < count && status == DONE; i++) {
             status = chunk_move(s, g, &list[i], buffer);
-            owed += list[i].length;
+            owed += list[i].length + ENTRY_OVERHEAD;
             if (rate == 0 || status != DONE || owed < rate / 100) continue;
             lock_drop(&s->lock);
             sleep_ms((int64_t)(owed * 1000 / rate));
@@ -4472,40 +4473,66 @@ static bool store_wants_checkpoint(struct store *s) {
     return wanted;
 }
 
-/* What the entry that begins a checkpoint says: the promise, the segments that are gone, the places in the others where
- * no chunk is any more. */
-static void keep_lines(const struct store *s, struct text *t) {
-    text_format(t, "PROMISE %" PRIu64 " %016" PRIx64 "\n", s->promised, s->promised_to);
-    for (uint32_t i = 0; i < s->segment_count; i++) {
-        uint32_t last = i;
-        const struct segment *g = s->segments[i];
-        for (uint32_t k = 0; g && k < g->dead_count; k++) {
-            text_format(t, "%s%u.%u", k % PLACES_PER_LINE == 0 ? "DEAD " : " ", i, g->dead[k]);
-            if (k % PLACES_PER_LINE == PLACES_PER_LINE - 1 || k == g->dead_count - 1) text_byte(t, '\n');
-        }
-        if (g) text_format(t, "CHECKED %u %" PRId64 "\n", i, g->checked_ms);
-        if (g) continue;
-        while (last + 1 < s->segment_count && !s->segments[last + 1]) last++;
-        text_format(t, "GONE %u %u\n", i, last);
-        i = last;
+/* What the notes of a checkpoint say of one segment that is there: the places where no chunk is any more, when it was
+ * checked. */
+static void segment_notes(const struct segment *g, struct text *t) {
+    for (uint32_t k = 0; k < g->dead_count; k++) {
+        text_format(t, "%s%u.%u", k % PLACES_PER_LINE == 0 ? "DEAD " : " ", g->number, g->dead[k]);
+        if (k % PLACES_PER_LINE == PLACES_PER_LINE - 1 || k == g->dead_count - 1) text_byte(t, '\n');
     }
-    for (uint32_t i = 0; i < s->aside_count; i++) {
-        if (slot_find(s, s->asides[i])) continue;
-        text_add(t, "LOST ");
-        text_hex(t, s->asides[i], 32);
-        text_byte(t, '\n');
-    }
+    text_format(t, "CHECKED %u %" PRId64 "\n", g->number, g->checked_ms);
 }
 
-/* Begins a checkpoint: the parts of a snapshot of the same moment must follow. Returns the place of its first entry's
- * payload; it counts when store_checkpointed is called after a sync of the last part. */
-static enum status store_keep(struct store *s, struct place *place) {
-    struct text lines = {0};
+/* Appends notes, if there are any. */
+static enum status notes_append(struct store *s, struct text *lines) {
     uint8_t hash[32];
+    struct place place;
+    if (lines->length == 0) return DONE;
+    sha256_digest(lines->data, lines->length, hash);
+    enum status status = store_append(s, ENTRY_DROP, hash, lines->data, lines->length, &place);
+    text_clear(lines);
+    return status;
+}
+
+/* Begins a checkpoint: says what was promised. The parts of a snapshot of the same moment must follow, and store_notes
+ * before the last of them. Returns the place of its payload; it counts when store_checkpointed is called after a sync
+ * of the last part. */
+static enum status store_keep(struct store *s, struct place *place) {
+    char line[80];
+    uint8_t hash[32];
+    int length = snprintf(line, sizeof line, "PROMISE %" PRIu64 " %016" PRIx64 "\n", s->promised, s->promised_to);
+    sha256_digest(line, (size_t)length, hash);
     lock_take(&s->lock);
-    keep_lines(s, &lines);
-    sha256_digest(lines.data, lines.length, hash);
-    enum status status = store_append(s, ENTRY_KEEP, hash, lines.data, lines.length, place);
+    enum status status = store_append(s, ENTRY_KEEP, hash, line, (size_t)length, place);
+    lock_drop(&s->lock);
+    return status;
+}
+
+/* The other part of what still counts of the entries before a checkpoint: which segments are gone, and of the others
+ * segment_notes; which chunks were set aside and did not come back. In entries of some 64 KiB, so that nobody waits
+ * long for the lock. */
+static enum status store_notes(struct store *s) {
+    struct text lines = {0};
+    enum status status = DONE;
+    lock_take(&s->lock);
+    for (uint32_t i = 0; i < s->segment_count && status == DONE; i++) {
+        uint32_t first = i;
+        if (s->segments[i]) segment_notes(s->segments[i], &lines);
+        while (i < s->segment_count && !s->segments[i]) i++;
+        if (i > first) text_format(&lines, "GONE %u %u\n", first, i-- - 1);
+        if (lines.length < CHECKPOINT_PART_BYTES) continue;
+        status = notes_append(s, &lines);
+        lock_drop(&s->lock);
+        lock_take(&s->lock);
+    }
+    for (uint32_t i = 0; i < s->aside_count && status == DONE; i++) {
+        if (slot_find(s, s->asides[i])) continue;
+        text_add(&lines, "LOST ");
+        text_hex(&lines, s->asides[i], 32);
+        text_byte(&lines, '\n');
+        if (lines.length > CHECKPOINT_PART_BYTES) status = notes_append(s, &lines);
+    }
+    if (status == DONE) status = notes_append(s, &lines);
     lock_drop(&s->lock);
     text_free(&lines);
     return status;
@@ -4998,7 +5025,7 @@ static enum status recovery_payload(struct recovery *r, struct segment *g, const
     enum status status;
     switch (entry->kind) {
     case ENTRY_RECORD:
-        if (!r->loaded && r->loading_used) { /* made while the snapshot was written */
+        if (!r->loaded && r->first.offset != 0) { /* made while the snapshot was written: it comes first */
             text_bytes(&r->after, payload, entry->length);
             return DONE;
         }
@@ -6908,7 +6935,11 @@ static enum status node_promise(struct request *r) {
         node.heard_ms = clock_ms();
         status = store_promise(&node.store, epoch, master);
     }
-    if (status == DONE) node.stream = r->c->serial;
+    if (status == DONE && node.stream != r->c->serial) {
+        node.stream = r->c->serial;
+        if (node.loading_used) tree_free(&node.loading); /* no part of it can come any more */
+        node.loading_used = false;
+    }
     text_format(r->line, " %d ", (int)node.store.metadata_damaged);
     text_history(r->line, &node.tree); /* the sync below makes it durable, if it was not yet */
     lock_drop(&node.lock);
@@ -6963,8 +6994,9 @@ static enum status node_install(struct request *r) {
         w.count != 3 || !slice_is(w.word[0], "SNAPSHOTPART") || !parse_u32(w.word[1], UINT32_MAX, &number) ||
         !parse_u32(w.word[2], 1, &last))
         return fail(BAD_REQUEST, "a part begins with SNAPSHOTPART NUMBER LAST");
+    enum status status = last && node.store.formatted ? store_notes(&node.store) : DONE;
     lock_take(&node.lock);
-    enum status status = node_check_stream(r, epoch);
+    if (status == DONE) status = node_check_stream(r, epoch);
     if (status == DONE && number == 0) {
         node.tree.saving.on = false; /* a checkpoint of the old tree is not finished: its parts would be among these */
         if (node.loading_used) tree_free(&node.loading);
@@ -7000,7 +7032,7 @@ static enum status node_install(struct request *r) {
 /* Writes all that this node's metadata amounts to, so that everything before it is dead: a snapshot, piece by piece,
  * while records go on being appended between its parts. */
 static enum status node_checkpoint(void) {
-    struct text part = {0};
+    struct text part = {0}, head = {0};
     struct place begin;
     uint8_t hash[32];
     uint64_t bytes = 0, synced = 0;
@@ -7012,10 +7044,14 @@ static enum status node_checkpoint(void) {
         status = fail(READ_ONLY, "this node is being given a snapshot");
     if (status == DONE) status = store_keep(&node.store, &begin);
     if (status == DONE) save_begin(&node.tree);
+    snapshot_head(&head, &node.tree);
+    lock_drop(&node.lock);
+    if (status == DONE) status = store_notes(&node.store);
+    lock_take(&node.lock);
     for (uint32_t number = 0; status == DONE && more; number++) {
         text_clear(&part);
         text_format(&part, "SNAPSHOTPART %u 0\n", number);
-        if (number == 0) snapshot_head(&part, &node.tree);
+        if (number == 0) text_bytes(&part, head.data, head.length);
         if (!node.tree.saving.on) {
             status = fail(READ_ONLY, "this node was given a snapshot meanwhile");
             break;
@@ -7035,6 +7071,7 @@ static enum status node_checkpoint(void) {
     }
     lock_drop(&node.lock);
     text_free(&part);
+    text_free(&head);
     if (status != DONE) return status;
     store_checkpointed(&node.store, begin, bytes);
     log_line("checkpoint: %" PRIu64 " KiB in %" PRId64 " ms", bytes / 1024, clock_ms() - begun_ms);
@@ -7606,6 +7643,7 @@ static struct master {
     /* Drops. Sweeps go over all chunks, SWEEP_STEP at a time, and count how often each was seen unnamed. */
     uint32_t sweep_next;      /* the next chunk of this sweep; 0: it has not begun */
     int64_t swept_ms[CHUNK_AGE_MAX + 1]; /* ends of the last sweeps, the newest first */
+    uint64_t swept_seq[CHUNK_AGE_MAX + 1]; /* last record of the tree that they went by */
     int sweeps;               /* of this reign */
     struct open_upload {
         uint64_t client;
@@ -8143,7 +8181,7 @@ static enum status stream_drops(struct peer *p, struct conn *c, uint64_t epoch) 
     }
     text_free(&rows);
     lock_take(&master.lock);
-    if (status == DONE && p->session == session && p->drop_count >= count) {
+    if (status == DONE && master.epoch == epoch && p->session == session && p->drop_count >= count) {
         p->drop_count -= count;
         memmove(p->drops, p->drops + count, p->drop_count * sizeof *p->drops);
     }
@@ -8852,14 +8890,17 @@ static void drops_watch(void) {
         int age = (int)((chunk->flags & CHUNK_AGE) >> CHUNK_AGE_SHIFT);
         if (chunk->references > 0 || node_set_empty(&chunk->holders)) continue;
         if (chunk->flags & (CHUNK_QUEUED | CHUNK_COPYING)) continue;
-        if (age > 0 && now_ms - master.swept_ms[age - 1] >= master.grace_ms && master.swept_ms[age - 1] <= oldest_ms)
+        if (age > 0 && now_ms - master.swept_ms[age - 1] >= master.grace_ms &&
+            master.swept_ms[age - 1] <= oldest_ms && master.swept_seq[age - 1] <= master.committed)
             chunk_drop(index, master.swept_ms[age - 1]);
         else if (age < CHUNK_AGE_MAX) chunk->flags += 1 << CHUNK_AGE_SHIFT;
     }
     if (master.sweep_next < master.tree.chunk_high) return;
     master.sweep_next = 0;
     memmove(master.swept_ms + 1, master.swept_ms, CHUNK_AGE_MAX * sizeof *master.swept_ms);
+    memmove(master.swept_seq + 1, master.swept_seq, CHUNK_AGE_MAX * sizeof *master.swept_seq);
     master.swept_ms[0] = now_ms;
+    master.swept_seq[0] = master.tree.at.seq;
     master.sweeps++;
 }
 

@@ -2258,7 +2258,7 @@ test_on_purpose() {
     fails 2 --fault n3 corrupt "${chunk//[0-9]/0}"
 
     dfs --fault n1 full
-    told() { dfs --nodes -j | jq -e 'any(.[]; .name == "n1" and .free == 0)'; }
+    told() { dfs --nodes -j | jq -e '.nodes | any(.name == "n1" and .free == 0)'; }
     wait_for told
     random 200001 >f2
     dfs -q -u /full f2
