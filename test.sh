@@ -2404,6 +2404,143 @@ test_descriptors() {
     done
 }
 
+trash() { dfs --undelete -j | jq -r '.[].path' | sort | xargs; } # the paths in the trash
+trash_is() { [ "$(trash)" = "$*" ]; }
+holds() { [ "$(python3 "$here/.ci/wire.py" verify "${ADDR[$1]}" "$2")" = good ]; } # NODE SHA256: a chunk
+dropped() { # SHA256: no node that runs has this chunk
+    local who
+    for who in "${!PID[@]}"; do
+        [[ $who != n* ]] || [ "$(python3 "$here/.ci/wire.py" verify "${ADDR[$who]}" "$1")" = absent ] || return 1
+    done
+}
+
+# what is removed or overwritten can be taken back, files and trees, until --trash-time is over; all survives restarts
+test_trash() {
+    local v label hour all=(m n1 n2 n3) who
+    need jq python3
+    fast
+    export DFS_TRASH_TIME=1h DFS_GRACE=300ms
+    cluster 3
+    for v in 1 2 3 4; do random $((v * 100000)) >"v$v"; done
+    dfs -q -u /d/e/x v1
+    dfs -q -u /d/e/y v2
+    dfs -q -u /d/f v3
+    trash_is
+    dfs --rm /d/f
+    fails 2 --stat /d/f
+    fails 2 -d /d/f got
+    hour=$(($(date +%s) + 3600))
+    dfs --undelete -j | jq -e --argjson hour "$hour" 'length == 1 and (.[0] | .path == "/d/f" and .kind == "file" and
+        .size == 300000 and .expires > $hour - 100 and .expires <= $hour + 100)'
+    dfs --undelete | grep -qE ' until 20[0-9-]+ [0-9:]+.* /d/f$'
+    dfs --status -j | jq -e '.files == 2 and .bytes == 300000' # the trash does not count
+    not grep -w f <<<"$(dfs --ls /d)"
+    dfs --undelete /d/f
+    same /d/f v3
+    trash_is
+
+    for v in 1 2 3; do dfs -q -u /v "v$v"; done # the newest comes first, and changes places with what is there
+    trash_is /v /v
+    dfs --undelete /v
+    same /v v2
+    dfs --undelete /v
+    same /v v3
+    dfs --rm /v
+    dfs --undelete /v
+    same /v v3
+    trash_is /v /v
+    dfs -q -u /w v4
+    dfs --mv /w /v # in place of it
+    trash_is /v /v /v
+    dfs --undelete /v
+    same /v v3
+
+    dfs --rm /d/e/x /d/e/y /d/e /d/f # a tree, with what was in it when it went
+    trash_is /d/e /d/e/x /d/e/y /d/f /v /v /v
+    fails 3 --mkdir /d
+    dfs --undelete /d/e
+    same /d/e/x v1
+    same /d/e/y v2
+    trash_is /d/f /v /v /v
+    dfs --rm /d/e/x /d/e/y /d/e /d
+    dfs --undelete /d/e/y # what it was in comes with it, and no more
+    same /d/e/y v2
+    fails 2 --stat /d/e/x
+    dfs -q -u /d/f v4
+    dfs --rm /d/e/y
+    dfs --undelete /d/e
+    same /d/e/x v1
+    same /d/e/y v2
+    dfs --rm /d/e/x /d/e/y /d/e
+    dfs --undelete /d # what has a new version stays as it is
+    same /d/e/x v1
+    same /d/f v4
+    trash_is /d/f /v /v /v
+    dfs --undelete /d/f
+    same /d/f v3
+    dfs --rm /d/f
+    dfs --mv /d /moved # what was in a directory stays bound to it
+    trash_is /moved/f /moved/f /v /v /v
+    fails 2 --undelete /d/f
+    dfs --undelete /moved/f
+    same /moved/f v3
+    dfs --rm /moved/e/x
+    dfs -q -u /moved/e2 v1
+    dfs --mv /moved/e /moved/e3
+    fails 9 --undelete /moved/e2/x
+    fails 2 --undelete /none
+    fails 2 --undelete /moved/e3/y
+    fails 2 --undelete /moved/e2
+    fails 6 --undelete /../x
+    dfs --undelete /moved/e3
+    same /moved/e3/x v1
+    dfs --undelete -j /v | jq -e 'length == 1 and .[0].result == "ok"'
+    same /v v4
+
+    label=$(printf '%0251d' 7)$'-\t %' # a long name, and one that needs care
+    for v in 1 2; do dfs -q -u "/$label" "v$v"; done
+    dfs -q -u /hour v1
+    dfs --rm "/$label" /moved/e3/y /hour
+    dfs --undelete -j | jq -e --arg path "/$label" '[.[] | select(.path == $path)] | length == 2'
+    dfs --undelete >listed
+    for who in stop crash; do # all from the logs; a new node gets the trash too
+        "$who" "${all[@]}"
+        again n1 n2 n3
+        DFS_TRASH_TIME=2s again m
+        [ "$who" = stop ] || node n4
+        settled $(("${#PID[@]}" - 1))
+        dfs --undelete | cmp - listed
+        wait_for agreed
+    done
+    dfs --undelete "/$label"
+    same "/$label" v2
+    dfs --undelete "/$label"
+    same "/$label" v1
+    dfs --undelete /moved/e3/y
+    same /moved/e3/y v2
+
+    random 500000 >once
+    dfs -q -u /once once
+    wait_for held_by /once n1 n2 n3 n4
+    dfs --rm /once
+    dfs --undelete | grep -q '/once$'
+    gone() { not grep -q '/once$' <<<"$(dfs --undelete)"; }
+    wait_for gone
+    fails 2 --undelete /once
+    wait_for dropped "$(sha <once)" # and now its bytes go too
+    grep -q '/hour$' <<<"$(dfs --undelete)" # from when it was an hour
+    stop m
+    DFS_TRASH_TIME=0s again m
+    settled 4
+    dfs -q -u /never once
+    dfs -q -u /never v1
+    dfs --rm /never
+    gone
+    not grep never <<<"$(dfs --undelete)"
+    fails 2 --undelete /never
+    wait_for agreed
+}
+
 # the rules of style that a script can check
 test_tidy() {
     local bad='' exempt='^$' list # exempt: functions that may be longer, by name
