@@ -1987,16 +1987,17 @@ test_client_calls() {
     [ "$(grep -c '^' tries)" -ge "$(wc -l <chosen)" ]
 }
 
-disks() { # NAME...: a file system of its own in the folder NAME, for each
-    local who
+disks() { # NAME...: a file system of its own in the folder NAME, for each; xfs, or a small ext4 if `small` is set
+    local who make=(mkfs.xfs -q) size=1G
     PATH+=:/usr/sbin:/sbin
+    [ -z "${small:-}" ] || make=(mkfs.ext4 -q) size=256M
     [ "$(id -u)" = 0 ] || skip "only root may mount"
-    need mkfs.xfs xfs_io fsfreeze mount umount
+    need "${make[0]}" xfs_io fsfreeze mount umount
     for who; do
-        truncate -s 1G "$who.disk"
-        mkfs.xfs -q "$who.disk" >said 2>&1 || skip "mkfs.xfs: $(tail -n 1 said)"
+        truncate -s "$size" "$who.disk"
+        "${make[@]}" "$who.disk" >said 2>&1 || skip "${make[0]}: $(tail -n 1 said)"
         mkdir -p "$who"
-        mount -o loop "$who.disk" "$who" 2>said || skip "no loop device, or no xfs: $(tail -n 1 said)"
+        mount -o loop "$who.disk" "$who" 2>said || skip "no loop device, or no such file system: $(tail -n 1 said)"
     done
 }
 disks_end() { # FOLDER: unmounts all below it
@@ -2539,6 +2540,124 @@ test_trash() {
     not grep never <<<"$(dfs --undelete)"
     fails 2 --undelete /never
     wait_for agreed
+}
+
+# One of those who fill the disks: writes files, over others too, reads and removes them, until MEGABYTES were sent.
+# Each ends well, or there is no room just now, and then nothing has changed; else it is in churn.failed.
+churn() { # WORKER MEGABYTES
+    local sent=0 full=0 most=0 since=0 code f i=0 size
+    declare -A is=()
+    while [ "$sent" -lt $(($2 << 20)) ] && [ ! -e churn.failed ]; do
+        i=$((i + 1)) f=$((RANDOM % 8)) code=0
+        if [ $((RANDOM % 4)) != 0 ] || [ -z "${is[$f]:-}" ]; then
+            size=$((RANDOM % 5)) # 3 MB in the middle
+            size=$((size == 0 ? RANDOM % 70000 : size * (RANDOM * 40 + 1000)))
+            head -c "$size" /dev/urandom >"churn.$1"
+            timeout $((90 * slow)) "$DFS" -q -u "/churn/$1.$f" "churn.$1" 2>"said.$1" || code=$?
+            case $code in
+            0) is[$f]=$(sha <"churn.$1") sent=$((sent + size)) since=0 ;;
+            10)
+                full=$((full + 1))
+                [ "$since" != 0 ] || since=$SECONDS
+                [ "$most" -ge $((SECONDS - since)) ] || most=$((SECONDS - since))
+                grep -qE 'full|room|space' "said.$1" || code=mute
+                [ $((SECONDS - since)) -lt $((90 * slow)) ] || code='10 for long'
+                pause 500
+                ;;
+            esac
+        elif [ $((RANDOM % 2)) = 0 ]; then
+            timeout $((90 * slow)) "$DFS" --rm "/churn/$1.$f" >/dev/null 2>"said.$1" || code=$?
+            [ "$code" != 0 ] || is[$f]=''
+        fi
+        [ "$code" = 10 ] || [ "$code" = 0 ] || echo "$1, step $i: exit code $code: $(cat "said.$1")" >>churn.failed
+        f=$((RANDOM % 8))
+        [ -n "${is[$f]:-}" ] || continue
+        [ "$(timeout $((90 * slow)) "$DFS" -q -d "/churn/$1.$f" - 2>"said.$1" | sha)" = "${is[$f]}" ] ||
+            echo "$1, step $i: /churn/$1.$f is not what it was: $(cat "said.$1")" >>churn.failed
+    done
+    for f in "${!is[@]}"; do echo "${is[$f]:-gone} /churn/$1.$f"; done >"churned.$1"
+    echo "worker $1: $i steps, $((sent >> 20)) MiB; no room $full times, for $most s at most"
+}
+churned_are() { # all files are what the workers left, and no other is there
+    local hash path
+    cat churned.* | while read -r hash path; do
+        if [ "$hash" = gone ]; then fails 2 --stat "$path"
+        elif [ "$(dfs -q -d "$path" - | sha)" != "$hash" ]; then die "$path is not what it was"; fi
+    done
+    [ "$(dfs --ls /churn | wc -l)" = "$(cat churned.* | grep -vc ^gone)" ]
+}
+in_order() { # NODE...: what they say since their start is no complaint
+    local who
+    for who; do not grep -E 'DAMAGED|records are damaged|STORE FAILED' "$who.err" || return 1; done
+}
+used_mb() { df -B1M --output=used "$1" | tail -n 1; }
+gave_back() { # MEGABYTES: no disk has more than this in use
+    local who
+    for who in n1 n2 n3; do [ "$(used_mb "$who")" -le "$1" ] || return 1; done
+}
+
+# small disks take many times what is on them, while nodes are killed and lose their power: space comes back, nothing
+# else is lost; when all is full it says so, and goes on when something was removed
+test_space() {
+    local small=1 times=1 i=0 w code=0 who jobs=() round=0 begun=$SECONDS
+    need jq python3
+    disks n1 n2 n3
+    fast
+    export DFS_GRACE=1s DFS_TRASH_TIME=0s
+    cluster 3
+    random 4000000 >f
+    while [ "$i" -lt 80 ]; do # until it is full
+        { echo "$i" && cat f; } | timeout 90 "$DFS" -q -u "/full/$i" - 2>said || { code=$?; break; }
+        i=$((i + 1))
+    done
+    cat said
+    [ "$code" = 10 ] || die "exit code $code: $(cat said)"
+    [ "$i" -gt 30 ] || die "full after $i files"
+    grep -qE 'full|room|space' said
+    in_order n1 n2 n3
+    is_up 3
+    for w in $(seq 0 $((i - 1))); do
+        [ "$(dfs -q -d "/full/$w" - | sha)" = "$({ echo "$w" && cat f; } | sha)" ] || die "/full/$w is not right"
+    done
+    dfs --mkdir /a/b # metadata has room
+    for w in $(seq 0 $((i - 1))); do dfs --rm "/full/$w"; done
+    fits() { dfs -q -u /again f; }
+    wait_for fits
+    same /again f
+    dfs --rm /again
+    wait_for gave_back 60
+    echo "full after $i files; given back after $((SECONDS - begun)) s"
+
+    [ -z "$long" ] || times=20
+    for w in 1 2 3; do churn "$w" $((times * 86)) & jobs+=($!); done
+    working() { kill -0 "$1" 2>/dev/null && [ ! -e churn.failed ]; }
+    while working "${jobs[0]}" && working "${jobs[1]}" && working "${jobs[2]}"; do
+        round=$((round + 1)) who=n$((RANDOM % 3 + 1))
+        pause $((5000 * slow))
+        [ $((RANDOM % 2)) = 0 ] || xfs_io -x -c shutdown "$who" # its power fails
+        crash "$who"
+        wait_for umount "$who"
+        mount -o loop "$who.disk" "$who"
+        : >"$who.err"
+        again "$who"
+        wait_for roster_is 3
+        in_order "$who" || die "round $round: $who does not start in good order"
+    done
+    wait "${jobs[@]}"
+    not cat churn.failed
+    echo "$round kills"
+    settled 3
+    churned_are
+    wait_for agreed
+    crash m n1 n2 n3
+    rm -f ./*.err
+    again n1 n2 n3 m
+    settled 3
+    in_order n1 n2 n3
+    churned_are
+    for f in $(dfs --ls -j /churn | jq -r '.[].name'); do dfs --rm "/churn/$f"; done
+    wait_for gave_back 60
+    in_order n1 n2 n3
 }
 
 # the rules of style that a script can check
