@@ -2630,10 +2630,12 @@ test_space() {
 
     [ -z "$long" ] || times=20
     for w in 1 2 3; do churn "$w" $((times * 86)) & jobs+=($!); done
-    working() { kill -0 "$1" 2>/dev/null && [ ! -e churn.failed ]; }
-    while working "${jobs[0]}" && working "${jobs[1]}" && working "${jobs[2]}"; do
+    working() { local w; for w in "${jobs[@]}"; do kill -0 "$w" 2>/dev/null || return 1; done; [ ! -e churn.failed ]; }
+    while working; do
         round=$((round + 1)) who=n$((RANDOM % 3 + 1))
-        pause $((5000 * slow))
+        for w in 1 2 3 4 5 6 7 8 9 10 11 12 13; do # each start of a node is a reason to drop nothing for a while
+            ! working || pause $((2000 * slow))
+        done
         [ $((RANDOM % 2)) = 0 ] || xfs_io -x -c shutdown "$who" # its power fails
         crash "$who"
         wait_for umount "$who"
