@@ -2651,15 +2651,148 @@ test_space() {
     settled 3
     churned_are
     wait_for agreed
-    crash m n1 n2 n3
-    rm -f ./*.err
-    again n1 n2 n3 m
+    crash n1 n2 n3
+    rm -f n?.err
+    again n1 n2 n3
     settled 3
     in_order n1 n2 n3
     churned_are
     for f in $(dfs --ls -j /churn | jq -r '.[].name'); do dfs --rm "/churn/$f"; done
     wait_for gave_back 60
     in_order n1 n2 n3
+}
+
+# a node's log is damaged: a bit of each field of each kind of entry, its tail, a sector, whole segments: --fsck says so,
+# the node does too, serves no wrong byte, crashes nowhere, and is healed by the others
+test_damage() {
+    local chunk how kind field i f place said round=0 clean=0 variant live=()
+    need jq python3
+    fast
+    export DFS_GRACE=300ms DFS_TRASH_TIME=0s
+    cluster 2 --allow-faults
+    victim() { DFS_SEGMENT_SIZE=1M "$@"; } # many segments
+    damage() { python3 "$here/.ci/damage.py" "$@"; }
+    random 30000 >f1
+    random 3000000 >f2
+    random 2500000 >f3
+    dfs -q -u /d/f1 f1
+    dfs -q -u /d/f2 f2 --chunk-size 300K
+    victim node n3
+    settled 3
+    random 24000000 | dfs -q -u /bulk - --chunk-size 32K
+    dfs --rm /bulk
+    wait_for log_says n3 'checkpoint: '
+    wait_for log_says n3 'gave back segment'
+    random 2500000 | dfs -q -u /dropped - --chunk-size 300K
+    dfs -q -u /d/f3 f3 --chunk-size 200K
+    dfs --rm /dropped
+    chunk=$(dfs --stat -j /d/f2 | jq -r '.chunks[0].sha256')
+    dfs --fault n3 corrupt "$chunk"
+    python3 "$here/.ci/wire.py" verify "${ADDR[n3]}" "$chunk"
+    listed() { # all kinds of entries are there
+        damage list n3 >kinds 2>said &&
+            [ "$(grep -cE '^(aside|chunk|closed|drop|keep|promise|record|snapshot|toc) ' kinds)" = 9 ]
+    }
+    wait_for listed || { cat kinds said; return 1; }
+    wait_for held_by /d/f2 n1 n2 n3
+    stop m
+    again m
+    settled 3
+    mapfile -t live < <(for f in f1 f2 f3; do dfs --stat -j "/d/$f" | jq -r '.chunks[].sha256'; done | sort -u)
+    printf '%s\n' "${live[@]}" >live
+    verified() { # all chunks of all files are right on the node
+        python3 "$here/.ci/wire.py" verify "${ADDR[n3]}" "${live[@]}" | sort -u >verdict && [ "$(<verdict)" = good ]
+    }
+    verified
+    stop n3
+    cp -a n3 n3.closed
+    victim again n3
+    settled 3
+    for f in 1 2 3; do dfs --mkdir "/e/$f"; done
+    random 100000 | dfs -q -u /e/x -
+    crash n3
+    wait_for roster_is 2
+    cp -a n3 n3.open
+    for variant in closed open; do
+        damage list "n3.$variant" | xargs
+        dfs --fsck "n3.$variant" >said || { cat said; die "n3.$variant is not in order"; }
+    done
+
+    harm() { # COMMAND...: n3 has a log that is damaged in this way
+        place="$variant: $*"
+        rm -rf n3
+        cp -a "n3.$variant" n3
+        said=$(damage "$@") || die "$place: damage.py fails"
+        place+=" $said"
+    }
+    heals() { # must|may: the node says what happened to it; all comes right
+        local code=0
+        round=$((round + 1))
+        timeout $((90 * slow)) "$DFS" --fsck n3 -j >fsck.json 2>>client.err || code=$?
+        not crashed "$code" || die "$place: --fsck ended with $code"
+        jq -e .problems fsck.json >/dev/null || die "$place: --fsck says nothing"
+        [ "$code" != 0 ] || { clean=$((clean + 1)); echo "--fsck sees nothing: $place"; }
+        [ "$code" != 0 ] || [ "$1" != must ] || die "$place: --fsck sees nothing"
+        : >n3.err
+        victim again n3 || die "$place: it does not start: $(tail -n 2 n3.err)"
+        wait_for roster_is 3 || die "$place: it does not come back"
+        for f in f1 f2 f3; do same "/d/$f" "$f" || die "$place: $f"; done
+        verified || wait_for verified || die "$place: $(sort verdict | uniq -c | xargs)"
+        wait_for state healthy || die "$place: $(dfs --status | grep ^why)"
+        wait_for agreed || die "$place: the trees differ"
+        [ "$1" != must ] || grep -qE 'DAMAGED|damaged' n3.err || die "$place: the node says nothing"
+        if [ $((RANDOM % 4)) = 0 ]; then # healed is healed
+            crash n3
+            wait_for roster_is 2
+            : >n3.err
+            victim again n3
+            wait_for roster_is 3
+            not grep 'records are damaged' n3.err || die "$place: again at the next start"
+            verified || die "$place: at the next start: $(sort verdict | uniq -c | xargs)"
+        fi
+        crash n3
+        wait_for roster_is 2
+    }
+    for variant in closed open; do
+        damage spots "n3.$variant" "$seed" live >spots
+        grep -qE '^must ' spots
+        echo "$(wc -l <spots) places"
+        shuf --random-source=<(yes "$seed") -n "$([ -n "$long" ] && echo 1000 || rounds 12 2)" spots >chosen
+        while read -r how kind field f i <&3; do
+            harm flip "${f/n3.$variant/n3}" "$i" "$round"
+            place="$variant $kind $field: $place"
+            heals "$how"
+        done 3<chosen
+        for i in $(seq "$(rounds 2 1)"); do
+            harm cut n3 $((i == 1 ? RANDOM % 40 + 1 : RANDOM % 3000 + 1))
+            heals may
+            for how in zero swap remove; do
+                harm "$how" n3 "$RANDOM"
+                heals may
+            done
+            harm stranger n3 n2 "$RANDOM"
+            heals must
+        done
+    done
+    for how in 0 1 half; do # it is not known whose directory this is
+        rm -rf n3
+        cp -a n3.closed n3
+        i=$how
+        [ "$how" != half ] || i=$(($(stat -c %s n3/node.json) / 2))
+        truncate -s "$i" n3/node.json
+        i=0
+        : >n3.err
+        victim again n3 || i=$?
+        [ "$i" != 0 ] && not crashed "$i"
+        grep -q 'node.json' n3.err
+        fails '2|11' --fsck n3
+    done
+    rm -rf n3
+    cp -a n3.closed n3
+    victim again n3
+    settled 3
+    verified
+    echo "$round rounds; --fsck saw nothing in $clean"
 }
 
 # the rules of style that a script can check

@@ -3,7 +3,7 @@
 
   wire.py digest|help|status ADDRESS        one request, its answer
   wire.py mkdir ADDRESS PATH                one request of a master, its answer in one line
-  wire.py verify ADDRESS SHA256             asks a node to read a chunk again
+  wire.py verify ADDRESS SHA256...          asks a node to read chunks again; a line for each
   wire.py ambush ADDRESS N SHA256 FILE      connects to a master, says ready, waits until FILE is there, asks it about
                                             what another master has changed since then, and judges the answers
   wire.py late FOLDER                       plays a master without a key to a new node in FOLDER: what it sent on a
@@ -694,7 +694,8 @@ def main():
             print((w.line() or b"(closed)").decode())
     elif what == "verify":
         with Wire(rest[0]) as w:
-            print(*w.call(f"VERIFY {rest[1]}")[1:])
+            for chunk in rest[1:]:
+                print(*w.call(f"VERIFY {chunk}")[1:])
     elif what == "late":
         late(*rest)
     elif what == "ambush":
