@@ -2710,6 +2710,7 @@ test_damage() {
     settled 3
     for f in 1 2 3; do dfs --mkdir "/e/$f"; done
     random 100000 | dfs -q -u /e/x -
+    wait_for held_by /e/x n1 n2 n3
     crash n3
     wait_for roster_is 2
     cp -a n3 n3.open
@@ -2757,7 +2758,9 @@ test_damage() {
         damage spots "n3.$variant" "$seed" live >spots
         grep -qE '^must ' spots
         echo "$(wc -l <spots) places"
-        shuf --random-source=<(yes "$seed") -n "$([ -n "$long" ] && echo 1000 || rounds 12 2)" spots >chosen
+        i=$(rounds 12 2)
+        [ -z "$long" ] || i=1000
+        shuf --random-source=<(yes "$seed") -n "$i" spots >chosen
         while read -r how kind field f i <&3; do
             harm flip "${f/n3.$variant/n3}" "$i" "$round"
             place="$variant $kind $field: $place"
