@@ -2733,7 +2733,7 @@ test_damage() {
         not crashed "$code" || die "$place: --fsck ended with $code"
         jq -e .problems fsck.json >/dev/null || die "$place: --fsck says nothing"
         [ "$code" != 0 ] || { clean=$((clean + 1)); echo "--fsck sees nothing: $place"; }
-        [ "$code" != 0 ] || [ "$1" != must ] || die "$place: --fsck sees nothing"
+        [ "$code" != 0 ] || [ "$1" != must ] || echo "$place: --fsck sees nothing" >>unnamed
         : >n3.err
         victim again n3 || die "$place: it does not start: $(tail -n 2 n3.err)"
         wait_for roster_is 3 || die "$place: it does not come back"
@@ -2741,7 +2741,7 @@ test_damage() {
         verified || wait_for verified || die "$place: $(sort verdict | uniq -c | xargs)"
         wait_for state healthy || die "$place: $(dfs --status | grep ^why)"
         wait_for agreed || die "$place: the trees differ"
-        [ "$1" != must ] || grep -qE 'DAMAGED|damaged' n3.err || die "$place: the node says nothing"
+        [ "$1" != must ] || grep -qE 'DAMAGED|damaged' n3.err || echo "$place: the node says nothing" >>unnamed
         if [ $((RANDOM % 4)) = 0 ]; then # healed is healed
             crash n3
             wait_for roster_is 2
@@ -2758,15 +2758,15 @@ test_damage() {
         damage spots "n3.$variant" "$seed" live >spots
         grep -qE '^must ' spots
         echo "$(wc -l <spots) places"
-        i=$(rounds 12 2)
+        i=$(rounds 6 2)
         [ -z "$long" ] || i=1000
-        shuf --random-source=<(yes "$seed") -n "$i" spots >chosen
+        shuf -n "$i" spots >chosen
         while read -r how kind field f i <&3; do
             harm flip "${f/n3.$variant/n3}" "$i" "$round"
             place="$variant $kind $field: $place"
             heals "$how"
         done 3<chosen
-        for i in $(seq "$(rounds 2 1)"); do
+        for i in $(seq "$(rounds 1 1)"); do
             harm cut n3 $((i == 1 ? RANDOM % 40 + 1 : RANDOM % 3000 + 1))
             heals may
             for how in zero swap remove; do
@@ -2796,6 +2796,119 @@ test_damage() {
     settled 3
     verified
     echo "$round rounds; --fsck saw nothing in $clean"
+    not cat unnamed 2>/dev/null
+}
+
+slowly() { # SECONDS FILE: its bytes, in pieces, with as much time between
+    python3 -c 'import sys, time
+data = open(sys.argv[2], "rb").read()
+for at in range(0, len(data), 150000):
+    sys.stdout.buffer.write(data[at:at + 150000])
+    sys.stdout.flush()
+    time.sleep(float(sys.argv[1]))' "$@"
+}
+dropped_now() { python3 "$here/.ci/wire.py" status "${ADDR[m]}" | awk '$1 == "dropped_chunks" {print $2}'; }
+drops_begin() { # a master drops nothing in its first seconds; waits until it does
+    head -c 1000 /dev/urandom >first
+    dfs -q -u /first first
+    dfs --rm /first
+    wait_for -t 90 dropped "$(sha <first)"
+}
+
+# chunks that nobody names any more go, not those of an upload that is open, of a download, or that come again just then
+test_drops() {
+    local w f code=0 slow_ones=() before piece
+    need jq python3
+    fast
+    export DFS_GRACE=300ms DFS_TRASH_TIME=0s
+    cluster 3
+    for f in a b c; do random 600000 >"$f"; done
+    random 30000000 >big
+    dfs -q -u /a a
+    dfs -q -u /b b
+    dfs -q -u /big big
+    wait_for held_by /a n1 n2 n3
+    wait_for held_by /b n1 n2 n3
+    crash n3 # it is not there when they are removed, and has to drop them when it is back
+    wait_for roster_is 2
+    dfs --rm /a
+    drops_begin
+    dropped "$(sha <a)"
+    node n3
+    settled 3
+    wait_for dropped "$(sha <a)"
+
+    before=$(dropped_now)
+    SLOW=$slow timeout $((300 * slow)) python3 "$here/.ci/wire.py" reuse "$DFS_MASTER" "$(rounds 8 8)"
+    before=$(($(dropped_now) - before))
+    echo "$before chunks were dropped meanwhile"
+    [ "$before" -gt 20 ]
+
+    for w in 1 2; do # what comes from a pipe is open for long; others come and go
+        random 600000 >"slow.$w"
+        slowly 2 "slow.$w" | dfs -q -u "/slow.$w" - --chunk-size 64K &
+        slow_ones+=($!)
+    done
+    for w in 1 2 3 4; do
+        dfs -q -u "/quick.$w" c
+        dfs --rm "/quick.$w"
+        pause 1000
+    done
+    dfs -q -d /big - | { head -c 1000000; dfs --rm /big; slowly 0.7 /dev/stdin; } >got &
+    wait "${slow_ones[@]}"
+    wait "$!" || code=$?
+    if [ "$code" = 0 ]; then cmp got big; else part_of got big; fi
+    echo "the download of a file that was removed ended with $code, after $(stat -c %s got) bytes"
+    for w in 1 2; do same "/slow.$w" "slow.$w"; done
+    slowly 2 a | dfs -q -u /over - --chunk-size 64K & # the same while the master is killed
+    w=$!
+    begun_to_send() { holds n1 "$piece" || holds n2 "$piece" || holds n3 "$piece"; }
+    piece=$(head -c 65536 a | sha)
+    wait_for begun_to_send
+    dfs --rm /b
+    crash m
+    again m
+    wait "$w"
+    settled 3
+    drops_begin # what was removed before goes, too
+    wait_for dropped "$(sha <b)"
+    same /over a
+    for w in 1 2; do same "/slow.$w" "slow.$w"; done
+    wait_for held_by /over n1 n2 n3
+    wait_for agreed
+}
+
+# after --force-from nothing is dropped until --allow-drops says so
+test_forced_drops() {
+    local id
+    need jq python3
+    fast
+    export DFS_GRACE=300ms DFS_TRASH_TIME=0s
+    cluster 3
+    random 200000 >f
+    random 300000 >g
+    dfs -q -u /f f
+    dfs -q -u /g g
+    wait_for held_by /f n1 n2 n3
+    wait_for held_by /g n1 n2 n3
+    crash m n1 n2 n3
+    node n3
+    DFS_FORCE_FROM=n3 again m
+    wait_for roster_is 1
+    dfs --rm /f
+    dfs --status | grep -q '^forced'
+    not wait_for -t 22 dropped "$(sha <f)" 2>/dev/null
+    again n1 # what these still have was not dropped either
+    again n2
+    settled 3
+    dropped_now | grep -qx 0
+    for id in n1 n2 n3; do holds "$id" "$(sha <f)"; done
+    stop m
+    DFS_ALLOW_DROPS=1 again m
+    settled 3
+    wait_for -t 90 dropped "$(sha <f)"
+    same /g g
+    dfs --status | grep -q '^forced'
 }
 
 # the rules of style that a script can check

@@ -4,6 +4,9 @@
   wire.py digest|help|status ADDRESS        one request, its answer
   wire.py mkdir ADDRESS PATH                one request of a master, its answer in one line
   wire.py verify ADDRESS SHA256...          asks a node to read chunks again; a line for each
+  wire.py reuse ADDRESS SECONDS             many clients who ask for no protection store the same few chunks, name them,
+                                            read them and remove their names, while the chunks are dropped again and
+                                            again: what was acknowledged can be read, and is right
   wire.py ambush ADDRESS N SHA256 FILE      connects to a master, says ready, waits until FILE is there, asks it about
                                             what another master has changed since then, and judges the answers
   wire.py late FOLDER                       plays a master without a key to a new node in FOLDER: what it sent on a
@@ -680,6 +683,68 @@ def late(folder):
         node.wait()
 
 
+def reuse(master, seconds):
+    """Prints how many commits were acknowledged, and how many chunks had been dropped before theirs."""
+    contents = [os.urandom(70000 + 10000 * i) for i in range(6)] + [os.urandom(300)]
+    end, counts, errors = time.monotonic() + float(seconds), {"done": 0, "late": 0}, []
+
+    def put(w, nodes, path):
+        data = random.choice(contents)
+        digest = hashlib.sha256(data).hexdigest()
+        (_, first), (other, second) = random.sample(sorted(nodes.items()), 2)
+        with Wire(first) as node:
+            node.call(f"PUT {other}@{second}", data)
+        time.sleep(random.random() * 0.4)
+        try:
+            w.call(f"COMMIT {random_id()} {path} {len(data)} 0 {digest}", f"{digest} {len(data)}\n".encode())
+        except Refused as why:
+            assert why.args[0].split()[1] == b"unavailable", why  # the grace time was over
+            counts["late"] += 1
+            return
+        counts["done"] += 1
+        patience = time.monotonic() + 10 * SLOW
+        while True:  # the master says who has it; one of them may be about to be told to drop it, but none that is
+            rows = w.call(f"STAT {path}", has_body=True)[1].decode().splitlines()
+            holders = [row.split()[2] for row in rows if row.startswith("node ")]
+            for holder in holders:
+                with Wire(holder) as node:
+                    try:
+                        words, got = node.call(f"GET {digest}", has_body=True)
+                        assert got == data, f"{path}: wrong bytes from {holder}"
+                        return
+                    except Refused:
+                        continue
+            assert time.monotonic() < patience, f"{path} was acknowledged, and nobody of {holders} has it"
+            time.sleep(0.05)
+
+    def work(number):
+        try:
+            with Wire(master) as w:
+                nodes = dict(row.split() for row in w.call("TARGETS -", has_body=True)[1].decode().splitlines())
+                i = 0
+                while time.monotonic() < end:
+                    i += 1
+                    path = f"/reuse/{number}.{i}"
+                    put(w, nodes, path)
+                    time.sleep(random.random() * 0.2)
+                    try:
+                        w.call(f"RM {random_id()} {path}")
+                    except Refused as why:
+                        assert why.args[0].split()[1] == b"notfound", why
+                    if random.random() < 0.2:
+                        time.sleep(random.random() * 2)  # so that now and then nobody names a chunk
+        except Exception as why:  # pylint: disable=broad-except
+            errors.append(f"client {number}: {why!r}")
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not errors, "\n".join(errors)
+    print(counts["done"], "acknowledged", counts["late"], "too late")
+
+
 def main():
     attacks = {name[7:]: run for name, run in globals().items() if name.startswith("attack_")}
     what, rest = sys.argv[1], sys.argv[2:]
@@ -698,6 +763,8 @@ def main():
                 print(*w.call(f"VERIFY {chunk}")[1:])
     elif what == "late":
         late(*rest)
+    elif what == "reuse":
+        reuse(*rest)
     elif what == "ambush":
         ambush(*rest)
     elif what in ("help", "status"):
