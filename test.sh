@@ -2501,7 +2501,8 @@ test_trash() {
     label=$(printf '%0251d' 7)$'-\t %' # a long name, and one that needs care
     for v in 1 2; do dfs -q -u "/$label" "v$v"; done
     dfs -q -u /hour v1
-    dfs --rm "/$label" /moved/e3/y /hour
+    dfs --mkdir /folder
+    dfs --rm "/$label" /moved/e3/y /hour /folder
     dfs --undelete -j | jq -e --arg path "/$label" '[.[] | select(.path == $path)] | length == 2'
     dfs --undelete >listed
     for who in stop crash; do # all from the logs; a new node gets the trash too
