@@ -2597,8 +2597,7 @@ gave_back() { # MEGABYTES: no disk has more than this in use
     for who in n1 n2 n3; do [ "$(used_mb "$who")" -le "$1" ] || return 1; done
 }
 
-# small disks take many times what is on them, while nodes are killed and lose their power: space comes back, nothing
-# else is lost; when all is full it says so, and goes on when something was removed
+# small disks take many times what is on them, are full and are so no more, while nodes are killed or lose their power
 test_space() {
     local small=1 times=1 i=0 w code=0 who jobs=() round=0 begun=$SECONDS
     need jq python3
@@ -2663,8 +2662,7 @@ test_space() {
     in_order n1 n2 n3
 }
 
-# a node's log is damaged: a bit of each field of each kind of entry, its tail, a sector, whole segments: --fsck says so,
-# the node does too, serves no wrong byte, crashes nowhere, and is healed by the others
+# a bit of any field of a node's log is flipped, its tail cut, segments swapped or lost: named, and healed by the others
 test_damage() {
     local chunk how kind field i f place said round=0 clean=0 variant live=()
     need jq python3
@@ -2727,14 +2725,14 @@ test_damage() {
         said=$(damage "$@") || die "$place: damage.py fails"
         place+=" $said"
     }
-    heals() { # must|may: the node says what happened to it; all comes right
+    heals() { # must|check|may: --fsck and the node say, or only --fsck says, what happened to it; all comes right
         local code=0
         round=$((round + 1))
         timeout $((90 * slow)) "$DFS" --fsck n3 -j >fsck.json 2>>client.err || code=$?
         not crashed "$code" || die "$place: --fsck ended with $code"
         jq -e .problems fsck.json >/dev/null || die "$place: --fsck says nothing"
         [ "$code" != 0 ] || { clean=$((clean + 1)); echo "--fsck sees nothing: $place"; }
-        [ "$code" != 0 ] || [ "$1" != must ] || echo "$place: --fsck sees nothing" >>unnamed
+        [ "$code" != 0 ] || [ "$1" = may ] || echo "$place: --fsck sees nothing" >>unnamed
         : >n3.err
         victim again n3 || die "$place: it does not start: $(tail -n 2 n3.err)"
         wait_for roster_is 3 || die "$place: it does not come back"
@@ -2914,7 +2912,7 @@ test_forced_drops() {
     dfs --status | grep -q '^forced'
 }
 
-# a million small files (50,000 in the normal run): upload, start of a node, take-over, memory for each
+# with a million small files (50,000 in the normal run): upload, start of a node, take-over, memory for each
 test_million() {
     local count=50000 who how begun ms
     plain

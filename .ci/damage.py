@@ -3,8 +3,8 @@
 
   damage.py list FOLDER                     the kinds of entries and how many there are; fails if a header is not right
   damage.py spots FOLDER SEED LIVE          places to damage: each field of each kind of entry, one row for each:
-                                            must|may KIND FIELD FILE OFFSET; must: the node has to say so. The file LIVE
-                                            has the SHA-256 of the chunks that count, one to a line
+                                            must|check|may KIND FIELD FILE OFFSET; must: the node has to say so; check:
+                                            --fsck has to. The file LIVE has the SHA-256 of the chunks that count
   damage.py flip FILE OFFSET SEED           changes one bit of the byte there
   damage.py cut FOLDER BYTES                cuts so many bytes off the last segment, not counting zeros at its end
   damage.py zero FOLDER SEED                zeros a sector of a random segment
@@ -58,10 +58,11 @@ class Segment:
                 self.closed, self.end = True, at
                 break
             words = header.split(b" ")
-            assert len(words) == 5 and check(self.salt, number, at, header[:-17]) + b"\n" == words[4], (path, at, header)
+            assert len(words) == 5, (path, at, header)
+            assert check(self.salt, number, at, header[:-17]) + b"\n" == words[4], (path, at, header)
             durable = tuple(int(n) for n in words[3].split(b"."))
             kind, length, payload = words[0].decode(), int(words[1]), at + len(header)
-            assert kind in KINDS and self.data[payload + length:payload + length + 1] == b"\n", (path, at, header)
+            assert kind in KINDS and self.data[payload + length] == 10, (path, at, header)
             self.entries.append((kind, at, payload, length, words[2].decode(), durable))
             if kind not in ("chunk", "toc"):
                 digest = hashlib.sha256(self.data[payload:payload + length]).hexdigest()
@@ -94,8 +95,8 @@ def spots(folder, seed, live_file):
             return e[4] in live and place[e[4]] == (s.number, e[2])
         return e[0] != "toc" and (s.number, e[2]) >= keep and (s.closed or (s.number, e[2] + e[3]) < durable)
 
-    def spot(must, kind, field, s, offset):
-        print("must" if must else "may", kind, field, s.path, offset)
+    def spot(how, kind, field, s, offset):
+        print(how, kind, field, s.path, offset)
 
     for kind in KINDS:
         all_of = [(s, e) for s, e in entries if e[0] == kind and e[3] > 0]
@@ -106,21 +107,23 @@ def spots(folder, seed, live_file):
             s, e = rng.choice(those)
             offsets, end = words_of(s.data, e[1])
             following = offsets[number + 1] - 1 if number < 4 else end
-            spot(False, kind, field, s, rng.randrange(offsets[number], following))
-            spot(False, kind, "behind-" + field, s, following)
+            how = "check" if s.closed and lives(s, e) else "may"
+            spot(how, kind, field, s, rng.randrange(offsets[number], following))
+            spot(how, kind, "behind-" + field, s, following)
         for field, at in [("begin", lambda n: 0), ("middle", rng.randrange), ("last", lambda n: n - 1)]:
             s, e = rng.choice(those)
-            spot(lives(s, e), kind, field, s, e[2] + at(e[3]))
+            spot("must" if lives(s, e) else "may", kind, field, s, e[2] + at(e[3]))
         s, e = rng.choice(those)
-        spot(False, kind, "newline", s, e[2] + e[3])
+        spot("may", kind, "newline", s, e[2] + e[3])
     for number, field in enumerate("segment format cluster node number before salt check".split()):
         s = rng.choice(log)
         offsets, end = words_of(s.data, 0)
-        spot(s is not log[-1], "line", field, s, rng.randrange(offsets[number], offsets[number + 1] - 1 if number < 7 else end))
+        following = offsets[number + 1] - 1 if number < 7 else end
+        spot("may" if s is log[-1] else "must", "line", field, s, rng.randrange(offsets[number], following))
     closed = [s for s in log if s.closed]
-    for field, first, last in [("end", 0, 4), ("offset", 4, 14), ("space", 14, 15), ("check", 15, 31), ("newline", 31, 32)]:
+    for field, first, last in [("end", 0, 4), ("offset", 4, 14), ("check", 15, 31), ("newline", 31, 32)]:
         s = rng.choice(closed)
-        spot(False, "end", field, s, s.end + rng.randrange(first, last))
+        spot("may", "end", field, s, s.end + rng.randrange(first, last))
 
 
 def flip(path, offset, seed):
