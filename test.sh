@@ -2599,7 +2599,7 @@ gave_back() { # MEGABYTES: no disk has more than this in use
 
 # small disks take many times what is on them, are full and are so no more, while nodes are killed or lose their power
 test_space() {
-    local small=1 times=1 i=0 w code=0 who jobs=() round=0 begun=$SECONDS
+    local small=1 times=2 i=0 w code=0 who jobs=() round=0 begun=$SECONDS
     need jq python3
     disks n1 n2 n3
     fast
@@ -2640,6 +2640,8 @@ test_space() {
         crash "$who"
         wait_for umount "$who"
         mount -o loop "$who.disk" "$who"
+        dfs --fsck "$who" -j >fsck.json || true # perhaps it had not got all yet
+        jq -e '.damaged_chunks == 0 and (.metadata_damaged | not)' fsck.json || die "round $round: $(cat fsck.json)"
         : >"$who.err"
         again "$who"
         wait_for roster_is 3
@@ -2660,6 +2662,8 @@ test_space() {
     for f in $(dfs --ls -j /churn | jq -r '.[].name'); do dfs --rm "/churn/$f"; done
     wait_for gave_back 60
     in_order n1 n2 n3
+    stop n1 n2 n3
+    for who in n1 n2 n3; do dfs --fsck "$who"; done
 }
 
 # a bit of any field of a node's log is flipped, its tail cut, segments swapped or lost: named, and healed by the others

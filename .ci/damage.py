@@ -38,7 +38,7 @@ def check(salt, number, offset, line):
 
 
 class Segment:
-    """Its first line, its entries as (kind, offset of the header, of the payload, length, SHA-256, DURABLE), its end."""
+    """Its line, its entries as (kind, offset of the header, of the payload, length, SHA-256, DURABLE), its end."""
 
     def __init__(self, number, path):
         self.number, self.path, self.entries, self.closed = number, path, [], False
@@ -145,6 +145,8 @@ def zero(folder, seed):
 
 
 def main():
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     what, folder, *rest = sys.argv[1:]
     if what == "list":
         counts = {}
