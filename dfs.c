@@ -9276,7 +9276,7 @@ static enum status master_ping(struct request *r) {
         p->free_bytes = said.free_bytes;
         p->total_bytes = said.total_bytes;
         p->transfers = said.transfers;
-        if (was_full && !peer_is_full(p) && master.state >= ESTABLISHING) chunks_review();
+        if (was_full && !peer_is_full(p)) cond_signal(&master.copy_wanted); /* the queues hold what it lacks */
         text_format(r->line, " %" PRId64 " %" PRIu64 " %" PRIu64, now_ms,
                     master.state >= ESTABLISHING ? master.epoch : 0, master.state != WAITING ? master.epoch : 0);
     }
