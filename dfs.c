@@ -3916,6 +3916,12 @@ static enum status store_close(struct store *s) {
 
 /* ---- Appending ---- */
 
+/* Whether the disk has so little room that giving space back is urgent. */
+static bool store_is_short(const struct store *s) {
+    uint64_t total = atomic_load(&s->total_bytes), reserve = total / 20 < RESERVE_BYTES ? total / 20 : RESERVE_BYTES;
+    return atomic_load(&s->free_bytes) < 4 * reserve;
+}
+
 /* Makes room in the current segment, going on to a new one if this entry would not fit. */
 static enum status append_begin(struct store *s, size_t length) {
     if (s->failed) return fail(INTERNAL, "the store of this node failed: %s", s->why);
@@ -3986,7 +3992,8 @@ static enum status store_append(struct store *s, enum entry_kind kind, const uin
     struct iovec piece[3] = {{header, used}, {(void *)(uintptr_t)payload, length}, {(char[]){'\n'}, 1}};
     g->size += used + length + 1;
     g->small_run = outside ? 0 : g->small_run + 1;
-    if (g->small_run > FILL_AFTER && g->size > g->filled && !append_fill(g, g->size) && !no_room(errno))
+    if (g->small_run > FILL_AFTER && g->size > g->filled && !store_is_short(s) && !append_fill(g, g->size) &&
+        !no_room(errno))
         return store_fail(s, "writing ahead to the log");
     if (!sys_pwritev(g->fd, piece, outside ? 1 : 3, offset)) {
         if (kind != ENTRY_CHUNK || !no_room(errno)) return store_fail(s, "writing to the log");
@@ -4012,7 +4019,15 @@ static bool store_has(struct store *s, const uint8_t hash[32], uint32_t *length)
     return slot != NULL;
 }
 
-/* The same; if it is here it counts as stored just now, and is not dropped for the grace time. */
+/* Looks how much room the disk has. */
+static void store_space(struct store *s) {
+    struct statvfs about;
+    if (statvfs(s->folder, &about) != 0) return;
+    atomic_store(&s->free_bytes, atomic_load(&s->full) ? 0 : (uint64_t)about.f_bavail * about.f_frsize);
+    atomic_store(&s->total_bytes, (uint64_t)about.f_blocks * about.f_frsize);
+}
+
+/* Whether a chunk is here; then it counts as stored just now, and is not dropped for the grace time. */
 static bool store_touch(struct store *s, const uint8_t hash[32]) {
     lock_take(&s->lock);
     struct slot *slot = slot_find(s, hash);
@@ -4026,14 +4041,16 @@ static enum status store_put(struct store *s, const uint8_t hash[32], const void
     struct place place;
     assert(length > 0 && length <= CHUNK_MAX_BYTES);
     uint64_t total = atomic_load(&s->total_bytes), reserve = total / 20 < RESERVE_BYTES ? total / 20 : RESERVE_BYTES;
-    if (atomic_load(&s->free_bytes) < reserve + length)
-        return fail(NO_SPACE, "the disk of node %s is full; delete files or add a node", s->name);
+    if (atomic_load(&s->free_bytes) < reserve + length) store_space(s); /* it may be old */
     lock_take(&s->lock);
     enum status status = DONE;
     struct slot *slot = slot_find(s, hash);
     if (slot) {
         slot->touched = touch_now(); /* somebody counts on it: it is not dropped now */
+    } else if (atomic_load(&s->free_bytes) < reserve + length + ENTRY_OVERHEAD) {
+        status = fail(NO_SPACE, "the disk of node %s is full; delete files or add a node", s->name);
     } else {
+        atomic_fetch_sub(&s->free_bytes, length + ENTRY_OVERHEAD); /* until it is looked up again */
         status = store_append(s, ENTRY_CHUNK, hash, bytes, length, &place);
         if (status == DONE) index_add(s, hash, place, (uint32_t)length);
     }
@@ -4433,12 +4450,6 @@ static enum status store_rewrite(struct store *s, uint32_t number, uint64_t rate
     return status;
 }
 
-/* Whether the disk has so little room that giving space back is urgent. */
-static bool store_is_short(const struct store *s) {
-    uint64_t total = atomic_load(&s->total_bytes), reserve = total / 20 < RESERVE_BYTES ? total / 20 : RESERVE_BYTES;
-    return atomic_load(&s->free_bytes) < 4 * reserve;
-}
-
 /* The segment whose rewriting gives back most of what it takes, if that is at least half (an eighth when space is
  * short). Only those before the checkpoint: the metadata in them is dead. False if there is none. */
 static bool store_victim(struct store *s, uint32_t *number) {
@@ -4670,12 +4681,6 @@ static bool store_list(struct store *s, uint64_t *cursor, uint64_t *moves, struc
     return more;
 }
 
-static void store_space(struct store *s) {
-    struct statvfs about;
-    if (statvfs(s->folder, &about) != 0) return;
-    atomic_store(&s->free_bytes, atomic_load(&s->full) ? 0 : (uint64_t)about.f_bavail * about.f_frsize);
-    atomic_store(&s->total_bytes, (uint64_t)about.f_blocks * about.f_frsize);
-}
 
 /* Damages a chunk where it lies, on purpose. */
 static enum status store_corrupt(struct store *s, const uint8_t hash[32]) {
@@ -5232,6 +5237,11 @@ static void recovery_segment(struct recovery *r, struct segment *g) {
         g->full = true;
         g->writes = g->damaged ? 0 : 1;
         bool writes = !r->s->check;
+        if (g->number + 1 < r->s->segment_count && !g->damaged) { /* a crash, or damage: what it lists is all here */
+            if (r->s->problem)
+                r->s->problem(g->number, g->size, "no whole table of contents; a start makes it anew", false);
+            else log_line("segment %u has no whole table of contents: it is made anew", g->number);
+        }
         if (writes && g->damaged && sys_fdatasync(g->fd) != 0) store_fail(r->s, "syncing a damaged segment");
         if (writes && !g->damaged && segment_close(r->s, g) != DONE)
             log_line("segment %u stays without its table of contents: %s", g->number, detail);
@@ -8883,7 +8893,9 @@ static void chunk_drop(uint32_t index, int64_t since_ms) {
 static void drops_watch(void) {
     int64_t now_ms = clock_ms(), oldest_ms = oldest_upload(now_ms);
     if (!drops_are_allowed()) return; /* a sweep that has begun waits, or chunks would be counted twice in one */
-    if (master.sweep_next == 0 && master.sweeps > 0 && now_ms - master.swept_ms[0] < master.grace_ms) return;
+    int64_t window_ms = (now_ms - oldest_ms) / (CHUNK_AGE_MAX / 2); /* so that ages reach back to before the oldest */
+    if (window_ms < master.grace_ms) window_ms = master.grace_ms;
+    if (master.sweep_next == 0 && master.sweeps > 0 && now_ms - master.swept_ms[0] < window_ms) return;
     for (int step = 0; step < SWEEP_STEP && master.sweep_next < master.tree.chunk_high; step++) {
         uint32_t index = master.sweep_next++;
         struct chunk *chunk = tree_chunk(&master.tree, index);

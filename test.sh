@@ -298,18 +298,19 @@ test_folders() {
 
 # --mv: files and trees, over a file, into a directory, what is refused; a reader sees the old or the new one
 test_moves() {
-    local id
+    local id to
+    need jq python3
     cluster 3
     random 5000000 >f
     random 300 >g
     dfs -q -u /a/b/f f
     dfs -q -u /a/g g
-    id=$(dfs --stat -j /a/b/f | tr -d '\n')
+    id=$(dfs --stat -j /a/b/f | jq .id)
     dfs --mv /a/b/f /a/b/a-longer-name-than-before
     same /a/b/a-longer-name-than-before f
     fails 2 --stat /a/b/f
     dfs --mv /a/b/a-longer-name-than-before /a/b/f
-    [ "$(dfs --stat -j /a/b/f | tr -d '\n')" = "$id" ]
+    [ "$(dfs --stat -j /a/b/f | jq .id)" = "$id" ]
     dfs --mv /a/g /a/b/f # over a file
     same /a/b/f g
     fails 2 --stat /a/g
