@@ -39,7 +39,7 @@
  *   keeper        node_main            1 in a node          the store: closes full segments
  *   link          node_main            1 per master         node.lock: joins a master and pings it
  *   reporter      node_main            1 in a node          node.reports: tells the master what is on disk
- *   tidy          node_main            1 in a node          node.lock, the store: checkpoints, rewrites segments
+ *   tidy          node_main            1 in a node          node.lock, the store: makes holes, checkpoints, rewrites
  *   scrub         node_main            1 in a node          the store: reads everything again
  *   reign         master_main          1 in a master        master.lock: take-over, who is dead, the roster
  *   planner       master_main          1 in a master        master.lock: orders copies
@@ -7183,7 +7183,7 @@ static enum status node_drop(struct request *r) {
     bool *kept = mem_alloc(DROP_BATCH * sizeof *kept);
     int count = 0, keeps = 0;
     enum status status = DONE;
-    if (!parse_u64(r->w.word[1], UINT64_MAX, &epoch) || !parse_u64(r->w.word[2], INT32_MAX, &grace_ms))
+    if (!parse_u64(r->w.word[1], UINT64_MAX, &epoch) || !parse_u64(r->w.word[2], 36500 * DAY_MS, &grace_ms))
         status = fail(BAD_REQUEST, "an epoch and a grace time in milliseconds are numbers");
     lock_take(&node.lock);
     if (status == DONE) status = node_check_stream(r, epoch);
