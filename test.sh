@@ -2825,7 +2825,7 @@ test_drops() {
     need jq python3
     fast
     export DFS_GRACE=300ms DFS_TRASH_TIME=0s
-    cluster 3
+    cluster 3 --allow-faults
     for f in a b c; do random 600000 >"$f"; done
     random 30000000 >big
     dfs -q -u /a a
@@ -2843,7 +2843,9 @@ test_drops() {
     wait_for dropped "$(sha <a)"
 
     before=$(dropped_now)
-    SLOW=$slow timeout $((300 * slow)) python3 "$here/.ci/wire.py" reuse "$DFS_MASTER" "$(rounds 8 8)"
+    for w in n1 n2 n3; do dfs --fault "$w" slow 100; done # time for something to happen between an order and its doing
+    SLOW=$slow timeout $((300 * slow)) python3 "$here/.ci/wire.py" reuse "$DFS_MASTER" "$(rounds 12 12)"
+    for w in n1 n2 n3; do dfs --fault "$w" none; done
     before=$(($(dropped_now) - before))
     echo "$before chunks were dropped meanwhile"
     [ "$before" -gt 20 ]

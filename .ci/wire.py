@@ -684,22 +684,23 @@ def late(folder):
 
 
 def reuse(master, seconds):
-    """Prints how many commits were acknowledged, and how many chunks had been dropped before theirs."""
+    """Prints how many were acknowledged, came after the grace time, and lacked a chunk before it was over."""
     contents = [os.urandom(70000 + 10000 * i) for i in range(6)] + [os.urandom(300)]
-    end, counts, errors = time.monotonic() + float(seconds), {"done": 0, "late": 0}, []
+    end, counts, errors = time.monotonic() + float(seconds), {"done": 0, "late": 0, "lost": 0}, []
 
-    def put(w, nodes, path):
-        data = random.choice(contents)
+    def put(w, nodes, path, data):
         digest = hashlib.sha256(data).hexdigest()
         (_, first), (other, second) = random.sample(sorted(nodes.items()), 2)
         with Wire(first) as node:
             node.call(f"PUT {other}@{second}", data)
-        time.sleep(random.random() * 0.4)
+        stored = time.monotonic()
+        time.sleep(random.choice([0, 0, random.random() * 0.4]))
+        soon = time.monotonic() < stored + 0.05
         try:
             w.call(f"COMMIT {random_id()} {path} {len(data)} 0 {digest}", f"{digest} {len(data)}\n".encode())
         except Refused as why:
             assert why.args[0].split()[1] == b"unavailable", why  # the grace time was over
-            counts["late"] += 1
+            counts["lost" if soon else "late"] += 1
             return
         counts["done"] += 1
         patience = time.monotonic() + 10 * SLOW
@@ -721,28 +722,32 @@ def reuse(master, seconds):
         try:
             with Wire(master) as w:
                 nodes = dict(row.split() for row in w.call("TARGETS -", has_body=True)[1].decode().splitlines())
-                i = 0
+                i, mine = 0, os.urandom(80000)
                 while time.monotonic() < end:
                     i += 1
                     path = f"/reuse/{number}.{i}"
-                    put(w, nodes, path)
-                    time.sleep(random.random() * 0.2)
+                    put(w, nodes, path, mine if number > 3 else random.choice(contents))
+                    if number < 4:
+                        time.sleep(random.random() * 0.2)
                     try:
                         w.call(f"RM {random_id()} {path}")
                     except Refused as why:
                         assert why.args[0].split()[1] == b"notfound", why
-                    if random.random() < 0.2:
+                    if number > 3:
+                        time.sleep(0.2 + random.random())  # it may just be dropped when it comes again
+                    elif random.random() < 0.2:
                         time.sleep(random.random() * 2)  # so that now and then nobody names a chunk
         except Exception as why:  # pylint: disable=broad-except
             errors.append(f"client {number}: {why!r}")
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(12)]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
     assert not errors, "\n".join(errors)
-    print(counts["done"], "acknowledged", counts["late"], "too late")
+    print(counts["done"], "acknowledged,", counts["late"], "too late,", counts["lost"], "lost")
+    assert counts["lost"] <= counts["done"] / 50, "chunks were dropped that had just been stored again"
 
 
 def main():
