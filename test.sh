@@ -2971,6 +2971,44 @@ test_million() {
     wait_for agreed
 }
 
+# when a disk is short of space the trash is emptied before its time, the oldest first; what was last is still there
+test_trash_short() {
+    local small=1 i last=60 full=0 code=0 listed oldest
+    need jq python3
+    disks n1 n2 n3
+    fast
+    export DFS_GRACE=300ms DFS_TRASH_TIME=1h
+    cluster 3
+    random 6000000 >f
+    content() { { echo "$1" && cat f; }; }
+    for i in $(seq "$last"); do # 360 MB in all, on disks of 256 MiB
+        until content "$i" | timeout $((90 * slow)) "$DFS" -q -u "/f$((i % 3))" - 2>said || ! code=$?; do
+            [ "$code" = 10 ] || die "file $i: exit code $code: $(cat said)"
+            full=$((full + 1))
+            [ "$full" -lt 200 ] || die "there is no room, though the trash takes it"
+            pause 1000
+        done
+        date +%s >>written
+        [ $((i % 5)) != 0 ] || dfs --rm "/f$((i % 3))"
+    done
+    listed=$(dfs --undelete -j | jq length)
+    echo "$listed of $((last - 2)) are in the trash; no room $full times"
+    grep -q 'short of space' m.err
+    [ "$listed" -ge 3 ]
+    [ "$listed" -lt 50 ]
+    # of what went into the trash, later than the oldest that is left, all is there
+    oldest=$(dfs --undelete -j | jq 'map(.expires) | min - 3600')
+    [ "$(awk -v t="$((oldest + 3))" '$1 > t' written | wc -l)" -le $((listed + 3)) ]
+    fails 2 --stat "/f$((last % 3))"
+    dfs --undelete "/f$((last % 3))"
+    [ "$(dfs -q -d "/f$((last % 3))" - | sha)" = "$(content "$last" | sha)" ]
+    for i in 1 2; do
+        [ "$(dfs -q -d "/f$(((last - i) % 3))" - | sha)" = "$(content $((last - i)) | sha)" ]
+    done
+    in_order n1 n2 n3
+    wait_for agreed
+}
+
 # the rules of style that a script can check
 test_tidy() {
     local bad='' exempt='^$' list # exempt: functions that may be longer, by name
