@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tests, on the real binary; DFS names it (./dfs).
 #
-#   ./test.sh [NAME...]     run all, or some     --list    their names         -j N     so many at once (2)
+#   ./test.sh [NAME...]     run all, or some     --list    their names         -j N     so many at once (3)
 #   ./test.sh --demo        a cluster at work    --long    more rounds, larger --seed N repeat a run's random choices
 #                                                --keep    leave the folders
 #
@@ -14,7 +14,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 self=$here/$(basename "$0")
 DFS=$(realpath "${DFS:-$here/dfs}")
 alarm='Sanitizer|runtime error:|Assertion .* failed|stack smashing'
-work='' seed=$((RANDOM * 32768 + RANDOM)) long='' keep='' parallel=2 slow=1 names=()
+work='' seed=$((RANDOM * 32768 + RANDOM)) long='' keep='' parallel=3 slow=1 names=()
 declare -A PID=() ADDR=()
 net='' from=() # the prefix of network namespaces in use, and the command that runs clients in one of them
 under=() # the command that runs servers; it finds the name of the server in WHO
