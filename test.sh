@@ -654,12 +654,15 @@ test_keys() {
     [ "$(stat -c %a paste/home/.config/dfs/key)" = 600 ]
 }
 
-# what a master sent on a connection that it gave up is refused when it arrives late
+# what a master sent on a connection that it gave up, and a node of a session that is over, is refused when it comes late
 test_late() {
     need python3
     SLOW=$slow
     export DFS SLOW
     env -u DFS_KEY_FILE python3 "$here/.ci/wire.py" late "$PWD/n"
+    cluster 2
+    python3 "$here/.ci/wire.py" late_node "${ADDR[m]}"
+    wait_for is_up 2
 }
 
 # the wire under attack, on master and node: refused, logged, nothing changed, no memory or descriptor taken

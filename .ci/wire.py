@@ -11,6 +11,7 @@
                                             what another master has changed since then, and judges the answers
   wire.py late FOLDER                       plays a master without a key to a new node in FOLDER: what it sent on a
                                             connection that it gave up arrives late
+  wire.py late_node ADDRESS                 plays a node to a master: what it says of a session that is over
   wire.py ATTACK ADDRESS [SEED]             attacks a server; exit code 0 if it defended itself
   wire.py attacks                           the names of the attacks
 
@@ -750,6 +751,29 @@ def reuse(master, seconds):
     assert counts["lost"] <= counts["done"] / 50, "chunks were dropped that had just been stored again"
 
 
+def late_node(address):
+    """A node hangs, is given up, and joins again: what it still says of the session before is refused."""
+    identity, instance = "%016x" % random.getrandbits(64), "%016x" % random.getrandbits(64)
+    def ping(session):
+        return f"PING {session} ok 0 0 0 0 1 1 0 0 - 0 0 0 0 0 -"
+    with Wire(address, "node", identity) as old, Wire(address, "node", identity) as new, Wire(address) as asker:
+        epoch = [row.split()[1] for row in asker.call("STATUS", has_body=True)[1].decode().splitlines()
+                 if row.startswith("epoch ")][0]
+        cluster = [row.split()[1] for row in asker.call("STATUS", has_body=True)[1].decode().splitlines()
+                   if row.startswith("cluster ")][0]
+        join = f"JOIN {instance} {cluster} late 127.0.0.1:9"
+        first = old.call(join)[1]
+        old.call(ping(first))
+        second = new.call(join)[1]
+        new.call(ping(second))
+        assert first != second
+        chunk = hashlib.sha256(b"late").hexdigest()
+        refused(old, f"REPORT {first} {epoch}", f"new {chunk} 4\n".encode(), words=("notfound",))
+        refused(old, ping(first), words=("notfound",))
+        refused(new, f"REPORT {second} {int(epoch) + 1}", f"new {chunk} 4\n".encode(), words=("readonly",))
+        new.call(f"REPORT {second} {epoch}", f"new {chunk} 4\n".encode())
+
+
 def main():
     attacks = {name[7:]: run for name, run in globals().items() if name.startswith("attack_")}
     what, rest = sys.argv[1], sys.argv[2:]
@@ -768,6 +792,8 @@ def main():
                 print(*w.call(f"VERIFY {chunk}")[1:])
     elif what == "late":
         late(*rest)
+    elif what == "late_node":
+        late_node(*rest)
     elif what == "reuse":
         reuse(*rest)
     elif what == "ambush":
