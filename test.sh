@@ -14,7 +14,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 self=$here/$(basename "$0")
 DFS=$(realpath "${DFS:-$here/dfs}")
 alarm='Sanitizer|runtime error:|Assertion .* failed|stack smashing'
-work='' seed=$((RANDOM * 32768 + RANDOM)) long='' keep='' parallel=3 slow=1 names=()
+work='' seed=$((RANDOM * 32768 + RANDOM)) long='' keep='' parallel=3 slow=1 patience=90 names=()
 declare -A PID=() ADDR=()
 net='' from=() # the prefix of network namespaces in use, and the command that runs clients in one of them
 under=() # the command that runs servers; it finds the name of the server in WHO
@@ -34,7 +34,7 @@ wait_for() { # [-t SECONDS] COMMAND...: until it succeeds
         [ "$SECONDS" -lt "$end" ] || { echo "waited $limit s in vain for: $*" >&2; return 1; }
     done
 }
-dfs() { timeout $((90 * slow)) "${from[@]}" "$DFS" "$@" 2>>client.err; }
+dfs() { timeout $((patience * slow)) "${from[@]}" "$DFS" "$@" 2>>client.err; }
 fails() { # CODE[|CODE] ARGS...: dfs fails with this exit code and says why
     local want=$1 got=0
     shift
@@ -199,6 +199,7 @@ test_sizes() {
 # 1 GiB of random bytes, and 5 GiB of a sparse file
 test_large() {
     local size=$((1024 << 20)) sparse=5 room sparse_sha
+    patience=600
     sparse_sha[1]=a21e59b8cd3c168123cf312e67a489a88df468d2ffc7a525d5f54e0ec7e999e5
     sparse_sha[5]=b7a074ee371f1fcccade2ce142f1a9724369b7dcd1daea275e37cdf83c63fb25
     [ "$slow" = 1 ] || size=$((64 << 20)) sparse=1
@@ -654,7 +655,7 @@ test_keys() {
     [ "$(stat -c %a paste/home/.config/dfs/key)" = 600 ]
 }
 
-# what a master sent on a connection that it gave up, and a node of a session that is over, is refused when it comes late
+# what a master sent on a connection that it gave up, and a node in a session that is over, is refused when it is late
 test_late() {
     need python3
     SLOW=$slow
