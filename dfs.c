@@ -11546,8 +11546,12 @@ static int cmd_scrub(struct client *cl, int rest, char **words) {
     if (status == DONE && option_value[OPT_JSON]) json_print(&w);
     else json_free(&w);
     free(list);
-    if (status != DONE) return cmd_failed("scrub", status);
-    return damaged > 0 ? DAMAGED : 0;
+    if (status == DONE && damaged > 0)
+        status = fail(DAMAGED,
+                      "%" PRIu64 " chunks, which are set aside and fetched from nodes that have them; dfs --status "
+                      "names what nobody has",
+                      damaged);
+    return status == DONE ? 0 : cmd_failed("scrub", status);
 }
 
 /* dfs --fault NODE KIND [ARGUMENT] */
@@ -11768,14 +11772,16 @@ static int cmd_fsck(int rest, char **words) {
     if (option_value[OPT_JSON]) json_print(&check.w);
     else
         printf("%s: node %s, %" PRIu64 " files, %" PRIu64 " chunks, %" PRIu64 " damaged, %" PRIu64
-               " missing, last record %" PRIu64 ".%" PRIu64 "\n%s\n",
+               " missing, last record %" PRIu64 ".%" PRIu64 "\n",
                results[result], shown(check.store.name), check.tree.live.files, check.store.chunk_count,
-               check.damaged_chunks, check.missing_chunks, check.tree.at.epoch, check.tree.at.seq,
-               result == 0   ? "all that counts was read and is right"
-               : result == 1 ? "other nodes have held the same: start this one, and it gets from them what it lacks"
-                             : "this node was the last that held everything: dfs --extract gets out what is left");
+               check.damaged_chunks, check.missing_chunks, check.tree.at.epoch, check.tree.at.seq);
     free(buffer);
-    return result == 0 ? 0 : result == 1 ? DAMAGED : UNAVAILABLE;
+    if (result == 0) return 0;
+    return cmd_failed("fsck", result == 1
+                                  ? fail(DAMAGED, "other nodes held the same: start this one, and it gets from them "
+                                                  "what it lacks")
+                                  : fail(UNAVAILABLE, "this node was the last that held everything: dfs --extract "
+                                                      "gets out what is left"));
 }
 
 /* How --extract does. */
@@ -11866,9 +11872,11 @@ static int cmd_extract(int rest, char **words) {
     if (status != DONE) return cmd_failed("extract", status);
     printf("%" PRIu64 " files, %" PRIu64 " of them incomplete\n", x.files, x.incomplete);
     if (check.store.metadata_damaged)
-        printf("records are damaged: what changed behind the damage is not here; another node's directory may know "
-               "more\n");
-    return x.incomplete > 0 || check.store.metadata_damaged ? DAMAGED : 0;
+        status = fail(DAMAGED,
+                      "records are damaged: what changed behind the damage is not here; another node may know more");
+    else if (x.incomplete > 0)
+        status = fail(DAMAGED, "some files are incomplete, as said above; another node may have what is missing");
+    return status == DONE ? 0 : cmd_failed("extract", status);
 }
 
 /* ======== 18. Bench ======== */

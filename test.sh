@@ -2298,6 +2298,98 @@ test_on_purpose() {
     same /failed f2
 }
 
+# --scrub finds what is damaged on one node, which is healed, and on all, which is named until it is uploaded again
+test_scrub() {
+    local chunk who
+    need jq
+    fast
+    DFS_ALLOW_FAULTS=1 cluster 3
+    random 9000000 >f
+    random 3000 >g
+    dfs -q -u /a/f f
+    dfs -q -u "/a/b c" g
+    for who in /a/f "/a/b c"; do wait_for held_by "$who" n1 n2 n3; done
+    chunk=$(sha <g)
+    dfs --scrub >out
+    [ "$(grep -c ' 0 damaged chunks$' out)" = 3 ]
+    dfs --scrub -j | jq -e 'length == 3 and all(.[]; .bytes >= 9000000 and .damaged == 0)'
+    dfs --fault n2 corrupt "$chunk"
+    fails 11 --scrub n2
+    grep -q 'n2 .* 1 damaged chunks$' fails.out
+    wait_for held_by "/a/b c" n1 n2 n3
+    log_says m "node n2: chunk $chunk of /a/b%20c was damaged"
+    dfs --scrub n2 | grep -q ' 0 damaged chunks$'
+    dfs --stat -j "/a/b c" | jq -e '.checked > 1700000000'
+    for who in n1 n2 n3; do dfs --fault "$who" corrupt "$chunk"; done
+    fails 11 --scrub
+    fails 11 -d "/a/b c" got
+    grep -q "/a/b c" fails.text
+    [ ! -e got ]
+    dfs --status | grep -qx 'lost  *.a/b%20c'
+    crash m n1 n2 n3 # they remember
+    again m n1 n2 n3
+    wait_for is_up 3
+    lost() { dfs --status | grep -qx 'lost  *.a/b%20c'; }
+    wait_for lost
+    fails 11 -d "/a/b c" got
+    same /a/f f
+    dfs -q -u "/a/b c" g
+    settled 3
+    not lost
+    same "/a/b c" g
+}
+
+# a node's directory without a server: --fsck, --repair, --extract
+test_rescue() {
+    local segment
+    need jq python3
+    fast
+    cluster 2
+    random 9000000 >f
+    random 700 >g
+    dfs -q -u "/a/b c/f" f
+    dfs -q -u /g g
+    dfs -q -u /old g
+    dfs --mv /old "/a/new name"
+    wait_for held_by "/a/b c/f" n1 n2
+    fails 3 --fsck n1
+    fails 3 --extract n1 out
+    crash m n1 n2
+    find n1 -type f -exec sha256sum {} + | sort >before
+    dfs --fsck n1 >out1
+    grep -q '^clean: node n1, 3 files' out1
+    dfs --fsck n1 -j | jq -e '.result == "clean" and .files == 3 and .missing_chunks == 0'
+    dfs --extract n1 out
+    cmp out/g g
+    cmp "out/a/new name" g
+    cmp "out/a/b c/f" f
+    [ "$(stat -c %Y out/g)" -le "$(date +%s)" ]
+    fails 3 --extract n1 out
+    fails 2 --fsck nothing
+    fails 64 --fsck
+    find n1 -type f -exec sha256sum {} + | sort | diff before - # nothing was changed
+    segment=$(find n1/log -type f -size +1M | head -n 1)
+    python3 -c "
+import sys
+with open(sys.argv[1], 'r+b') as f:
+    f.seek(1000000)
+    byte = f.read(1)
+    f.seek(1000000)
+    f.write(bytes([byte[0] ^ 1]))" "$segment"
+    fails 11 --fsck n1
+    grep -q "^$segment, byte [0-9]*: a" fails.out
+    fails 11 --extract n1 part
+    grep -q '^/a/b c/f: 1 of 3 chunks' fails.out
+    [ -e "part/a/b c/f.incomplete" ]
+    cmp part/g g
+    fails 11 --fsck --repair n1
+    again m n1 n2
+    settled 2
+    wait_for held_by "/a/b c/f" n1 n2
+    stop m n1 n2
+    dfs --fsck n1 | grep -q '^clean'
+}
+
 # what the program says of itself and what the manuals say are the same
 test_help() {
     local who row code bad=''
