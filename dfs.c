@@ -11852,7 +11852,7 @@ static enum status extract_directory(struct extract *x, uint64_t id, int folder)
 
 /* dfs --extract DIR OUT: all files of a node's directory, with no server. */
 static int cmd_extract(int rest, char **words) {
-    struct extract x = {.buffer = mem_alloc(CHUNK_MAX_BYTES)};
+    struct extract x = {0};
     struct rlimit files;
     if (rest != 2)
         die(USAGE_ERROR, "write dfs --extract DIR OUT; DIR is a node's directory, OUT a folder that is made");
@@ -11865,6 +11865,7 @@ static int cmd_extract(int rest, char **words) {
         return cmd_failed("extract", fail(status_of_errno() == INTERNAL ? EXISTS : status_of_errno(), "making %s: %s",
                                           words[1], strerror(errno)));
     int out = sys_open(words[1], O_RDONLY | O_DIRECTORY, 0);
+    x.buffer = mem_alloc(CHUNK_MAX_BYTES);
     enum status status = out >= 0 ? extract_directory(&x, ROOT_ID, out)
                                   : fail(status_of_errno(), "%s: %s", words[1], strerror(errno));
     if (out >= 0) close(out);
