@@ -157,7 +157,7 @@ enum {
     FORCED_MAX = 16,        /* forced take-overs remembered for ever; later ones push out the oldest */
     REQUESTS_MAX = 4096,    /* request ids remembered, so that a repeated request is answered, not done twice */
     CONNECTIONS_MAX = 1024, /* open connections of one server */
-    FILES_LEAST = 128,           /* descriptors that a server must be allowed to open */
+    FILES_LEAST = 128,      /* descriptors that a server must be allowed to open */
     FILES_OWN = 320,        /* descriptors that a server keeps for its log and its calls to others */
     CONNECTIONS_TOLD = 64,  /* and so many more are told that there are too many; those over that are closed */
     CHUNKS_PER_LINE = 100,  /* in a CHUNKS line of a record */
@@ -169,12 +169,12 @@ enum {
     COPY_SOURCE_MAX = 4,     /* orders that one node serves as a source */
     UPLOAD_WORKERS = 4,
     DOWNLOAD_WORKERS = 4,
-    REPORT_BATCH = 4096, /* stored chunks in one report of a node */
-    LOST_SHOWN = 20,             /* paths of files that STATUS lists because a part of them is nowhere */
-    RESTORE_MOST = 200000,       /* files and directories that one UNDELETE takes back */
-    DROP_BATCH = 1000,   /* chunks in one order to drop */
-    SWEEP_STEP = 16384,  /* chunks that are looked at in one go for whether they may be dropped */
-    UPLOADS_MAX = 1024,  /* clients with open uploads that a master keeps apart; while there are more, no drops */
+    REPORT_BATCH = 4096,   /* stored chunks in one report of a node */
+    LOST_SHOWN = 20,       /* paths of files that STATUS lists because a part of them is nowhere */
+    RESTORE_MOST = 200000, /* files and directories that one UNDELETE takes back */
+    DROP_BATCH = 1000,     /* chunks in one order to drop */
+    SWEEP_STEP = 16384,    /* chunks that are looked at in one go for whether they may be dropped */
+    UPLOADS_MAX = 1024,    /* clients with open uploads that a master keeps apart; while there are more, no drops */
     BENCH_CLIENTS_MAX = 256,
 
     THREAD_STACK_BYTES = 256 * 1024,
@@ -191,18 +191,18 @@ enum {
     COMMIT_TIMEOUT_MS = 15000, /* for an upload's chunks to be on enough disks, and for the roster to answer */
     RETRY_TOTAL_MS = 12000,    /* how long a client goes on asking while a master restarts */
     RETRY_PAUSE_MS = 100,
-    RECONNECT_GRACE_MS = 200, /* a node whose connection closed is dead unless it is back within this time */
-    UPLOAD_KEEP_MS = 5000,    /* how often a client says that its upload is still open */
-    UPLOAD_LOST_MS = 30000,   /* an upload is over when nothing was said of it for so long */
-    GRACE_MS = 600000,        /* default of --grace */
-    PING_MS = 1000,           /* default of --ping */
-    DEAD_AFTER_MS = 3000,     /* default of --dead-after */
-    SCRUB_EVERY_MS = 86400000,   /* after this time a segment is due to be read again */
-    TIDY_MS = 1000,           /* how often a node looks whether space can be given back; ten times, if that is urgent */
-    WATCH_MS = 20,            /* how often the master looks after its nodes */
-    PROBE_MOST_MS = 300000,   /* longest wait before a node that hung is given something to acknowledge */
-    LOOK_MS = 200,            /* how often who waits for copies looks again: a holder may be lost meanwhile */
-    BUFFERS_IDLE_MS = 5000,   /* chunk buffers not used for so long go back to the system */
+    RECONNECT_GRACE_MS = 200,  /* a node whose connection closed is dead unless it is back within this time */
+    UPLOAD_KEEP_MS = 5000,     /* how often a client says that its upload is still open */
+    UPLOAD_LOST_MS = 30000,    /* an upload is over when nothing was said of it for so long */
+    GRACE_MS = 600000,         /* default of --grace */
+    PING_MS = 1000,            /* default of --ping */
+    DEAD_AFTER_MS = 3000,      /* default of --dead-after */
+    SCRUB_EVERY_MS = 86400000, /* after this time a segment is due to be read again */
+    TIDY_MS = 1000,         /* how often a node looks whether space can be given back; ten times, if that is urgent */
+    WATCH_MS = 20,          /* how often the master looks after its nodes */
+    PROBE_MOST_MS = 300000, /* longest wait before a node that hung is given something to acknowledge */
+    LOOK_MS = 200,          /* how often who waits for copies looks again: a holder may be lost meanwhile */
+    BUFFERS_IDLE_MS = 5000, /* chunk buffers not used for so long go back to the system */
 };
 
 #define RESTORE_MOST_BYTES (16 * MIB)         /* of lines of one UNDELETE */
@@ -2257,12 +2257,14 @@ struct chunk {
 };
 
 enum {
-    CHUNK_FRESH = 1,    /* stored for an upload that may still be open: worth copying before a record names it */
-    CHUNK_QUEUED = 2,   /* waits in the master's queue of chunks to look at */
-    CHUNK_COPYING = 4,  /* part of an order to fetch under way */
-    CHUNK_DAMAGED = 8,  /* some node had it and found it damaged, and nobody said since that he has it */
-    CHUNK_AGE_SHIFT = 8, /* how many sweeps ago it was first seen that no record names it; counts from 0 when it is */
-    CHUNK_AGE_MAX = 15, /* stored again, or loses its last name */
+    CHUNK_FRESH = 1,   /* stored for an upload that may still be open: worth copying before a record names it */
+    CHUNK_QUEUED = 2,  /* waits in the master's queue of chunks to look at */
+    CHUNK_COPYING = 4, /* part of an order to fetch under way */
+    CHUNK_DAMAGED = 8, /* some node had it and found it damaged, and nobody said since that he has it */
+    /* Four bits count in how many sweeps it was seen that no record names it, since it was stored or lost its last
+       name. */
+    CHUNK_AGE_SHIFT = 8,
+    CHUNK_AGE_MAX = 15,
     CHUNK_AGE = CHUNK_AGE_MAX << CHUNK_AGE_SHIFT,
 };
 
@@ -3473,6 +3475,19 @@ struct store {
     atomic_ullong free_bytes, total_bytes; /* of the file system; refreshed by store_space */
 };
 
+/* What a node keeps free of a disk of this size, for metadata. */
+static uint64_t disk_reserve(uint64_t total_bytes) {
+    return total_bytes / 20 < RESERVE_BYTES ? total_bytes / 20 : RESERVE_BYTES;
+}
+
+/* Reads a piece of a file and compares it with its hash. */
+static bool read_verified(int fd, void *to, size_t length, uint64_t offset, const uint8_t hash[32]) {
+    uint8_t digest[32];
+    if (!sys_pread(fd, to, length, offset)) return false;
+    sha256_digest(to, length, digest);
+    return memcmp(digest, hash, 32) == 0;
+}
+
 /* ---- Paths, headers ---- */
 
 /* DIR/log/a/b/c/d for segment number abcd in base 36. With `make`, makes the folders and their names durable. */
@@ -3823,7 +3838,6 @@ static void holes_of_closing(const struct segment *g) {
 static bool toc_read(const struct segment *g, uint64_t size, struct text *lines, uint64_t *at, struct place *durable) {
     char end[END_LINE_BYTES], check[CHECK_HEX], header[HEADER_MAX_BYTES];
     struct entry toc;
-    uint8_t digest[32];
     if (size < END_LINE_BYTES + HEADER_MAX_BYTES || !sys_pread(g->fd, end, sizeof end, size - END_LINE_BYTES))
         return false;
     header_check(g, size - END_LINE_BYTES, end, 15, check);
@@ -3834,10 +3848,8 @@ static bool toc_read(const struct segment *g, uint64_t size, struct text *lines,
     size_t have = size - *at < sizeof header ? (size_t)(size - *at) : sizeof header;
     if (!sys_pread(g->fd, header, have, *at) || header_read(g, *at, header, have, &toc, durable) == 0) return false;
     text_reserve(lines, toc.length);
-    if (!sys_pread(g->fd, lines->data, toc.length, toc.offset)) return false;
     lines->length = toc.length;
-    sha256_digest(lines->data, lines->length, digest);
-    return memcmp(digest, toc.hash, 32) == 0;
+    return read_verified(g->fd, lines->data, toc.length, toc.offset, toc.hash);
 }
 
 /* Takes the next row off a table of contents: OFFSET KIND LENGTH SHA256. False at the end. */
@@ -3901,8 +3913,8 @@ static void *store_keeper(void *argument) {
     return NULL;
 }
 
-/* At an orderly stop: has the keeper close the segment that takes appends, so that no open end is left that could be
- * torn. Waits for at most CALL_TIMEOUT_MS; what is appended meanwhile goes into a new segment. */
+/* At an orderly stop, and before a scrub: has the keeper close the segment that takes appends, so that no open end is
+ * left that could be torn. Waits for at most CALL_TIMEOUT_MS; what is appended meanwhile goes into a new segment. */
 static enum status store_close(struct store *s) {
     int64_t until_ms = clock_ms() + CALL_TIMEOUT_MS;
     lock_take(&s->lock);
@@ -3920,8 +3932,7 @@ static enum status store_close(struct store *s) {
 
 /* Whether the disk has so little room that giving space back is urgent. */
 static bool store_is_short(const struct store *s) {
-    uint64_t total = atomic_load(&s->total_bytes), reserve = total / 20 < RESERVE_BYTES ? total / 20 : RESERVE_BYTES;
-    return atomic_load(&s->free_bytes) < 4 * reserve;
+    return atomic_load(&s->free_bytes) < 4 * disk_reserve(atomic_load(&s->total_bytes));
 }
 
 /* Makes room in the current segment, going on to a new one if this entry would not fit. */
@@ -4042,7 +4053,7 @@ static bool store_touch(struct store *s, const uint8_t hash[32]) {
 static enum status store_put(struct store *s, const uint8_t hash[32], const void *bytes, size_t length) {
     struct place place;
     assert(length > 0 && length <= CHUNK_MAX_BYTES);
-    uint64_t total = atomic_load(&s->total_bytes), reserve = total / 20 < RESERVE_BYTES ? total / 20 : RESERVE_BYTES;
+    uint64_t reserve = disk_reserve(atomic_load(&s->total_bytes));
     if (atomic_load(&s->free_bytes) < reserve + length) store_space(s); /* it may be old */
     lock_take(&s->lock);
     enum status status = DONE;
@@ -4310,7 +4321,6 @@ static enum status store_drop(struct store *s, const uint8_t (*hash)[32], int co
  * is not what it was, and then it is set aside; NOT_FOUND if it is not here. */
 static enum status store_verify(struct store *s, const uint8_t hash[32]) {
     struct found found;
-    uint8_t digest[32];
     enum status status = store_find(s, hash, &found);
     if (status != DONE) return status;
     uint8_t *buffer = buffer_take(0);
@@ -4319,9 +4329,7 @@ static enum status store_verify(struct store *s, const uint8_t hash[32]) {
         return NO_SPACE;
     }
     posix_fadvise(found.fd, (off_t)found.offset, found.length, POSIX_FADV_DONTNEED);
-    bool good = sys_pread(found.fd, buffer, found.length, found.offset);
-    if (good) sha256_digest(buffer, found.length, digest);
-    good = good && memcmp(digest, hash, 32) == 0;
+    bool good = read_verified(found.fd, buffer, found.length, found.offset, hash);
     buffer_give(buffer);
     uint32_t segment = found.segment->number;
     store_release(s, &found);
@@ -4363,19 +4371,18 @@ static int segment_chunks(struct store *s, const struct segment *g, struct mover
 }
 
 /* Copies one chunk to the end of the log. It is read outside the lock; if it was dropped or moved since, nothing is
- * done, or a copy is left that nobody knows. One that is damaged is set aside. */
-static enum status chunk_move(struct store *s, const struct segment *g, const struct mover *m, uint8_t *buffer) {
-    uint8_t digest[32];
-    struct place place;
+ * done, or a copy is left that nobody knows. DAMAGED if it is: it is set aside, and its segment stays. */
+static enum status chunk_move(struct store *s, struct segment *g, const struct mover *m, uint8_t *buffer) {
+    struct place place = {g->number, m->offset};
     lock_drop(&s->lock);
-    bool good = sys_pread(g->fd, buffer, m->length, m->offset);
-    if (good) sha256_digest(buffer, m->length, digest);
-    good = good && memcmp(digest, m->hash, 32) == 0;
-    struct place from = {g->number, m->offset};
-    if (!good && store_set_aside(s, m->hash, from) == DONE && s->lost) s->lost(m->hash);
+    bool good = read_verified(g->fd, buffer, m->length, m->offset, m->hash);
+    enum status aside = good ? NOT_FOUND : store_set_aside(s, m->hash, place);
+    if (aside == DONE && s->lost) s->lost(m->hash);
     lock_take(&s->lock);
+    if (aside != NOT_FOUND) g->damaged = true; /* NOT_FOUND: it was dropped, and what was read is a hole */
+    if (aside != NOT_FOUND) return fail(DAMAGED, "a chunk in segment %u is damaged: the segment stays", g->number);
     const struct slot *slot = slot_find(s, m->hash);
-    if (!good || !slot || slot->at.segment != g->number || slot->at.offset != m->offset) return DONE;
+    if (!slot || slot->at.segment != g->number || slot->at.offset != m->offset) return DONE;
     enum status status = store_append(s, ENTRY_CHUNK, m->hash, buffer, m->length, &place);
     if (status != DONE) return status;
     slot = slot_find(s, m->hash);
@@ -4576,7 +4583,6 @@ static bool entry_lives(struct store *s, const struct segment *g, const struct e
 static bool scrub_entries(struct store *s, const struct segment *g, struct slice rest, uint64_t rate,
                           atomic_ullong *bytes) {
     struct entry entry;
-    uint8_t digest[32];
     uint64_t owed = 0;
     bool good = true;
     while (toc_entry(&rest, &entry)) {
@@ -4590,9 +4596,7 @@ static bool scrub_entries(struct store *s, const struct segment *g, struct slice
             char *payload = malloc((size_t)entry.length + 1);
             if (!payload) die(INTERNAL, "out of memory");
             posix_fadvise(g->fd, (off_t)entry.offset, entry.length, POSIX_FADV_DONTNEED);
-            bool same = sys_pread(g->fd, payload, entry.length, entry.offset);
-            if (same) sha256_digest(payload, entry.length, digest);
-            same = same && memcmp(digest, entry.hash, 32) == 0;
+            bool same = read_verified(g->fd, payload, entry.length, entry.offset, entry.hash);
             free(payload);
             if (!same)
                 log_line("DAMAGED: an entry of metadata in segment %u at offset %u; a checkpoint replaces it",
@@ -4738,15 +4742,20 @@ static void store_identify(struct store *s) {
     text_free(&file);
 }
 
-/* Opens a directory to look at it, and nothing else. It need not be writable. */
-static void store_open_check(struct store *s, const char *folder) {
-    char path[PATH_MAX];
-    *s = (struct store){.check = true};
+static void store_init(struct store *s, const char *folder) {
+    *s = (struct store){.lock_fd = -1};
     lock_init(&s->lock, RANK_STORE);
     cond_init(&s->synced);
     cond_init(&s->rolled);
     if (strlen(folder) >= sizeof s->folder) die(USAGE_ERROR, "the path of the directory is too long");
     snprintf(s->folder, sizeof s->folder, "%s", folder);
+}
+
+/* Opens a directory to look at it, and nothing else. It need not be writable. */
+static void store_open_check(struct store *s, const char *folder) {
+    char path[PATH_MAX];
+    store_init(s, folder);
+    s->check = true;
     snprintf(path, sizeof path, "%s/lock", folder);
     s->lock_fd = sys_open(path, O_RDONLY, 0);
     if (s->lock_fd < 0 && errno != ENOENT) die(INTERNAL, "opening %s: %s", path, strerror(errno));
@@ -4759,12 +4768,8 @@ static void store_open_check(struct store *s, const char *folder) {
 /* Opens a directory, made if it is not there, and locks it. Dies with what to do if it can't. */
 static void store_open(struct store *s, const char *folder, uint64_t segment_max) {
     char path[PATH_MAX];
-    *s = (struct store){.segment_max = segment_max};
-    lock_init(&s->lock, RANK_STORE);
-    cond_init(&s->synced);
-    cond_init(&s->rolled);
-    if (strlen(folder) >= sizeof s->folder) die(USAGE_ERROR, "the path of the directory is too long");
-    snprintf(s->folder, sizeof s->folder, "%s", folder);
+    store_init(s, folder);
+    s->segment_max = segment_max;
     if (mkdir(folder, 0700) != 0 && errno != EEXIST) die(INTERNAL, "making %s: %s", folder, strerror(errno));
     snprintf(path, sizeof path, "%s/lock", folder);
     s->lock_fd = sys_open(path, O_RDWR | O_CREAT, 0600);
@@ -4915,16 +4920,13 @@ static void recovery_part(struct recovery *r, struct place at, const char *paylo
 
 /* First pass: what an entry of metadata says of others. One that is not whole says nothing. */
 static void recovery_look(struct recovery *r, struct segment *g, const struct entry *entry) {
-    uint8_t digest[32];
     struct place at = {g->number, entry->offset};
     if (entry->kind != ENTRY_SNAPSHOT && entry->kind != ENTRY_ASIDE && entry->kind != ENTRY_DROP &&
         entry->kind != ENTRY_KEEP)
         return;
     char *payload = malloc((size_t)entry->length + 1);
     if (!payload) die(INTERNAL, "out of memory");
-    bool good = sys_pread(g->fd, payload, entry->length, entry->offset);
-    if (good) sha256_digest(payload, entry->length, digest);
-    good = good && memcmp(digest, entry->hash, 32) == 0;
+    bool good = read_verified(g->fd, payload, entry->length, entry->offset, entry->hash);
     if (entry->kind == ENTRY_SNAPSHOT) recovery_part(r, at, payload, good ? entry->length : 0);
     else if (good) recovery_notes(r, payload, entry->length);
     if (entry->kind == ENTRY_KEEP) {
@@ -7006,7 +7008,7 @@ static enum status node_install(struct request *r) {
         w.count != 3 || !slice_is(w.word[0], "SNAPSHOTPART") || !parse_u32(w.word[1], UINT32_MAX, &number) ||
         !parse_u32(w.word[2], 1, &last))
         return fail(BAD_REQUEST, "a part begins with SNAPSHOTPART NUMBER LAST");
-    enum status status = last && node.store.formatted ? store_notes(&node.store) : DONE;
+    enum status status = last ? store_notes(&node.store) : DONE;
     lock_take(&node.lock);
     if (status == DONE) status = node_check_stream(r, epoch);
     if (status == DONE && number == 0) {
@@ -7055,8 +7057,10 @@ static enum status node_checkpoint(void) {
     if (node.loading_used || node.store.metadata_damaged)
         status = fail(READ_ONLY, "this node is being given a snapshot");
     if (status == DONE) status = store_keep(&node.store, &begin);
-    if (status == DONE) save_begin(&node.tree);
-    snapshot_head(&head, &node.tree);
+    if (status == DONE) {
+        save_begin(&node.tree);
+        snapshot_head(&head, &node.tree);
+    }
     lock_drop(&node.lock);
     if (status == DONE) status = store_notes(&node.store);
     lock_take(&node.lock);
@@ -7081,6 +7085,7 @@ static enum status node_checkpoint(void) {
         }
         lock_take(&node.lock);
     }
+    if (status != DONE) node.tree.saving.on = false; /* nobody goes on with it */
     lock_drop(&node.lock);
     text_free(&part);
     text_free(&head);
@@ -7116,7 +7121,7 @@ static void *node_scrub(void *unused) {
 /* SCRUB: read everything that is here now again. Answers at once; STATE tells how far it is. */
 static enum status node_scrub_now(struct request *r) {
     (void)r;
-    enum status status = node.store.formatted ? store_close(&node.store) : DONE; /* the open segment is read too */
+    enum status status = store_close(&node.store); /* the open segment is read too */
     atomic_store(&node.scrub_ms, clock_wall_ns() / 1000000);
     return status;
 }
@@ -7698,8 +7703,7 @@ static bool peer_usable(const struct peer *p) {
 
 /* Whether a node has no room for one more chunk. It keeps its reserve for names. */
 static bool peer_is_full(const struct peer *p) {
-    uint64_t reserve = p->total_bytes / 20 < RESERVE_BYTES ? p->total_bytes / 20 : RESERVE_BYTES;
-    return p->total_bytes > 0 && p->free_bytes <= reserve + CHUNK_MAX_BYTES;
+    return p->total_bytes > 0 && p->free_bytes <= disk_reserve(p->total_bytes) + CHUNK_MAX_BYTES;
 }
 
 /* Whether a node never held a record, by what it said last. */
@@ -9040,8 +9044,7 @@ static void trash_early(void) {
     if (master.state != REIGNING || now_ms < master.early_ms || master.tree.trash.bytes == 0) return;
     for (int i = 0; i < master.peer_count; i++) {
         const struct peer *p = master.peers[i];
-        uint64_t reserve = p->total_bytes / 20 < RESERVE_BYTES ? p->total_bytes / 20 : RESERVE_BYTES;
-        uint64_t wanted = 3 * reserve + CHUNK_MAX_BYTES;
+        uint64_t wanted = 3 * disk_reserve(p->total_bytes) + CHUNK_MAX_BYTES;
         if (peer_usable(p) && p->total_bytes > 0 && p->free_bytes < wanted && wanted - p->free_bytes > missing)
             missing = wanted - p->free_bytes;
     }
@@ -10810,30 +10813,53 @@ static int cmd_download(struct client *cl, int rest, char **words) {
     return status == DONE ? 0 : cmd_failed("download", status);
 }
 
-/* A node's name by its id, from NODES; asked once. */
-static const char *node_name(struct client *cl, uint64_t id) {
-    static struct { uint64_t id; char name[LABEL_MAX_BYTES + 1]; } names[2 * NODES_MAX];
+/* A row of NODES, as far as commands want it. */
+struct node_row {
+    uint64_t id;
+    char id_text[17], name[LABEL_MAX_BYTES + 1], address[ADDRESS_MAX_BYTES + 1];
+    bool up;
+};
+
+/* What NODES says; asked once. Returns how many rows there are; *status says why there may be none. */
+static int nodes_known(struct client *cl, const struct node_row **rows, enum status *status) {
+    static struct node_row known[2 * NODES_MAX];
     static int count = -1;
-    static char unknown[17];
+    static enum status asked = DONE;
+    *rows = known;
     if (count < 0) {
         struct text line = {0};
         struct answer a = {0};
-        struct slice rest, row;
+        struct slice row;
         struct words w;
         count = 0;
         text_add(&line, "NODES");
-        if (client_ask(cl, &line, NULL, false, true, &a) == DONE) {
-            rest = (struct slice){a.body.data, a.body.length};
-            while (count < 2 * NODES_MAX && slice_line(&rest, &row))
-                if (words_split(row, &w) && w.count == 11 && parse_id(w.word[0], &names[count].id) &&
-                    parse_escaped(w.word[1], names[count].name, sizeof names[count].name))
-                    count++;
+        asked = client_ask(cl, &line, NULL, false, true, &a);
+        struct slice rest = {a.body.data, a.body.length};
+        while (asked == DONE && count < 2 * NODES_MAX && slice_line(&rest, &row)) {
+            struct node_row *one = &known[count];
+            if (!words_split(row, &w) || w.count != 11 || !parse_id(w.word[0], &one->id) ||
+                !slice_copy(w.word[0], one->id_text, sizeof one->id_text) ||
+                !parse_escaped(w.word[1], one->name, sizeof one->name) ||
+                !slice_copy(w.word[2], one->address, sizeof one->address))
+                continue;
+            one->up = !slice_is(w.word[3], "down");
+            count++;
         }
         text_free(&line);
         answer_free(&a);
     }
+    *status = asked;
+    return count;
+}
+
+/* A node's name by its id. */
+static const char *node_name(struct client *cl, uint64_t id) {
+    static char unknown[17];
+    const struct node_row *rows;
+    enum status status;
+    int count = nodes_known(cl, &rows, &status);
     for (int i = 0; i < count; i++)
-        if (names[i].id == id) return names[i].name;
+        if (rows[i].id == id) return rows[i].name;
     snprintf(unknown, sizeof unknown, "%016" PRIx64, id);
     return unknown;
 }
@@ -11407,26 +11433,18 @@ static int cmd_trash(struct client *cl) {
     return status == DONE ? 0 : cmd_failed("undelete", status);
 }
 
-/* The address of a node by its name or id; what has a colon is one already. */
+/* The address of a node by its name or id; what has a colon is one already. Of several of one name, one that is up. */
 static enum status node_locate(struct client *cl, const char *name, char address[ADDRESS_MAX_BYTES + 1]) {
-    char label[LABEL_MAX_BYTES + 1];
-    struct text line = {0};
-    struct answer a = {0};
-    struct slice rest, row;
-    struct words w;
-    bool found = strchr(name, ':') && slice_copy(slice_of(name), address, ADDRESS_MAX_BYTES + 1);
-    if (found) return DONE;
-    text_add(&line, "NODES");
-    enum status status = client_ask(cl, &line, NULL, false, true, &a);
-    rest = (struct slice){a.body.data, a.body.length};
-    while (status == DONE && !found && slice_line(&rest, &row))
-        found = words_split(row, &w) && w.count > 3 && parse_escaped(w.word[1], label, sizeof label) &&
-                (strcmp(label, name) == 0 || slice_is(w.word[0], name)) &&
-                slice_copy(w.word[2], address, ADDRESS_MAX_BYTES + 1);
-    if (status == DONE && !found)
-        status = fail(NOT_FOUND, "no node is called '%s'; dfs --nodes lists them", shown(name));
-    text_free(&line);
-    answer_free(&a);
+    const struct node_row *rows;
+    enum status status;
+    if (strchr(name, ':') && slice_copy(slice_of(name), address, ADDRESS_MAX_BYTES + 1)) return DONE;
+    int count = nodes_known(cl, &rows, &status), found = -1;
+    for (int i = 0; i < count; i++)
+        if ((strcmp(rows[i].name, name) == 0 || strcmp(rows[i].id_text, name) == 0) && (found < 0 || rows[i].up))
+            found = i;
+    if (status == DONE && found < 0)
+        return fail(NOT_FOUND, "no node is called '%s'; dfs --nodes lists them", shown(name));
+    if (found >= 0) memcpy(address, rows[found].address, sizeof rows[found].address);
     return status;
 }
 
@@ -11459,7 +11477,7 @@ static enum status scrub_begin(struct client *cl, struct scrubbed *n) {
     struct text line = {0};
     struct answer a = {0};
     bool sent = false, busy;
-    enum status status = node_locate(cl, n->name, n->address);
+    enum status status = *n->address ? DONE : node_locate(cl, n->name, n->address);
     if (status == DONE) status = scrub_state(n, &n->bytes, &n->damaged, &busy);
     text_add(&line, "SCRUB");
     if (status == DONE) status = ask_once(n->address, &line, NULL, false, CALL_TIMEOUT_MS, CALL_TIMEOUT_MS, &a, &sent);
@@ -11494,51 +11512,32 @@ static enum status scrub_wait(struct scrubbed *list, int count) {
     return status;
 }
 
-/* The ids of the nodes that are up, for --scrub without names; the caller frees them. Returns how many there are. */
-static int nodes_up(struct client *cl, char (*ids)[17], enum status *status) {
-    struct text line = {0};
-    struct answer a = {0};
-    struct slice rest, row;
-    struct words w;
-    int count = 0;
-    text_add(&line, "NODES");
-    *status = client_ask(cl, &line, NULL, false, true, &a);
-    rest = (struct slice){a.body.data, a.body.length};
-    while (*status == DONE && slice_line(&rest, &row) && count < NODES_MAX)
-        if (words_split(row, &w) && w.count > 3 && !slice_is(w.word[3], "down") &&
-            slice_copy(w.word[0], ids[count], 17))
-            count++;
-    text_free(&line);
-    answer_free(&a);
-    return count;
-}
-
 /* dfs --scrub [NODE ...] */
 static int cmd_scrub(struct client *cl, int rest, char **words) {
-    static char ids[NODES_MAX][17];
-    struct scrubbed *list = mem_alloc(NODES_MAX * sizeof *list);
+    const struct node_row *rows = NULL;
     struct json_writer w;
     uint64_t damaged = 0;
     enum status status = DONE;
-    int count = rest == 0 ? nodes_up(cl, ids, &status) : rest < NODES_MAX ? rest : NODES_MAX;
-    for (int i = 0; i < count && status == DONE; i++) {
-        list[i].name = rest == 0 ? ids[i] : words[i];
-        status = scrub_begin(cl, &list[i]);
+    int known = rest == 0 ? nodes_known(cl, &rows, &status) : 0, count = rest;
+    struct scrubbed *list = mem_alloc((size_t)(rest + known) * sizeof *list);
+    for (int i = 0; i < rest; i++) list[i].name = words[i];
+    for (int i = 0; i < known; i++) {
+        if (!rows[i].up) continue;
+        list[count].name = rows[i].name;
+        memcpy(list[count++].address, rows[i].address, sizeof rows[i].address);
     }
+    for (int i = 0; i < count && status == DONE; i++) status = scrub_begin(cl, &list[i]);
     if (status == DONE) status = scrub_wait(list, count);
     json_begin(&w);
     json_array(&w);
     for (int i = 0; i < count && status == DONE; i++) {
-        uint64_t id = 0;
-        parse_id(slice_of(list[i].name), &id);
-        const char *name = rest == 0 ? node_name(cl, id) : list[i].name;
         struct text size = {0};
         damaged += list[i].damaged;
         text_size(&size, list[i].bytes);
         if (!option_value[OPT_JSON])
-            printf("%-20s read %s, %" PRIu64 " damaged chunks\n", shown(name), size.data, list[i].damaged);
+            printf("%-20s read %s, %" PRIu64 " damaged chunks\n", shown(list[i].name), size.data, list[i].damaged);
         json_object(&w);
-        json_key_string(&w, "node", name);
+        json_key_string(&w, "node", list[i].name);
         json_key_unsigned(&w, "bytes", list[i].bytes);
         json_key_unsigned(&w, "damaged", list[i].damaged);
         json_object_end(&w);
@@ -11648,14 +11647,6 @@ static bool check_path(const struct inode *n, char to[2 * PATH_MAX_BYTES]) {
     return good;
 }
 
-/* Reads an entry's payload and compares it with its hash. */
-static bool check_payload(const struct segment *g, const struct entry *entry, uint8_t *buffer) {
-    uint8_t digest[32];
-    if (!sys_pread(g->fd, buffer, entry->length, entry->offset)) return false;
-    sha256_digest(buffer, entry->length, digest);
-    return memcmp(digest, entry->hash, 32) == 0;
-}
-
 /* Goes through a closed segment: every row of its table of contents against the header before its place and the bytes
  * there. What was dropped or set aside is passed over; metadata from before the checkpoint only has to be there. */
 static void check_segment(struct segment *g, uint8_t *buffer) {
@@ -11684,7 +11675,8 @@ static void check_segment(struct segment *g, uint8_t *buffer) {
         }
         if (used == 0 || entry.kind != row.kind || entry.length != row.length || memcmp(entry.hash, row.hash, 32) != 0)
             check_problem(g->number, row.offset, "an entry whose header is not what the table of contents says", true);
-        if (row.length > PAYLOAD_MAX_BYTES || check_payload(g, &row, buffer)) continue;
+        if (row.length > PAYLOAD_MAX_BYTES || read_verified(g->fd, buffer, row.length, row.offset, row.hash))
+            continue;
         check_problem(g->number, row.offset, chunk ? "a damaged chunk" : "damaged metadata", true);
         if (chunk) check.damaged_chunks++;
         else check.metadata = true;
@@ -11796,7 +11788,6 @@ struct extract {
 static enum status extract_file(struct extract *x, const struct inode *n, int folder, const char *name) {
     char incomplete[NAME_MAX_BYTES + 16], path[2 * PATH_MAX_BYTES];
     uint64_t offset = 0, bad = 0;
-    uint8_t digest[32];
     int fd = sys_openat(folder, name, O_WRONLY | O_CREAT | O_EXCL, 0666);
     if (fd < 0) return fail(status_of_errno(), "%s: %s", shown(name), strerror(errno));
     enum status status = DONE;
@@ -11805,11 +11796,10 @@ static enum status extract_file(struct extract *x, const struct inode *n, int fo
         struct found found;
         bool good = store_find(&check.store, chunk->hash, &found) == DONE;
         if (good) {
-            good = found.length == chunk->length && sys_pread(found.fd, x->buffer, found.length, found.offset);
+            good = found.length == chunk->length &&
+                   read_verified(found.fd, x->buffer, found.length, found.offset, chunk->hash);
             store_release(&check.store, &found);
         }
-        if (good) sha256_digest(x->buffer, chunk->length, digest);
-        good = good && memcmp(digest, chunk->hash, 32) == 0;
         struct iovec piece = {x->buffer, chunk->length};
         if (good && !sys_pwritev(fd, &piece, 1, offset))
             status = fail(status_of_errno(), "%s: %s", shown(name), strerror(errno));
