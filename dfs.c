@@ -4483,6 +4483,7 @@ static bool store_wants_checkpoint(struct store *s) {
     uint64_t dead = 0, enough = CHECKPOINT_MIN_BYTES;
     lock_take(&s->lock);
     if (store_is_short(s)) enough = MIB;
+    if (enough > 2 * s->segment_max) enough = 2 * s->segment_max; /* two files are something where files are small */
     if (enough < 2 * s->checkpoint_bytes) enough = 2 * s->checkpoint_bytes;
     for (uint32_t i = s->checkpoint.segment; i < s->segment_count; i++) {
         const struct segment *g = s->segments[i];

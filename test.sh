@@ -1546,6 +1546,10 @@ deleted_round() { # SEED: nodes die in turn, files are removed, masters change, 
     done
     wait_for roster_is ${#alive[@]}
     change_files "$1.all"
+    who=$(grep -c 'gave back segment' "${alive[0]}.err") || true
+    for _ in 1 2; do dfs --bench up --files 600 --size 0 --clients 4 >bench.out; done
+    compacted() { [ "$(grep -c 'gave back segment' "${alive[0]}.err")" -gt "$who" ]; }
+    wait_for compacted # the records of the removals are in no log any more
     rm -f halt
     until [ -e halt ]; do files_are files || touch returned; done & # from now on nothing changes
     watch=$!
