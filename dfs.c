@@ -220,7 +220,7 @@ enum {
 #define FILE_MAX_CHUNKS ((uint32_t)300000)    /* so that a list of chunks fits into one body */
 #define SEGMENT_MAX_BYTES (64 * MIB)          /* default of --segment-size */
 #define SEGMENT_LIMIT_BYTES (1 * GIB)
-#define SEGMENTS_MAX ((uint32_t)(36 * 36 * 36 * 36))
+#define SEGMENTS_MAX ((uint32_t)2176782336)   /* ever begun: 36 to the power of SEGMENT_DIGITS */
 #define CHECKPOINT_MIN_BYTES (16 * MIB)       /* that a checkpoint must be able to give back */
 #define SCRUB_RATE_BYTES (10 * MIB)           /* default of --scrub-rate */
 #define CHECKPOINT_PART_BYTES (64 * KIB)      /* written while records wait */
@@ -1613,7 +1613,7 @@ static enum status conn_flush(struct conn *c) {
     return c->out.length > 0 ? conn_send(c, NULL, 0) : DONE;
 }
 
-/* Sends the lines not sent yet and then a piece of a file, without copying it. */
+/* Sends the lines not sent yet and then a piece of a file, without copying it. DAMAGED if the file can't be read. */
 static enum status conn_send_file(struct conn *c, int fd, uint64_t offset, uint64_t length) {
     off_t at = (off_t)offset;
     while (c->out.length > 0) {
@@ -1626,8 +1626,8 @@ static enum status conn_send_file(struct conn *c, int fd, uint64_t offset, uint6
     while (length > 0) {
         ssize_t sent = sendfile(c->fd, fd, &at, length < GIB ? (size_t)length : (size_t)GIB);
         if (sent < 0 && errno == EINTR) continue;
-        if (sent <= 0)
-            return fail(NO_SERVER, "sending to %s: %s", c->peer, sent == 0 ? "the file ended" : strerror(errno));
+        if (sent == 0) return fail(NO_SERVER, "sending to %s: the file ended", c->peer);
+        if (sent < 0) return fail(errno == EIO ? DAMAGED : NO_SERVER, "sending to %s: %s", c->peer, strerror(errno));
         length -= (uint64_t)sent;
     }
     return DONE;
@@ -1842,7 +1842,7 @@ struct request {
     int file_fd;              /* or a piece of a file as the reply's body; -1: none */
     uint64_t file_offset, file_length;
     uint8_t reply_hash[32];
-    void (*file_done)(struct request *); /* called when the piece has been sent */
+    void (*file_done)(struct request *, enum status); /* called when the piece was sent, or it failed */
     void *file_owner;
 };
 
@@ -2014,7 +2014,7 @@ static enum status request_reply(struct request *r, enum status outcome) {
     enum status status = DONE;
     if (outcome == DONE && r->file_fd >= 0) status = conn_send_file(c, r->file_fd, r->file_offset, r->file_length);
     else if (outcome == DONE && r->has_reply) status = conn_send(c, r->reply.data, r->reply.length);
-    if (r->file_fd >= 0) r->file_done(r);
+    if (r->file_fd >= 0) r->file_done(r, status);
     return status;
 }
 
@@ -2051,7 +2051,7 @@ static bool conn_serve_one(struct request *r) {
     bool stranger = cluster_key.set && !c->secure;
     if (!broken) status = request_run(r, line);
     if (r->dropped) {
-        if (r->file_fd >= 0) r->file_done(r);
+        if (r->file_fd >= 0) r->file_done(r, DONE);
         return false;
     }
     if (!broken && !r->understood && line_announces_body(line))
@@ -3370,6 +3370,7 @@ enum {
     SEGMENT_FILES_MAX = 64,   /* files of the log kept open */
     INFLIGHT_MAX = 64,        /* large chunks being written at once */
     SALT_BYTES = 16,
+    SEGMENT_DIGITS = 6,       /* of a segment's number in its path */
     CHECK_HEX = 16,
     SEGMENT_ENTRIES_MAX = 400000, /* so that the table of contents is one entry */
     FILL_AFTER = 16,          /* small entries in a row after which zeros are written ahead of them */
@@ -3446,13 +3447,15 @@ struct store {
     char cluster[33], name[LABEL_MAX_BYTES + 1];
     uint64_t id;              /* of this node */
     uint64_t segment_max;     /* bytes */
-    struct segment **segments; /* by number; NULL where one is missing */
-    uint32_t segment_count;
+    struct segment **segments; /* those that are there, in the order of their numbers */
+    uint32_t segment_count, segment_capacity;
+    uint32_t next_number;     /* of the next segment: no number is used twice */
+    uint32_t open_from;       /* the segments of lower numbers are closed, or will never be */
+    bool began;               /* this process began a segment: the folders above it are durable */
     struct segment *current;  /* takes appends; NULL: the next append makes one */
     int files_open;
     struct slot *slots;
     uint64_t slot_count, chunk_count, chunk_bytes;
-    uint64_t slot_moves;      /* counts what may have moved a slot that store_list has still to visit */
     uint64_t round_begun, round_done;
     bool round_running;
     struct place inflight[INFLIGHT_MAX];
@@ -3480,34 +3483,43 @@ static uint64_t disk_reserve(uint64_t total_bytes) {
     return total_bytes / 20 < RESERVE_BYTES ? total_bytes / 20 : RESERVE_BYTES;
 }
 
-/* Reads a piece of a file and compares it with its hash. */
+/* Reads a piece of a file and compares it with its hash. If it is false and errno is not 0, it could not be read. */
 static bool read_verified(int fd, void *to, size_t length, uint64_t offset, const uint8_t hash[32]) {
     uint8_t digest[32];
     if (!sys_pread(fd, to, length, offset)) return false;
     sha256_digest(to, length, digest);
+    errno = 0;
     return memcmp(digest, hash, 32) == 0;
 }
 
 /* ---- Paths, headers ---- */
 
-/* DIR/log/a/b/c/d for segment number abcd in base 36. With `make`, makes the folders and their names durable. */
-static bool segment_path(const struct store *s, uint32_t number, bool make, char *path, size_t capacity) {
+/* DIR/log/a/b/c/d/e/f for segment number abcdef in base 36. */
+static void segment_path(const struct store *s, uint32_t number, char *path, size_t capacity) {
     static const char digit[] = "0123456789abcdefghijklmnopqrstuvwxyz";
-    char parent[PATH_MAX];
     int used = snprintf(path, capacity, "%s/log", s->folder);
-    for (uint32_t power = 36 * 36 * 36; power > 0; power /= 36) {
-        if (make) {
-            snprintf(parent, sizeof parent, "%s", path);
-            if (mkdir(path, 0700) == 0) {
-                *strrchr(parent, '/') = 0;
-                if (!sys_sync_folder(parent)) return false;
-            } else if (errno != EEXIST) {
-                return false;
-            }
-        }
+    for (uint32_t power = SEGMENTS_MAX / 36; power > 0; power /= 36)
         used += snprintf(path + used, capacity - (size_t)used, "/%c", digit[number / power % 36]);
+}
+
+/* Makes the folders above a segment, and their names durable: those that are new, or all of them the first time, since
+ * a process that ended here may have left some that are not. */
+static bool segment_folders(const struct store *s, const char *path) {
+    char folder[PATH_MAX], parent[PATH_MAX];
+    for (const char *end = strchr(path + strlen(s->folder) + 1, '/'); end; end = strchr(end + 1, '/')) {
+        snprintf(folder, sizeof folder, "%.*s", (int)(end - path), path);
+        snprintf(parent, sizeof parent, "%s", folder);
+        *strrchr(parent, '/') = 0;
+        bool made = mkdir(folder, 0700) == 0;
+        if (!made && errno != EEXIST) return false;
+        if ((made || !s->began) && !sys_sync_folder(parent)) return false;
     }
     return true;
+}
+
+/* Removes the folder of a segment that is gone, and those above it, as far as they are empty. Changes `folder`. */
+static void segment_prune(char *folder) {
+    for (int level = 1; level < SEGMENT_DIGITS && rmdir(folder) == 0; level++) *strrchr(folder, '/') = 0;
 }
 
 /* The checksum of a header line: the beginning of a SHA-256 over the segment's salt, the place and the line. So no
@@ -3577,6 +3589,54 @@ static enum status store_fail(struct store *s, const char *what) {
     return fail(INTERNAL, "the store of this node failed: %s", s->why);
 }
 
+/* ---- The list of segments ---- */
+
+/* Where in the list the first segment stands whose number is not lower. */
+static uint32_t segment_rank(const struct store *s, uint32_t number) {
+    uint32_t low = 0, high = s->segment_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (s->segments[middle]->number < number) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+/* The segment of a number, or NULL. */
+static struct segment *segment_at(const struct store *s, uint32_t number) {
+    uint32_t i = segment_rank(s, number);
+    return i < s->segment_count && s->segments[i]->number == number ? s->segments[i] : NULL;
+}
+
+static struct segment *segment_new(struct store *s, uint32_t number) {
+    struct segment *g = mem_alloc(sizeof *g);
+    uint32_t i = segment_rank(s, number);
+    g->number = number;
+    g->fd = -1;
+    if (s->segment_count == s->segment_capacity) {
+        s->segment_capacity = s->segment_capacity ? 2 * s->segment_capacity : 16;
+        s->segments = mem_resize(s->segments, s->segment_capacity * sizeof(struct segment *));
+    }
+    memmove(s->segments + i + 1, s->segments + i, (s->segment_count - i) * sizeof(struct segment *));
+    s->segments[i] = g;
+    s->segment_count++;
+    if (number >= s->next_number) s->next_number = number + 1;
+    return g;
+}
+
+/* Takes a segment off the list and frees it. Its file stays. */
+static void segment_free(struct store *s, struct segment *g) {
+    uint32_t i = segment_rank(s, g->number);
+    memmove(s->segments + i, s->segments + i + 1, (--s->segment_count - i) * sizeof(struct segment *));
+    if (g->fd >= 0) {
+        close(g->fd);
+        s->files_open--;
+    }
+    free(g->dead);
+    free(g->entries);
+    free(g);
+}
+
 /* ---- The index ---- */
 
 static uint64_t slot_home(const struct store *s, const uint8_t hash[32]) {
@@ -3606,9 +3666,9 @@ static uint32_t touch_now(void) {
 /* Adds a chunk, or moves it to a newer place. */
 static void index_add(struct store *s, const uint8_t hash[32], struct place at, uint32_t length) {
     struct slot *found = slot_find(s, hash), added = {.at = at, .length = length, .touched = touch_now()};
-    s->segments[at.segment]->live += length + ENTRY_OVERHEAD;
+    segment_at(s, at.segment)->live += length + ENTRY_OVERHEAD;
     if (found) {
-        s->segments[found->at.segment]->live -= length + ENTRY_OVERHEAD;
+        segment_at(s, found->at.segment)->live -= length + ENTRY_OVERHEAD;
         found->at = at;
         return;
     }
@@ -3616,7 +3676,6 @@ static void index_add(struct store *s, const uint8_t hash[32], struct place at, 
         struct slot *old = s->slots;
         uint64_t old_count = s->slot_count;
         s->slot_count = old_count ? old_count * 2 : 64;
-        s->slot_moves++;
         s->slots = mem_alloc((size_t)s->slot_count * sizeof *s->slots);
         for (uint64_t i = 0; i < old_count; i++)
             if (old[i].length != 0) slot_insert(s, &old[i]);
@@ -3631,8 +3690,7 @@ static void index_add(struct store *s, const uint8_t hash[32], struct place at, 
 /* Removes a slot and closes the gap, so that no search ends too early (Knuth, volume 3, 6.4, algorithm R). */
 static void index_remove(struct store *s, struct slot *removed) {
     uint64_t mask = s->slot_count - 1, gap = (uint64_t)(removed - s->slots);
-    s->segments[removed->at.segment]->live -= removed->length + ENTRY_OVERHEAD;
-    s->slot_moves++;
+    segment_at(s, removed->at.segment)->live -= removed->length + ENTRY_OVERHEAD;
     s->chunk_count--;
     s->chunk_bytes -= removed->length;
     for (uint64_t i = (gap + 1) & mask; s->slots[i].length != 0; i = (i + 1) & mask) {
@@ -3646,29 +3704,12 @@ static void index_remove(struct store *s, struct slot *removed) {
 
 /* ---- Segments ---- */
 
-/* Makes sure that the list of segments goes as far as this number. */
-static void segment_slot(struct store *s, uint32_t number) {
-    if (number < s->segment_count) return;
-    s->segments = mem_resize(s->segments, (number + 1) * sizeof *s->segments);
-    for (uint32_t i = s->segment_count; i <= number; i++) s->segments[i] = NULL;
-    s->segment_count = number + 1;
-}
-
-static struct segment *segment_new(struct store *s, uint32_t number) {
-    struct segment *g = mem_alloc(sizeof *g);
-    g->number = number;
-    g->fd = -1;
-    segment_slot(s, number);
-    s->segments[number] = g;
-    return g;
-}
-
 /* Closes the file that was used longest ago among those that nobody needs open. */
 static void segment_evict(struct store *s) {
     struct segment *oldest = NULL;
     for (uint32_t i = 0; i < s->segment_count; i++) {
         struct segment *g = s->segments[i];
-        if (!g || g->fd < 0 || g->users > 0 || !g->closed) continue;
+        if (g->fd < 0 || g->users > 0 || !g->closed) continue;
         if (!oldest || g->used_ms < oldest->used_ms) oldest = g;
     }
     if (!oldest) return;
@@ -3683,7 +3724,7 @@ static bool segment_use(struct store *s, struct segment *g) {
     lock_check(&s->lock);
     if (g->fd < 0) {
         if (s->files_open >= SEGMENT_FILES_MAX) segment_evict(s);
-        segment_path(s, g->number, false, path, sizeof path);
+        segment_path(s, g->number, path, sizeof path);
         g->fd = sys_open(path, s->check ? O_RDONLY : O_RDWR, 0);
         if (g->fd < 0) return false;
         s->files_open++;
@@ -3754,44 +3795,32 @@ static bool no_room(int error) {
     return error == ENOSPC || error == EDQUOT || error == EFBIG;
 }
 
-/* Forgets the last segment, whose file was removed. */
-static void segment_unmake(struct store *s, struct segment *g) {
-    close(g->fd);
-    s->files_open--;
-    s->segments[--s->segment_count] = NULL;
-    free(g->entries);
-    free(g);
-}
-
 /* Begins a new segment; its name and first line are durable before anything is appended. NO_SPACE if there is no room.
  */
 static enum status segment_begin(struct store *s) {
     char path[PATH_MAX], line[SEGMENT_LINE_MAX_BYTES];
-    if (s->segment_count >= SEGMENTS_MAX) return fail(NO_SPACE, "the log has all %u segments", SEGMENTS_MAX);
-    const struct segment *last = s->segment_count > 0 ? s->segments[s->segment_count - 1] : NULL;
-    struct segment *g = segment_new(s, s->segment_count);
+    if (s->next_number == SEGMENTS_MAX) return fail(NO_SPACE, "the log has had all %u segments", SEGMENTS_MAX);
+    const struct segment *last = segment_at(s, s->next_number - 1);
+    struct segment *g = segment_new(s, s->next_number);
     g->before = last ? last->size : 0;
     random_bytes(g->salt, SALT_BYTES);
     size_t length = segment_line(s, g, line);
     struct iovec piece = {line, length};
     if (s->files_open >= SEGMENT_FILES_MAX) segment_evict(s);
-    if (!segment_path(s, g->number, true, path, sizeof path) ||
-        (g->fd = sys_open(path, O_RDWR | O_CREAT | O_EXCL, 0600)) < 0) {
-        if (!no_room(errno)) return store_fail(s, "making a segment");
-        s->segments[--s->segment_count] = NULL;
-        free(g);
-        return fail(NO_SPACE, "the disk of node %s is full", s->name);
-    }
-    s->files_open++;
-    if (!sys_pwritev(g->fd, &piece, 1, 0) || sys_fdatasync(g->fd) != 0) {
-        if (!no_room(errno) || unlink(path) != 0) return store_fail(s, "writing a segment's first line");
-        segment_unmake(s, g);
+    segment_path(s, g->number, path, sizeof path);
+    if (segment_folders(s, path)) g->fd = sys_open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+    s->files_open += g->fd >= 0;
+    if (g->fd < 0 || !sys_pwritev(g->fd, &piece, 1, 0) || sys_fdatasync(g->fd) != 0) {
+        if (!no_room(errno) || (g->fd >= 0 && unlink(path) != 0)) return store_fail(s, "making a segment");
+        s->next_number = g->number;
+        segment_free(s, g);
         return fail(NO_SPACE, "the disk of node %s is full", s->name);
     }
     *strrchr(path, '/') = 0;
     if (!sys_sync_folder(path)) return store_fail(s, "syncing a folder of the log");
     g->size = length;
     g->checked_ms = clock_wall_ns() / 1000000;
+    s->began = true;
     s->current = g;
     return DONE;
 }
@@ -3838,6 +3867,7 @@ static void holes_of_closing(const struct segment *g) {
 static bool toc_read(const struct segment *g, uint64_t size, struct text *lines, uint64_t *at, struct place *durable) {
     char end[END_LINE_BYTES], check[CHECK_HEX], header[HEADER_MAX_BYTES];
     struct entry toc;
+    errno = 0; /* but for a read error */
     if (size < END_LINE_BYTES + HEADER_MAX_BYTES || !sys_pread(g->fd, end, sizeof end, size - END_LINE_BYTES))
         return false;
     header_check(g, size - END_LINE_BYTES, end, 15, check);
@@ -3898,9 +3928,12 @@ static void *store_keeper(void *argument) {
     lock_take(&s->lock);
     for (;;) {
         struct segment *ready = NULL;
-        for (uint32_t i = 0; i < s->segment_count && !ready && !s->failed; i++) {
+        uint32_t i = segment_rank(s, s->open_from);
+        while (i < s->segment_count && (s->segments[i]->closed || s->segments[i]->damaged))
+            s->open_from = s->segments[i++]->number + 1;
+        for (; i < s->segment_count && !ready && !s->failed; i++) {
             struct segment *g = s->segments[i];
-            if (g && g->full && !g->closed && !g->damaged && g->writers == 0) ready = g;
+            if (g->full && !g->closed && !g->damaged && g->writers == 0) ready = g;
         }
         if (!ready) cond_wait(&s->rolled, &s->lock);
         else if (segment_close(s, ready) != DONE) {
@@ -4091,15 +4124,17 @@ static enum status sync_round(struct store *s) {
         if (s->inflight[i].segment < durable.segment ||
             (s->inflight[i].segment == durable.segment && s->inflight[i].offset < durable.offset))
             durable = s->inflight[i];
-    for (uint32_t i = s->segment_count; i > 0 && good;) { /* as many files at once as there may be open */
+    for (uint32_t number = s->open_from; good;) { /* as many files at once as there may be open */
         int count = 0;
-        while (i > 0 && count < SEGMENT_FILES_MAX) {
-            struct segment *g = s->segments[--i];
-            if (!g || g->closed || g->writes == g->synced || g->fd < 0) continue;
+        for (uint32_t i = segment_rank(s, number); i < s->segment_count && count < SEGMENT_FILES_MAX; i++) {
+            struct segment *g = s->segments[i];
+            number = g->number + 1;
+            if (g->closed || g->writes == g->synced || g->fd < 0) continue;
             g->users++;
             writes[count] = g->writes;
             dirty[count++] = g;
         }
+        if (count == 0) break;
         lock_drop(&s->lock);
         for (int k = 0; k < count; k++) good = sys_fdatasync(dirty[k]->fd) == 0 && good;
         int error = errno;
@@ -4176,8 +4211,10 @@ static enum status store_find(struct store *s, const uint8_t hash[32], struct fo
     if (!slot) {
         status = fail(NOT_FOUND, "this node does not hold that chunk");
     } else {
-        struct segment *g = s->segments[slot->at.segment];
-        if (!segment_use(s, g)) status = fail(INTERNAL, "opening segment %u: %s", g->number, strerror(errno));
+        struct segment *g = segment_at(s, slot->at.segment);
+        bool open = segment_use(s, g);
+        if (!open && errno != EMFILE && errno != ENFILE && errno != ENOMEM) status = store_fail(s, "opening a segment");
+        else if (!open) status = fail(INTERNAL, "opening segment %u: %s", g->number, strerror(errno));
         else *found = (struct found){g, g->fd, slot->at.offset, slot->length};
     }
     lock_drop(&s->lock);
@@ -4188,6 +4225,46 @@ static void store_release(struct store *s, struct found *found) {
     lock_take(&s->lock);
     segment_unuse(s, found->segment);
     lock_drop(&s->lock);
+}
+
+/* Whether a slot of the index, or NULL, names this place. */
+static bool slot_is_at(const struct slot *slot, struct place at) {
+    return slot && slot->at.segment == at.segment && slot->at.offset == at.offset;
+}
+
+/* Whether a closed segment's chunk still lives at this place. */
+static bool entry_lives(struct store *s, const struct segment *g, const struct entry *entry) {
+    lock_take(&s->lock);
+    bool lives = slot_is_at(slot_find(s, entry->hash), (struct place){g->number, entry->offset});
+    lock_drop(&s->lock);
+    return lives;
+}
+
+/* Notes that the disk can't read what it was given; errno says why. From now on it is not trusted. */
+static enum status store_unreadable(struct store *s, const struct segment *g) {
+    char what[64];
+    int error = errno;
+    snprintf(what, sizeof what, "reading segment %u", g->number);
+    lock_take(&s->lock);
+    errno = error;
+    enum status status = store_fail(s, what);
+    lock_drop(&s->lock);
+    return status;
+}
+
+/* Reads the table of contents of a closed segment that is open. DAMAGED if it is; the segment is not touched then. */
+static enum status toc_load(struct store *s, struct segment *g, struct text *lines) {
+    struct place durable;
+    struct stat about;
+    uint64_t at;
+    if (fstat(g->fd, &about) != 0) return store_unreadable(s, g);
+    if (toc_read(g, (uint64_t)about.st_size, lines, &at, &durable)) return DONE;
+    if (errno != 0) return store_unreadable(s, g);
+    lock_take(&s->lock);
+    if (!g->damaged) log_line("DAMAGED: the table of contents of segment %u; the next start makes it anew", g->number);
+    g->damaged = true;
+    lock_drop(&s->lock);
+    return fail(DAMAGED, "the table of contents of segment %u is damaged: it stays", g->number);
 }
 
 /* Notes that a chunk was found damaged here. */
@@ -4220,14 +4297,14 @@ static enum status store_set_aside(struct store *s, const uint8_t hash[32], stru
     enum status status = DONE;
     lock_take(&s->lock);
     struct slot *slot = slot_find(s, hash);
-    if (slot && (slot->at.segment != at.segment || slot->at.offset != at.offset)) slot = NULL;
-    if (!slot) status = NOT_FOUND;
-    if (slot) {
+    if (!slot_is_at(slot, at)) {
+        status = NOT_FOUND;
+    } else {
         text_add(&line, "ASIDE ");
         text_hex(&line, hash, 32);
-        text_format(&line, " %u.%u\n", slot->at.segment, slot->at.offset);
+        text_format(&line, " %u.%u\n", at.segment, at.offset);
         sha256_digest(line.data, line.length, digest);
-        segment_bury(s->segments[slot->at.segment], slot->at.offset);
+        segment_bury(segment_at(s, at.segment), at.offset);
         index_remove(s, slot);
         aside_note(s, hash);
         s->damaged++;
@@ -4256,7 +4333,7 @@ static bool drop_one(struct store *s, const uint8_t hash[32], int64_t grace_ms, 
     struct slot *slot = slot_find(s, hash);
     if (!slot) return true;
     if ((int64_t)(uint32_t)(touch_now() - slot->touched) * 64 < grace_ms) return false;
-    struct segment *g = s->segments[slot->at.segment];
+    struct segment *g = segment_at(s, slot->at.segment);
     if (!g->full) segment_forget(g, slot->at.offset); /* it is not closed yet, and will not list it */
     if (slot->length >= HOLE_MIN_BYTES && g->closed && !g->damaged) {
         if (s->hole_count == s->hole_capacity) {
@@ -4286,7 +4363,7 @@ static bool store_punch(struct store *s) {
     if (count == 0 || store_sync(s) != DONE) return false;
     for (int i = 0; i < count; i++) {
         lock_take(&s->lock);
-        struct segment *g = s->segments[hole[i].at.segment];
+        struct segment *g = segment_at(s, hole[i].at.segment);
         bool open = g && segment_use(s, g);
         lock_drop(&s->lock);
         if (!open) continue;
@@ -4330,10 +4407,11 @@ static enum status store_verify(struct store *s, const uint8_t hash[32]) {
     }
     posix_fadvise(found.fd, (off_t)found.offset, found.length, POSIX_FADV_DONTNEED);
     bool good = read_verified(found.fd, buffer, found.length, found.offset, hash);
-    buffer_give(buffer);
     uint32_t segment = found.segment->number;
+    if (!good && errno != 0) status = store_unreadable(s, found.segment);
+    buffer_give(buffer);
     store_release(s, &found);
-    if (good) return DONE;
+    if (good || status != DONE) return status;
     status = store_set_aside(s, hash, (struct place){segment, (uint32_t)found.offset});
     if (status == NOT_FOUND) return fail(NOT_FOUND, "the chunk was dropped or moved meanwhile");
     char hex[65] = "";
@@ -4345,52 +4423,33 @@ static enum status store_verify(struct store *s, const uint8_t hash[32]) {
 
 /* ---- Giving space back ---- */
 
-/* A chunk of a segment that is being emptied. */
-struct mover {
-    uint8_t hash[32];
-    uint32_t offset, length;
-};
-
-/* Finds up to MOVE_BATCH chunks that live in a segment. The lock is dropped now and then: what the index moves
- * meanwhile may be missed, and is found the next time. */
-static int segment_chunks(struct store *s, const struct segment *g, struct mover *list) {
-    enum { SLOTS_AT_ONCE = 65536 };
-    int count = 0;
-    lock_check(&s->lock);
-    for (uint64_t i = 0; i < s->slot_count && count < MOVE_BATCH; i++) {
-        const struct slot *slot = &s->slots[i];
-        if (slot->length != 0 && slot->at.segment == g->number) {
-            list[count] = (struct mover){.offset = slot->at.offset, .length = slot->length};
-            memcpy(list[count++].hash, slot->hash, 32);
-        }
-        if (i % SLOTS_AT_ONCE != SLOTS_AT_ONCE - 1) continue;
-        lock_drop(&s->lock);
-        lock_take(&s->lock);
-    }
-    return count;
-}
-
 /* Copies one chunk to the end of the log. It is read outside the lock; if it was dropped or moved since, nothing is
  * done, or a copy is left that nobody knows. DAMAGED if it is: it is set aside, and its segment stays. */
-static enum status chunk_move(struct store *s, struct segment *g, const struct mover *m, uint8_t *buffer) {
-    struct place place = {g->number, m->offset};
-    lock_drop(&s->lock);
-    bool good = read_verified(g->fd, buffer, m->length, m->offset, m->hash);
-    enum status aside = good ? NOT_FOUND : store_set_aside(s, m->hash, place);
-    if (aside == DONE && s->lost) s->lost(m->hash);
+static enum status chunk_move(struct store *s, struct segment *g, const struct entry *entry, uint8_t *buffer) {
+    struct place from = {g->number, entry->offset}, to;
+    enum status aside = NOT_FOUND;
+    if (!read_verified(g->fd, buffer, entry->length, entry->offset, entry->hash)) {
+        if (errno != 0) return store_unreadable(s, g);
+        aside = store_set_aside(s, entry->hash, from);
+        if (aside == DONE && s->lost) s->lost(entry->hash);
+    }
     lock_take(&s->lock);
-    if (aside != NOT_FOUND) g->damaged = true; /* NOT_FOUND: it was dropped, and what was read is a hole */
-    if (aside != NOT_FOUND) return fail(DAMAGED, "a chunk in segment %u is damaged: the segment stays", g->number);
-    const struct slot *slot = slot_find(s, m->hash);
-    if (!slot || slot->at.segment != g->number || slot->at.offset != m->offset) return DONE;
-    enum status status = store_append(s, ENTRY_CHUNK, m->hash, buffer, m->length, &place);
-    if (status != DONE) return status;
-    slot = slot_find(s, m->hash);
-    if (!slot || slot->at.segment != g->number || slot->at.offset != m->offset) return DONE;
-    uint32_t touched = slot->touched;
-    index_add(s, m->hash, place, m->length);
-    slot_find(s, m->hash)->touched = touched;
-    return DONE;
+    enum status status = DONE;
+    const struct slot *slot = slot_find(s, entry->hash);
+    if (aside != NOT_FOUND) { /* NOT_FOUND: it was dropped, and what was read is a hole */
+        g->damaged = true;
+        status = fail(DAMAGED, "a chunk in segment %u is damaged: the segment stays", g->number);
+    } else if (slot_is_at(slot, from)) {
+        status = store_append(s, ENTRY_CHUNK, entry->hash, buffer, entry->length, &to);
+        slot = slot_find(s, entry->hash); /* the lock may have been dropped for a while */
+        uint32_t touched = slot ? slot->touched : 0;
+        if (status == DONE && slot_is_at(slot, from)) {
+            index_add(s, entry->hash, to, entry->length);
+            slot_find(s, entry->hash)->touched = touched;
+        }
+    }
+    lock_drop(&s->lock);
+    return status;
 }
 
 /* Removes a segment in which nothing lives any more. That it is gone is on disk before it is. */
@@ -4410,51 +4469,59 @@ static enum status segment_remove(struct store *s, struct segment *g) {
         sleep_ms(10);
         lock_take(&s->lock);
     }
-    segment_path(s, g->number, false, path, sizeof path);
-    s->segments[g->number] = NULL;
-    s->files_open -= g->fd >= 0;
-    lock_drop(&s->lock); /* nobody finds it any more, and to free a large file takes a while */
-    if (g->fd >= 0) close(g->fd);
-    if (unlink(path) != 0) log_line("removing %s: %s; the next start will try again", path, strerror(errno));
-    free(g->dead);
-    free(g->entries);
-    free(g);
+    segment_path(s, g->number, path, sizeof path);
+    int fd = g->fd; /* to close it frees the bytes of a large file, which takes a while */
+    s->files_open -= fd >= 0;
+    g->fd = -1;
+    segment_free(s, g); /* nobody finds it any more */
+    lock_drop(&s->lock);
+    bool good = unlink(path) == 0;
+    if (!good) log_line("removing %s: %s; the next start will try again", path, strerror(errno));
+    if (fd >= 0) close(fd);
+    *strrchr(path, '/') = 0;
     lock_take(&s->lock);
+    segment_prune(path); /* under the lock: segment_begin may want the same folder */
     return DONE;
 }
 
-/* Moves what lives in a closed segment to the end of the log and removes it. `rate`: bytes in a second, 0 for no
- * limit. */
-static enum status store_rewrite(struct store *s, uint32_t number, uint64_t rate) {
-    struct mover *list = mem_alloc(MOVE_BATCH * sizeof *list);
+/* Moves what lives in a closed segment to the end of the log. `rate`: bytes in a second, 0 for no limit. */
+static enum status segment_empty(struct store *s, struct segment *g, uint64_t rate) {
+    struct text lines = {0};
+    struct entry entry;
+    uint64_t owed = 0;
     uint8_t *buffer = buffer_take(0);
-    enum status status = buffer ? DONE : NO_SPACE;
-    lock_take(&s->lock);
-    struct segment *g = s->segments[number];
-    uint64_t before = g->taken, owed = 0;
-    if (status == DONE && !segment_use(s, g))
-        status = fail(INTERNAL, "opening segment %u: %s", number, strerror(errno));
-    bool used = status == DONE;
-    while (status == DONE && g->live > 0) {
-        int count = segment_chunks(s, g, list);
-        for (int i = 0; i < count && status == DONE; i++) {
-            status = chunk_move(s, g, &list[i], buffer);
-            owed += list[i].length + ENTRY_OVERHEAD;
-            if (rate == 0 || status != DONE || owed < rate / 100) continue;
-            lock_drop(&s->lock);
-            sleep_ms((int64_t)(owed * 1000 / rate));
-            owed = 0;
-            lock_take(&s->lock);
-        }
+    enum status status = buffer ? toc_load(s, g, &lines) : NO_SPACE;
+    struct slice rest = {lines.data, lines.length};
+    while (status == DONE && toc_entry(&rest, &entry)) {
+        if (entry.kind != ENTRY_CHUNK || !entry_lives(s, g, &entry)) continue;
+        status = chunk_move(s, g, &entry, buffer);
+        owed += entry.length + ENTRY_OVERHEAD;
+        if (rate == 0 || owed < rate / 100) continue;
+        sleep_ms((int64_t)(owed * 1000 / rate));
+        owed = 0;
     }
+    text_free(&lines);
+    if (buffer) buffer_give(buffer);
+    return status == DONE ? store_sync(s) : status;
+}
+
+/* Gives back a closed segment: moves what lives in it, and removes it. */
+static enum status store_rewrite(struct store *s, uint32_t number, uint64_t rate) {
+    lock_take(&s->lock);
+    struct segment *g = segment_at(s, number);
+    uint64_t before = g->taken;
+    bool used = segment_use(s, g);
+    enum status status = used ? DONE : fail(INTERNAL, "opening segment %u: %s", number, strerror(errno));
     lock_drop(&s->lock);
-    if (status == DONE) status = store_sync(s);
+    if (status == DONE) status = segment_empty(s, g, rate);
     lock_take(&s->lock);
     if (used) segment_unuse(s, g);
+    if (status == DONE && g->live > 0) { /* its table of contents lacks something: it stays as it is */
+        g->damaged = true;
+        status = fail(DAMAGED, "the table of contents of segment %u is not complete: it stays", number);
+    }
     if (status == DONE) status = segment_remove(s, g);
     lock_drop(&s->lock);
-    buffer_give(buffer);
-    free(list);
     if (status == DONE) log_line("gave back segment %u: %" PRIu64 " KiB", number, before / 1024);
     return status;
 }
@@ -4465,14 +4532,15 @@ static bool store_victim(struct store *s, uint32_t *number) {
     uint64_t best = 0;
     bool is_short = store_is_short(s);
     lock_take(&s->lock);
-    for (uint32_t i = 0; i < s->checkpoint.segment && i < s->segment_count && !s->failed; i++) {
+    uint32_t end = segment_rank(s, s->checkpoint.segment);
+    for (uint32_t i = 0; i < end && !s->failed; i++) {
         const struct segment *g = s->segments[i];
-        if (!g || !g->closed || g->damaged || g->taken == 0)
+        if (!g->closed || g->damaged || g->taken == 0)
             continue; /* what is damaged stays, for whoever can read it */
         uint64_t share = segment_dead_bytes(g) * 1000 / g->taken;
         if (share < (is_short ? 125 : 500) || share <= best) continue;
         best = share;
-        *number = i;
+        *number = g->number;
     }
     lock_drop(&s->lock);
     return best > 0;
@@ -4485,9 +4553,9 @@ static bool store_wants_checkpoint(struct store *s) {
     if (store_is_short(s)) enough = MIB;
     if (enough > 2 * s->segment_max) enough = 2 * s->segment_max; /* two files are something where files are small */
     if (enough < 2 * s->checkpoint_bytes) enough = 2 * s->checkpoint_bytes;
-    for (uint32_t i = s->checkpoint.segment; i < s->segment_count; i++) {
+    for (uint32_t i = segment_rank(s, s->checkpoint.segment); i < s->segment_count; i++) {
         const struct segment *g = s->segments[i];
-        if (g && g->closed && !g->damaged) dead += segment_dead_bytes(g);
+        if (g->closed && !g->damaged) dead += segment_dead_bytes(g);
     }
     bool wanted = (dead > enough || s->metadata_scrubbed) && s->formatted && !s->failed;
     lock_drop(&s->lock);
@@ -4536,11 +4604,12 @@ static enum status store_notes(struct store *s) {
     struct text lines = {0};
     enum status status = DONE;
     lock_take(&s->lock);
-    for (uint32_t i = 0; i < s->segment_count && status == DONE; i++) {
-        uint32_t first = i;
-        if (s->segments[i]) segment_notes(s->segments[i], &lines);
-        while (i < s->segment_count && !s->segments[i]) i++;
-        if (i > first) text_format(&lines, "GONE %u %u\n", first, i-- - 1);
+    for (uint32_t number = 0, i; number < s->next_number && status == DONE; number++) {
+        i = segment_rank(s, number); /* looked for anew: the lock was dropped */
+        uint32_t there = i < s->segment_count ? s->segments[i]->number : s->next_number;
+        if (there > number) text_format(&lines, "GONE %u %u\n", number, there - 1);
+        if (i < s->segment_count) segment_notes(s->segments[i], &lines);
+        number = there;
         if (lines.length < CHECKPOINT_PART_BYTES) continue;
         status = notes_append(s, &lines);
         lock_drop(&s->lock);
@@ -4569,61 +4638,56 @@ static void store_checkpointed(struct store *s, struct place place, uint64_t byt
 
 /* ---- Scrubbing ---- */
 
-/* Whether a closed segment's chunk still lives at this place. */
-static bool entry_lives(struct store *s, const struct segment *g, const struct entry *entry) {
-    lock_take(&s->lock);
-    const struct slot *slot = slot_find(s, entry->hash);
-    bool lives = slot && slot->at.segment == g->number && slot->at.offset == entry->offset;
-    lock_drop(&s->lock);
-    return lives;
+/* Reads an entry of metadata again. DAMAGED if it is not what it was. */
+static enum status scrub_metadata(struct store *s, struct segment *g, const struct entry *entry) {
+    char *payload = malloc((size_t)entry->length + 1);
+    if (!payload) die(INTERNAL, "out of memory");
+    posix_fadvise(g->fd, (off_t)entry->offset, entry->length, POSIX_FADV_DONTNEED);
+    bool good = read_verified(g->fd, payload, entry->length, entry->offset, entry->hash);
+    enum status status = good ? DONE : errno != 0 ? store_unreadable(s, g) : DAMAGED;
+    free(payload);
+    if (status == DAMAGED)
+        log_line("DAMAGED: an entry of metadata in segment %u at offset %u; a checkpoint replaces it", g->number,
+                 entry->offset);
+    return status;
 }
 
 /* Reads a segment again, past the page cache: each chunk that lives in it, which store_verify sets aside if it is
- * damaged, and each entry of metadata that counts. `rate`: bytes in a second, 0 for no limit. Adds what it read to
- * *bytes. False if metadata is damaged. */
-static bool scrub_entries(struct store *s, const struct segment *g, struct slice rest, uint64_t rate,
-                          atomic_ullong *bytes) {
+ * damaged, and each entry of metadata that counts: DAMAGED if one of those is. `rate`: bytes in a second, 0 for no
+ * limit. Adds what it read to *bytes. */
+static enum status scrub_entries(struct store *s, struct segment *g, struct slice rest, uint64_t rate,
+                                 atomic_ullong *bytes) {
     struct entry entry;
     uint64_t owed = 0;
-    bool good = true;
+    bool damaged = false;
     while (toc_entry(&rest, &entry)) {
         lock_take(&s->lock);
         bool counts = !place_before((struct place){g->number, entry.offset}, s->checkpoint);
         lock_drop(&s->lock);
-        if (entry.kind == ENTRY_CHUNK) {
-            if (!entry_lives(s, g, &entry)) continue;
-            if (store_verify(s, entry.hash) == DAMAGED && s->lost) s->lost(entry.hash);
-        } else if (counts) {
-            char *payload = malloc((size_t)entry.length + 1);
-            if (!payload) die(INTERNAL, "out of memory");
-            posix_fadvise(g->fd, (off_t)entry.offset, entry.length, POSIX_FADV_DONTNEED);
-            bool same = read_verified(g->fd, payload, entry.length, entry.offset, entry.hash);
-            free(payload);
-            if (!same)
-                log_line("DAMAGED: an entry of metadata in segment %u at offset %u; a checkpoint replaces it",
-                         g->number, entry.offset);
-            good = good && same;
-        } else {
-            continue;
-        }
+        bool chunk = entry.kind == ENTRY_CHUNK;
+        if (chunk ? !entry_lives(s, g, &entry) : !counts) continue;
+        enum status status = chunk ? store_verify(s, entry.hash) : scrub_metadata(s, g, &entry);
+        if (status == INTERNAL) return status;
+        if (status == DAMAGED && chunk && s->lost) s->lost(entry.hash);
+        damaged |= status == DAMAGED && !chunk;
         atomic_fetch_add(bytes, entry.length);
         owed += entry.length;
         if (rate == 0 || owed < rate / 100) continue; /* small ones are paid for together */
         sleep_ms((int64_t)(owed * 1000 / rate));
         owed = 0;
     }
-    return good;
+    return damaged ? DAMAGED : DONE;
 }
 
 /* The closed segment that was checked longest ago, if before `before_ms`. False if there is none. */
 static bool scrub_next(struct store *s, int64_t before_ms, uint32_t *number) {
     int64_t oldest_ms = before_ms;
     lock_take(&s->lock);
-    for (uint32_t i = 0; i < s->segment_count; i++) {
+    for (uint32_t i = 0; i < s->segment_count && !s->failed; i++) {
         const struct segment *g = s->segments[i];
-        if (!g || !g->closed || g->checked_ms >= oldest_ms) continue;
+        if (!g->closed || g->checked_ms >= oldest_ms) continue;
         oldest_ms = g->checked_ms;
-        *number = i;
+        *number = g->number;
     }
     lock_drop(&s->lock);
     return oldest_ms < before_ms;
@@ -4633,27 +4697,21 @@ static bool scrub_next(struct store *s, int64_t before_ms, uint32_t *number) {
 static enum status store_scrub(struct store *s, uint32_t number, int64_t since_ms, uint64_t rate,
                                atomic_ullong *bytes) {
     struct text lines = {0}, note = {0};
-    struct place durable, place;
-    struct stat about;
-    uint8_t hash[32];
-    uint64_t at;
     int64_t begun_ms = clock_wall_ns() / 1000000;
     if (begun_ms < since_ms) begun_ms = since_ms;
     lock_take(&s->lock);
-    struct segment *g = s->segments[number];
+    struct segment *g = segment_at(s, number);
     bool open = g && segment_use(s, g);
     lock_drop(&s->lock);
     if (!open) return fail(INTERNAL, "opening segment %u: %s", number, strerror(errno));
-    bool listed = fstat(g->fd, &about) == 0 && toc_read(g, (uint64_t)about.st_size, &lines, &at, &durable);
-    if (!listed) log_line("DAMAGED: the table of contents of segment %u; the next start will look through it", number);
-    bool good = listed && scrub_entries(s, g, (struct slice){lines.data, lines.length}, rate, bytes);
+    enum status listed = toc_load(s, g, &lines), status = listed;
+    if (listed == DONE) status = scrub_entries(s, g, (struct slice){lines.data, lines.length}, rate, bytes);
     lock_take(&s->lock);
     g->checked_ms = begun_ms;
     segment_unuse(s, g);
-    if (listed && !good) s->metadata_scrubbed = true; /* store_wants_checkpoint sees to it */
+    if (listed == DONE && status == DAMAGED) s->metadata_scrubbed = true; /* store_wants_checkpoint sees to it */
     text_format(&note, "CHECKED %u %" PRId64 "\n", number, begun_ms);
-    sha256_digest(note.data, note.length, hash);
-    enum status status = store_append(s, ENTRY_DROP, hash, note.data, note.length, &place);
+    if (status != INTERNAL) status = notes_append(s, &note);
     lock_drop(&s->lock);
     text_free(&lines);
     text_free(&note);
@@ -4664,30 +4722,31 @@ static enum status store_scrub(struct store *s, uint32_t number, int64_t since_m
 static int64_t store_checked(struct store *s, const uint8_t hash[32]) {
     lock_take(&s->lock);
     const struct slot *slot = slot_find(s, hash);
-    int64_t when_ms = slot ? s->segments[slot->at.segment]->checked_ms : 0;
+    int64_t when_ms = slot ? segment_at(s, slot->at.segment)->checked_ms : 0;
     lock_drop(&s->lock);
     return when_ms;
 }
 
-/* Lists all chunks, about `most` bytes at a time: `cursor` and `moves` start at 0. When slots moved meanwhile it begins
- * again. Chunks added meanwhile may or may not be among them. False at the end. */
-static bool store_list(struct store *s, uint64_t *cursor, uint64_t *moves, struct text *to, size_t most) {
+/* Lists all chunks, about `most` bytes at a time: `cursor` and `size` start at 0. It goes by the slots in which chunks
+ * would like to be, which stay the same when one is removed; when the table has grown meanwhile it begins again. Chunks
+ * added meanwhile may or may not be among them. False at the end. */
+static bool store_list(struct store *s, uint64_t *cursor, uint64_t *size, struct text *to, size_t most) {
     lock_take(&s->lock);
-    if (*moves != s->slot_moves) *cursor = 0;
-    *moves = s->slot_moves;
-    for (; *cursor < s->slot_count && to->length < most; ++*cursor) {
-        const struct slot *slot = &s->slots[*cursor];
-        if (slot->length == 0) continue;
-        text_hex(to, slot->hash, 32);
-        text_byte(to, ' ');
-        text_u64(to, slot->length);
-        text_byte(to, '\n');
-    }
+    if (*size != s->slot_count) *cursor = 0;
+    *size = s->slot_count;
+    for (; *cursor < s->slot_count && to->length < most; ++*cursor)
+        for (uint64_t i = *cursor; s->slots[i].length != 0; i = (i + 1) & (s->slot_count - 1)) {
+            const struct slot *slot = &s->slots[i];
+            if (slot_home(s, slot->hash) != *cursor) continue;
+            text_hex(to, slot->hash, 32);
+            text_byte(to, ' ');
+            text_u64(to, slot->length);
+            text_byte(to, '\n');
+        }
     bool more = *cursor < s->slot_count;
     lock_drop(&s->lock);
     return more;
 }
-
 
 /* Damages a chunk where it lies, on purpose. */
 static enum status store_corrupt(struct store *s, const uint8_t hash[32]) {
@@ -4781,6 +4840,12 @@ static void store_open(struct store *s, const char *folder, uint64_t segment_max
     store_space(s);
     uint64_t most = atomic_load(&s->total_bytes) / 32; /* on a small disk small ones, so that space comes back sooner */
     if (segment_max == 0) s->segment_max = most < MIB ? MIB : most < SEGMENT_MAX_BYTES ? most : SEGMENT_MAX_BYTES;
+    struct rlimit file;
+    if (getrlimit(RLIMIT_FSIZE, &file) != 0 || file.rlim_cur == RLIM_INFINITY) return;
+    if (file.rlim_cur < 4 * CHUNK_MAX_BYTES)
+        die(USAGE_ERROR, "files of this process may have %" PRIu64 " bytes, and a node's must be able to have %" PRIu64
+            "; raise the limit (ulimit -f)", (uint64_t)file.rlim_cur, 4 * CHUNK_MAX_BYTES);
+    if (s->segment_max > file.rlim_cur / 2) s->segment_max = file.rlim_cur / 2; /* a table of contents comes behind */
 }
 
 /* Makes a blank directory a node of a cluster, for good. */
@@ -4812,6 +4877,11 @@ static void store_adopt(struct store *s, const char *cluster, uint64_t id, const
     lock_drop(&s->lock);
 }
 
+/* Numbers of segments. */
+struct range {
+    uint32_t first, last;
+};
+
 /* What recovery knows while it goes through the log. */
 struct recovery {
     struct store *s;
@@ -4821,8 +4891,8 @@ struct recovery {
     uint32_t loading_next;  /* number of its next part */
     struct place durable;   /* the furthest mark in any header: damage before it is damage, after it a torn tail */
     bool scan_only;         /* first pass: find the furthest mark, the last whole snapshot, and what is gone */
-    bool *gone;             /* by segment number: it was removed; of gone_count */
-    uint32_t gone_count;
+    struct range *gone; /* numbers of segments that were removed; sorted after the first pass, none touches another */
+    size_t gone_count, gone_capacity;
     struct place keep, part;   /* first pass: the last entry that may begin a checkpoint, and part 0 behind it */
     uint32_t part_next;        /* number of the part that must come next; 0: none has begun */
     bool keep_good;            /* it is whole */
@@ -4841,13 +4911,41 @@ static void recovery_drop_snapshot(struct recovery *r) {
 
 /* Notes that segments were removed. */
 static void recovery_gone(struct recovery *r, uint32_t first, uint32_t last) {
-    if (last < first || last >= SEGMENTS_MAX) return;
-    if (last >= r->gone_count) {
-        r->gone = mem_resize(r->gone, last + 1);
-        memset(r->gone + r->gone_count, 0, last + 1 - r->gone_count);
-        r->gone_count = last + 1;
+    if (last < first) return;
+    if (r->gone_count == r->gone_capacity) {
+        r->gone_capacity = r->gone_capacity ? 2 * r->gone_capacity : 64;
+        r->gone = mem_resize(r->gone, r->gone_capacity * sizeof *r->gone);
     }
-    memset(r->gone + first, 1, last + 1 - first);
+    r->gone[r->gone_count++] = (struct range){first, last};
+    if (last >= r->s->next_number) r->s->next_number = last + 1;
+}
+
+static int range_compare(const void *a, const void *b) {
+    const struct range *left = a, *right = b;
+    return left->first < right->first ? -1 : left->first > right->first;
+}
+
+/* Sorts what is gone and makes one of ranges that touch. */
+static void recovery_gone_sort(struct recovery *r) {
+    size_t used = 0;
+    if (r->gone_count > 0) qsort(r->gone, r->gone_count, sizeof *r->gone, range_compare);
+    for (size_t i = 0; i < r->gone_count; i++) {
+        struct range *before = used > 0 ? &r->gone[used - 1] : NULL;
+        if (!before || r->gone[i].first > before->last + 1) r->gone[used++] = r->gone[i];
+        else if (r->gone[i].last > before->last) before->last = r->gone[i].last;
+    }
+    r->gone_count = used;
+}
+
+/* The first number from this one on that was not removed. */
+static uint32_t recovery_kept(const struct recovery *r, uint32_t number) {
+    size_t low = 0, high = r->gone_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (r->gone[middle].last < number) low = middle + 1;
+        else high = middle;
+    }
+    return low < r->gone_count && r->gone[low].first <= number ? r->gone[low].last + 1 : number;
 }
 
 /* The lines of aside, drop and keep entries: DEAD PLACE ... and ASIDE or DROP SHA256 PLACE: no chunk is there any more;
@@ -4860,14 +4958,14 @@ static enum status recovery_notes(struct recovery *r, const char *payload, size_
     while (slice_line(&rest, &line)) {
         bool good = slice_part(&line, ' ', &word);
         if (good && slice_is(word, "GONE")) {
-            good = slice_part(&line, ' ', &word) && parse_u32(word, SEGMENTS_MAX, &first) &&
-                   parse_u32(line, SEGMENTS_MAX, &last);
+            good = slice_part(&line, ' ', &word) && parse_u32(word, SEGMENTS_MAX - 1, &first) &&
+                   parse_u32(line, SEGMENTS_MAX - 1, &last);
             if (good) recovery_gone(r, first, last);
         } else if (good && slice_is(word, "CHECKED")) {
             int64_t when_ms;
             good = slice_part(&line, ' ', &word) && parse_u32(word, SEGMENTS_MAX, &first) && parse_i64(line, &when_ms);
-            if (good && first < r->s->segment_count && r->s->segments[first])
-                r->s->segments[first]->checked_ms = when_ms;
+            struct segment *g = good ? segment_at(r->s, first) : NULL;
+            if (g) g->checked_ms = when_ms;
         } else if (good && slice_is(word, "LOST")) {
             uint8_t hash[32];
             good = parse_hex(line, hash, 32);
@@ -4879,9 +4977,8 @@ static enum status recovery_notes(struct recovery *r, const char *payload, size_
             if (good && aside) aside_note(r->s, hash);
             while (good && slice_part(&line, ' ', &word)) {
                 good = parse_place(word, &place);
-                if (!good || place.segment >= r->s->segment_count || !r->s->segments[place.segment]) continue;
-                struct segment *g = r->s->segments[place.segment];
-                if (!segment_buried(g, place.offset)) segment_bury(g, place.offset);
+                struct segment *g = good ? segment_at(r->s, place.segment) : NULL;
+                if (g && !segment_buried(g, place.offset)) segment_bury(g, place.offset);
             }
         }
         if (!good) return fail(DAMAGED, "a note about chunks that is none");
@@ -4939,7 +5036,7 @@ static void recovery_look(struct recovery *r, struct segment *g, const struct en
 }
 
 static bool recovery_is_durable(const struct recovery *r, const struct segment *g, uint64_t offset) {
-    const struct segment *next = g->number + 1 < r->s->segment_count ? r->s->segments[g->number + 1] : NULL;
+    const struct segment *next = segment_at(r->s, g->number + 1);
     if (g->closed) return true;
     if (next && next->before > 0 && offset >= next->before) return false; /* a table of contents that was torn */
     return g->number < r->durable.segment || (g->number == r->durable.segment && offset < r->durable.offset);
@@ -5213,14 +5310,15 @@ static size_t recovery_open(struct recovery *r, struct segment *g) {
     return 0;
 }
 
-/* Removes the last segment, which a crash left without its first line: nothing was ever appended to it. */
-static void recovery_unmake(struct store *s, struct segment *g) {
+/* Removes a segment's file, for good. */
+static void recovery_unlink(struct store *s, struct segment *g) {
     char path[PATH_MAX];
-    segment_path(s, g->number, false, path, sizeof path);
+    segment_path(s, g->number, path, sizeof path);
     bool good = unlink(path) == 0;
     *strrchr(path, '/') = 0;
-    if (!good || !sys_sync_folder(path)) die(INTERNAL, "removing an empty segment in %s: %s", path, strerror(errno));
-    segment_unmake(s, g);
+    if (!good || !sys_sync_folder(path)) die(INTERNAL, "removing a segment in %s: %s", path, strerror(errno));
+    segment_prune(path);
+    segment_free(s, g);
 }
 
 /* One segment of the second pass. A segment that was not closed is closed now, so that it is scanned only once. */
@@ -5228,10 +5326,12 @@ static void recovery_segment(struct recovery *r, struct segment *g) {
     char line[SEGMENT_LINE_MAX_BYTES];
     struct segment longest = {.number = g->number, .before = UINT32_MAX};
     size_t first = recovery_open(r, g);
-    if (first == 0 && g->number + 1 == r->s->segment_count && !g->damaged &&
-        g->size <= segment_line(r->s, &longest, line)) {
-        if (r->s->check) g->full = g->closed = true;
-        else recovery_unmake(r->s, g);
+    bool last = g->number + 1 == r->s->next_number;
+    if (first == 0 && last && !g->damaged && g->size <= segment_line(r->s, &longest, line)) {
+        g->full = g->closed = true; /* a crash left it without its first line: nothing was ever appended to it */
+        if (r->s->check) return;
+        r->s->next_number = g->number;
+        recovery_unlink(r->s, g);
         return;
     }
     if (first == 0) {
@@ -5242,7 +5342,7 @@ static void recovery_segment(struct recovery *r, struct segment *g) {
         g->full = true;
         g->writes = g->damaged ? 0 : 1;
         bool writes = !r->s->check;
-        if (g->number + 1 < r->s->segment_count && !g->damaged) { /* a crash, or damage: what it lists is all here */
+        if (!last && !g->damaged) { /* a crash, or damage: what it lists is all here */
             if (r->s->problem)
                 r->s->problem(g->number, g->size, "no whole table of contents; a start makes it anew", false);
             else log_line("segment %u has no whole table of contents: it is made anew", g->number);
@@ -5257,23 +5357,30 @@ static void recovery_segment(struct recovery *r, struct segment *g) {
 /* Removes the files of segments that are gone, which a crash left. */
 static void recovery_removed(struct recovery *r) {
     struct store *s = r->s;
-    char path[PATH_MAX];
-    for (uint32_t i = 0; i < s->segment_count && i < r->gone_count; i++) {
-        struct segment *g = s->segments[i];
-        if (!g || !r->gone[i]) continue;
-        segment_path(s, i, false, path, sizeof path);
-        if (!s->check && unlink(path) != 0) die(INTERNAL, "removing %s: %s", path, strerror(errno));
-        if (g->fd >= 0) {
-            close(g->fd);
-            s->files_open--;
-        }
-        free(g->dead);
-        free(g);
-        s->segments[i] = NULL;
+    for (uint32_t i = s->segment_count; i > 0; i--) {
+        struct segment *g = s->segments[i - 1];
+        if (recovery_kept(r, g->number) == g->number) continue;
+        if (s->check) segment_free(s, g);
+        else recovery_unlink(s, g);
     }
 }
 
-/* Finds the files of the log: four levels of folders named by base 36 digits. */
+/* The second pass: segments in their order; the last may be removed then. A number that is not there and was not
+ * removed is a segment that is missing. */
+static void recovery_second(struct recovery *r) {
+    struct store *s = r->s;
+    uint32_t expected = 0;
+    for (uint32_t i = 0; i <= s->segment_count; i++) {
+        uint32_t number = i < s->segment_count ? s->segments[i]->number : s->next_number;
+        uint32_t kept = recovery_kept(r, expected);
+        if (kept < number)
+            recovery_bad(r, &(struct segment){.number = kept, .closed = true}, 0, "nothing at all: it is missing");
+        if (i < s->segment_count) recovery_segment(r, s->segments[i]);
+        expected = number + 1;
+    }
+}
+
+/* Finds the files of the log: folders named by base 36 digits, one below the other. */
 static void recovery_list(struct store *s, const char *folder, int level, uint32_t prefix) {
     static const char digit[] = "0123456789abcdefghijklmnopqrstuvwxyz";
     char path[PATH_MAX];
@@ -5284,7 +5391,7 @@ static void recovery_list(struct store *s, const char *folder, int level, uint32
         const char *at = e->d_name[0] && !e->d_name[1] ? strchr(digit, e->d_name[0]) : NULL;
         if (!at) continue;
         uint32_t number = prefix * 36 + (uint32_t)(at - digit);
-        if (level == 3) {
+        if (level == SEGMENT_DIGITS - 1) {
             segment_new(s, number);
             continue;
         }
@@ -5308,7 +5415,6 @@ static void store_recover(struct store *s, struct tree *tree) {
     recovery_list(s, path, 0, 0);
     for (uint32_t i = 0; i < s->segment_count; i++) {
         struct segment *g = s->segments[i];
-        if (!g) continue;
         size_t first = recovery_open(&r, g);
         if (first > 0 && !recovery_toc(&r, g)) recovery_scan(&r, g, first);
         g->closed = g->full = false;
@@ -5318,14 +5424,10 @@ static void store_recover(struct store *s, struct tree *tree) {
     r.scan_only = false;
     s->checkpoint = r.begin;
     s->checkpoint_bytes = r.begin_bytes;
+    recovery_gone_sort(&r);
     recovery_removed(&r);
-    while (s->segment_count < r.gone_count) segment_slot(s, s->segment_count); /* no number is used twice */
     s->durable = r.durable; /* for the tables of contents that are written now, and read by the next start */
-    for (uint32_t i = 0; i < s->segment_count; i++) {
-        if (s->segments[i]) recovery_segment(&r, s->segments[i]);
-        else if (i >= r.gone_count || !r.gone[i])
-            recovery_bad(&r, &(struct segment){.number = i, .closed = true}, 0, "nothing at all: a segment is missing");
-    }
+    recovery_second(&r);
     recovery_drop_snapshot(&r);
     free(r.gone);
     text_free(&r.after);
@@ -6781,8 +6883,10 @@ static enum status node_put(struct request *r) {
     return status;
 }
 
-static void node_get_done(struct request *r) {
+static void node_get_done(struct request *r, enum status status) {
     struct found *found = r->file_owner;
+    errno = EIO; /* that is what DAMAGED stands for */
+    if (status == DAMAGED) store_unreadable(&node.store, found->segment);
     store_release(&node.store, found);
     free(found);
     atomic_fetch_sub(&node.transfers, 1);
@@ -6798,10 +6902,12 @@ static enum status node_get(struct request *r) {
     if (found.length <= SMALL_CHUNK_BYTES) {
         text_reserve(&r->reply, found.length);
         bool good = sys_pread(found.fd, r->reply.data, found.length, found.offset);
+        if (!good && errno != 0) status = store_unreadable(&node.store, found.segment);
+        else if (!good) status = fail(DAMAGED, "the log of this node ends before the chunk does");
         r->reply.length = found.length;
         r->has_reply = r->hash_known = true;
         store_release(&node.store, &found);
-        return good ? DONE : fail(DAMAGED, "reading the chunk: %s", strerror(errno));
+        return status;
     }
     struct found *kept = mem_alloc(sizeof *kept);
     *kept = found;
@@ -11601,7 +11707,7 @@ static void check_problem(uint32_t segment, uint64_t offset, const char *what, b
     char path[PATH_MAX];
     if (matters) check.problems++;
     else check.traces++;
-    segment_path(&check.store, segment, false, path, sizeof path);
+    segment_path(&check.store, segment, path, sizeof path);
     if (option_value[OPT_JSON]) {
         json_object(&check.w);
         json_key_string(&check.w, "file", path);
@@ -11741,7 +11847,6 @@ static int cmd_fsck(int rest, char **words) {
     uint8_t *buffer = mem_alloc(PAYLOAD_MAX_BYTES);
     for (uint32_t i = 0; i < check.store.segment_count; i++) {
         struct segment *g = check.store.segments[i];
-        if (!g) continue;
         lock_take(&check.store.lock);
         bool open = segment_use(&check.store, g);
         lock_drop(&check.store.lock);

@@ -18,7 +18,7 @@ KINDS = ["chunk", "record", "promise", "snapshot", "aside", "drop", "keep", "toc
 
 def path_of(folder, number):
     parts = []
-    for _ in range(4):
+    for _ in range(6):
         parts.append(DIGITS[number % 36])
         number //= 36
     return os.path.join(folder, "log", *reversed(parts))
