@@ -214,7 +214,8 @@ enum {
 #define PAYLOAD_MAX_BYTES (64 * MIB)          /* one entry of the log */
 #define BATCH_MAX_BYTES (1 * MIB)             /* records sent to a node at once, unless one is larger */
 #define SNAPSHOT_PART_BYTES (1 * MIB)
-#define HISTORY_MAX_BYTES (4 * MIB)           /* records a master keeps, to send a returning node the difference */
+#define HISTORY_MAX_BYTES (4 * MIB)           /* records a master keeps, to send nodes that are a little behind */
+#define HISTORY_PART_BYTES (2 * MIB)          /* of older ones that a node tells from its log at once */
 #define COPY_BATCH_BYTES (8 * MIB)
 #define HISTORY_LIMIT_BYTES (64 * MIB)        /* as many while a node takes a snapshot and will need them behind it */
 #define FILE_MAX_CHUNKS ((uint32_t)300000)    /* so that a list of chunks fits into one body */
@@ -3169,6 +3170,22 @@ static enum status records_span(const char *records, size_t length, struct posit
     return count > 0 && rest.length == 0 ? DONE : fail(BAD_REQUEST, "no whole record");
 }
 
+/* Passes over the records up to this seq. DAMAGED if those are no whole records; `rest` may be empty then. */
+static enum status records_skip(struct slice *rest, uint64_t seq) {
+    struct position at;
+    struct words w;
+    while (rest->length > 0) {
+        struct slice line, behind = *rest;
+        if (!slice_line(&behind, &line) || !words_split(line, &w) || !tx_head(&w, &at))
+            return fail(DAMAGED, "records that do not begin with TX EPOCH SEQ REQUEST TIME");
+        if (at.seq > seq) return DONE;
+        while (behind.length > 0 && (behind.length < 3 || memcmp(behind.at, "TX ", 3) != 0))
+            if (!slice_line(&behind, &line)) return fail(DAMAGED, "a record without an end");
+        *rest = behind;
+    }
+    return DONE;
+}
+
 /* ---- Snapshots ---- */
 
 /* Everything but the inodes: the head of a snapshot. */
@@ -3344,7 +3361,7 @@ static void tree_digest(const struct tree *t, uint8_t digest[32]) {
  *
  * Lock: store.lock guards struct store, but for what is marked. It is not held across a sync, but for the first line of
  * a new segment; a chunk larger than SMALL_CHUNK_BYTES is written outside it, into the place it reserved.
- * After a failed write or sync nothing is tried again: the store is failed, and says so. No room for a chunk is none.
+ * After a failed write or sync nothing is tried again: the store is failed, and says so. No room is no failure.
  * Entry points: store_open, store_format, store_recover, store_put, store_record, store_sync, store_promise,
  * store_find, store_drop, store_keep, store_rewrite, store_scrub. */
 
@@ -3415,6 +3432,8 @@ struct segment {
     int64_t checked_ms;       /* since 1970: when all in it was read and found right, or written */
     uint32_t *dead;           /* offsets of chunks in it that are not what its table of contents says */
     uint32_t dead_count;
+    uint64_t first_seq;       /* of the first record in it that this node's tree is made of; 0: there is none */
+    uint32_t first_at;        /* the place of the entry in which that is */
     bool full, closed;        /* full: takes no more entries; closed: has its table of contents */
     bool damaged;             /* gets no table of contents, which would leave out for good what can't be read now */
     struct entry *entries;    /* until it is closed */
@@ -3771,6 +3790,13 @@ static uint64_t segment_dead_bytes(const struct segment *g) {
     return g->taken > g->live ? g->taken - g->live : 0;
 }
 
+/* Notes that an entry of records begins with this one. */
+static void segment_records(struct segment *g, uint64_t seq, uint32_t offset) {
+    if (g->first_seq != 0) return;
+    g->first_seq = seq;
+    g->first_at = offset;
+}
+
 static void segment_note(struct segment *g, const struct entry *entry) {
     if (g->entry_count == g->entry_capacity) {
         g->entry_capacity = g->entry_capacity ? g->entry_capacity * 2 : 16;
@@ -4024,8 +4050,6 @@ static enum status store_append(struct store *s, enum entry_kind kind, const uin
     assert(length <= PAYLOAD_MAX_BYTES); /* or it could not be read back */
     char header[HEADER_MAX_BYTES];
     enum status status = append_begin(s, length);
-    if (status == NO_SPACE && kind != ENTRY_CHUNK)
-        return store_fail(s, "making a segment, for which the disk has no room");
     if (status != DONE) return status;
     struct segment *g = s->current;
     uint64_t offset = g->size;
@@ -4042,7 +4066,7 @@ static enum status store_append(struct store *s, enum entry_kind kind, const uin
         !no_room(errno))
         return store_fail(s, "writing ahead to the log");
     if (!sys_pwritev(g->fd, piece, outside ? 1 : 3, offset)) {
-        if (kind != ENTRY_CHUNK || !no_room(errno)) return store_fail(s, "writing to the log");
+        if (!no_room(errno)) return store_fail(s, "writing to the log");
         g->size = offset; /* the next entry is written over what came of this one */
         return fail(NO_SPACE, "the disk of node %s is full", s->name);
     }
@@ -4104,12 +4128,14 @@ static enum status store_put(struct store *s, const uint8_t hash[32], const void
     return status;
 }
 
-/* Appends one batch of records (or a part of a snapshot), already checked against `hash`. */
-static enum status store_record(struct store *s, enum entry_kind kind, const uint8_t hash[32], const void *records,
-                                size_t length) {
+/* Appends one batch of records, a part of a snapshot or a promise, already checked against `hash`. `seq` is that of the
+ * first record, 0 if there is none. */
+static enum status store_record(struct store *s, enum entry_kind kind, const uint8_t hash[32], uint64_t seq,
+                                const void *records, size_t length) {
     struct place place;
     lock_take(&s->lock);
     enum status status = store_append(s, kind, hash, records, length, &place);
+    if (status == DONE && seq != 0) segment_records(segment_at(s, place.segment), seq, place.offset);
     lock_drop(&s->lock);
     return status;
 }
@@ -4181,7 +4207,7 @@ static enum status store_promise(struct store *s, uint64_t epoch, uint64_t maste
     uint8_t hash[32];
     int length = snprintf(line, sizeof line, "PROMISE %" PRIu64 " %016" PRIx64 "\n", epoch, master);
     sha256_digest(line, (size_t)length, hash);
-    return store_record(s, ENTRY_PROMISE, hash, line, (size_t)length);
+    return store_record(s, ENTRY_PROMISE, hash, 0, line, (size_t)length);
 }
 
 /* Whether the disk failed, and why, if `why` is not NULL (256 bytes). */
@@ -4265,6 +4291,82 @@ static enum status toc_load(struct store *s, struct segment *g, struct text *lin
     g->damaged = true;
     lock_drop(&s->lock);
     return fail(DAMAGED, "the table of contents of segment %u is damaged: it stays", g->number);
+}
+
+/* The entries of records in a segment, from the first on that counts for store_history. The caller frees them. */
+static enum status history_entries(struct store *s, struct segment *g, struct entry **list, uint32_t *count) {
+    struct text lines = {0};
+    struct segment found = {0}; /* only to take entries */
+    struct entry entry;
+    lock_take(&s->lock);
+    bool closed = g->closed;
+    uint32_t first_at = g->first_at;
+    for (uint32_t i = 0; i < g->entry_count && !closed; i++)
+        if (g->entries[i].kind == ENTRY_RECORD && g->entries[i].offset >= first_at) segment_note(&found, &g->entries[i]);
+    lock_drop(&s->lock);
+    enum status status = closed ? toc_load(s, g, &lines) : DONE;
+    struct slice rest = {lines.data, lines.length};
+    while (status == DONE && closed && toc_entry(&rest, &entry))
+        if (entry.kind == ENTRY_RECORD && entry.offset >= first_at) segment_note(&found, &entry);
+    text_free(&lines);
+    *list = found.entries;
+    *count = found.entry_count;
+    return status;
+}
+
+/* What store_history takes from one segment. */
+static enum status history_segment(struct store *s, struct segment *g, uint64_t *seq, struct text *to, size_t most) {
+    struct entry *list;
+    struct position first, last;
+    uint32_t count;
+    enum status status = history_entries(s, g, &list, &count);
+    for (uint32_t i = 0; i < count && status == DONE && to->length < most; i++) {
+        char *payload = malloc((size_t)list[i].length + 1);
+        if (!payload) die(INTERNAL, "out of memory");
+        struct slice rest = {payload, list[i].length};
+        bool good = read_verified(g->fd, payload, list[i].length, list[i].offset, list[i].hash);
+        if (!good) status = errno != 0 ? store_unreadable(s, g) : fail(DAMAGED, "a record is damaged");
+        if (status == DONE) status = records_skip(&rest, *seq);
+        if (status == DONE && rest.length > 0) status = records_span(rest.at, rest.length, &first, &last);
+        if (status == DONE && rest.length > 0 && first.seq != *seq + 1) status = fail(DAMAGED, "records are missing");
+        if (status == DONE && rest.length > 0) {
+            text_bytes(to, rest.at, rest.length);
+            *seq = last.seq;
+        }
+        free(payload);
+    }
+    free(list);
+    return status;
+}
+
+/* Tells records from the log: those behind `seq`, one after another, until there are at least `most` bytes of them.
+ * NOT_FOUND if the next one is not there: there is none, or it was before the last snapshot. */
+static enum status store_history(struct store *s, uint64_t seq, struct text *to, size_t most) {
+    enum status status = DONE;
+    uint64_t before = UINT64_MAX;
+    while (status == DONE && to->length < most && seq != before) {
+        before = seq;
+        lock_take(&s->lock);
+        struct segment *g = NULL;
+        for (uint32_t i = s->segment_count; i > 0 && !g; i--)
+            if (s->segments[i - 1]->first_seq != 0 && s->segments[i - 1]->first_seq <= seq + 1) g = s->segments[i - 1];
+        bool used = g && segment_use(s, g);
+        lock_drop(&s->lock);
+        if (!used) break;
+        status = history_segment(s, g, &seq, to, most);
+        lock_take(&s->lock);
+        segment_unuse(s, g);
+        lock_drop(&s->lock);
+    }
+    if (status == DONE && to->length == 0) return fail(NOT_FOUND, "the log does not tell the records behind %" PRIu64, seq);
+    return status;
+}
+
+/* From now on store_history tells only what comes behind this: the tree is a snapshot from elsewhere. */
+static void store_history_reset(struct store *s) {
+    lock_take(&s->lock);
+    for (uint32_t i = 0; i < s->segment_count; i++) s->segments[i]->first_seq = 0;
+    lock_drop(&s->lock);
 }
 
 /* Notes that a chunk was found damaged here. */
@@ -4384,10 +4486,12 @@ static enum status store_drop(struct store *s, const uint8_t (*hash)[32], int co
     struct place place;
     enum status status = DONE;
     lock_take(&s->lock);
+    size_t holes = s->hole_count;
     for (int i = 0; i < count; i++) kept[i] = !drop_one(s, hash[i], grace_ms, &lines);
     if (lines.length > 0) {
         sha256_digest(lines.data, lines.length, digest);
         status = store_append(s, ENTRY_DROP, digest, lines.data, lines.length, &place);
+        if (status != DONE) s->hole_count = holes; /* their bytes stay: after a restart the chunks are here again */
     }
     lock_drop(&s->lock);
     text_free(&lines);
@@ -4527,8 +4631,9 @@ static enum status store_rewrite(struct store *s, uint32_t number, uint64_t rate
 }
 
 /* The segment whose rewriting gives back most of what it takes, if that is at least half (an eighth when space is
- * short). Only those before the checkpoint: the metadata in them is dead. False if there is none. */
-static bool store_victim(struct store *s, uint32_t *number) {
+ * short). Only those before the checkpoint: the metadata in them is dead; and, as long as space is not short, only those
+ * whose records begin up to `seq`: store_history tells the later ones. False if there is none. */
+static bool store_victim(struct store *s, uint64_t seq, uint32_t *number) {
     uint64_t best = 0;
     bool is_short = store_is_short(s);
     lock_take(&s->lock);
@@ -4537,6 +4642,7 @@ static bool store_victim(struct store *s, uint32_t *number) {
         const struct segment *g = s->segments[i];
         if (!g->closed || g->damaged || g->taken == 0)
             continue; /* what is damaged stays, for whoever can read it */
+        if (g->first_seq > seq && !is_short) continue;
         uint64_t share = segment_dead_bytes(g) * 1000 / g->taken;
         if (share < (is_short ? 125 : 500) || share <= best) continue;
         best = share;
@@ -5077,16 +5183,9 @@ static bool recovery_read(struct segment *g, void *to, size_t length, uint64_t o
 static enum status recovery_records(struct recovery *r, const char *records, size_t length) {
     struct position first, last;
     struct slice rest = {records, length};
-    while (rest.length > 0) { /* what is in the snapshot already is passed over, a record at a time */
-        if (records_span(rest.at, rest.length, &first, &last) != DONE) return DAMAGED;
-        if (first.seq > r->tree->at.seq || rest.length == 0) break;
-        struct slice line, behind = rest;
-        for (slice_line(&behind, &line); behind.length > 3 && memcmp(behind.at, "TX ", 3) != 0;)
-            if (!slice_line(&behind, &line)) return fail(DAMAGED, "a record without an end");
-        if (behind.length <= 3) behind.length = 0;
-        rest = behind;
-    }
+    if (records_skip(&rest, r->tree->at.seq) != DONE) return DAMAGED; /* what is in the snapshot already */
     if (rest.length == 0) return DONE;
+    if (records_span(rest.at, rest.length, &first, &last) != DONE) return DAMAGED;
     if (first.seq != r->tree->at.seq + 1) return fail(DAMAGED, "a gap before record %" PRIu64, first.seq);
     if (tree_apply(r->tree, rest.at, rest.length) != DONE) return WRONG_KIND;
     if (last.epoch > r->s->promised) r->s->promised = last.epoch;
@@ -5125,7 +5224,7 @@ static enum status recovery_snapshot(struct recovery *r, const char *payload, si
 
 static enum status recovery_payload(struct recovery *r, struct segment *g, const struct entry *entry,
                                     const char *payload) {
-    struct position promise;
+    struct position promise, first, last;
     struct slice line, rest = {payload, entry->length};
     struct words w;
     struct place at = {g->number, entry->offset};
@@ -5137,6 +5236,8 @@ static enum status recovery_payload(struct recovery *r, struct segment *g, const
             return DONE;
         }
         status = recovery_records(r, payload, entry->length);
+        if (status == DONE && records_span(payload, entry->length, &first, &last) == DONE)
+            segment_records(g, first.seq, entry->offset);
         if (status != WRONG_KIND) return status;
         tree_free(r->tree); /* half applied: only a snapshot helps now, and no record of this log fits any more */
         tree_init(r->tree);
@@ -7043,7 +7144,7 @@ static enum status node_promise(struct request *r) {
         return fail(BAD_REQUEST, "an epoch is a number from 1");
     lock_take(&node.lock);
     enum status status = DONE;
-    uint64_t promised = node.store.promised;
+    uint64_t promised = node.store.promised, promised_to = node.store.promised_to;
     if (!node.store.formatted) status = fail(READ_ONLY, "this node is blank: it has not joined a cluster yet");
     else if (epoch < promised || (epoch == promised && master != node.store.promised_to))
         status = fail(FENCED, "promised epoch %" PRIu64, promised);
@@ -7055,6 +7156,7 @@ static enum status node_promise(struct request *r) {
         node.store.promised_to = master;
         node.heard_ms = clock_ms();
         status = store_promise(&node.store, epoch, master);
+        if (status != DONE) node.store.promised = promised, node.store.promised_to = promised_to; /* it was not given */
     }
     if (status == DONE && node.stream != r->c->serial) {
         node.stream = r->c->serial;
@@ -7084,7 +7186,7 @@ static enum status node_records(struct request *r) {
     if (status == DONE && node.store.metadata_damaged) status = fail(BAD_REQUEST, "this node needs a snapshot first");
     if (status == DONE && (first.seq != node.tree.at.seq + 1 || last.epoch > epoch))
         status = fail(BAD_REQUEST, "the next record is %" PRIu64, node.tree.at.seq + 1);
-    if (status == DONE) status = store_record(&node.store, ENTRY_RECORD, r->body_hash, r->body.data, r->body.length);
+    if (status == DONE) status = store_record(&node.store, ENTRY_RECORD, r->body_hash, first.seq, r->body.data, r->body.length);
     if (status == DONE && tree_apply(&node.tree, r->body.data, r->body.length) != DONE) {
         log_line("a record contradicts this node's tree: %s; this node takes no more", detail);
         node.store.metadata_damaged = true;
@@ -7129,7 +7231,7 @@ static enum status node_install(struct request *r) {
     }
     if (status == DONE && (!node.loading_used || number != node.loading_next++))
         status = fail(BAD_REQUEST, "parts of a snapshot come in their order");
-    if (status == DONE) status = store_record(&node.store, ENTRY_SNAPSHOT, r->body_hash, r->body.data, r->body.length);
+    if (status == DONE) status = store_record(&node.store, ENTRY_SNAPSHOT, r->body_hash, 0, r->body.data, r->body.length);
     if (status == DONE) status = snapshot_load(&node.loading, rest.at, rest.length);
     if (status == DONE) node.loading_bytes += r->body.length;
     if (status == DONE && last) {
@@ -7137,6 +7239,7 @@ static enum status node_install(struct request *r) {
         node.tree = node.loading;
         node.loading_used = false;
         node.store.metadata_damaged = false;
+        store_history_reset(&node.store);
         log_line("took a snapshot: last record %" PRIu64 ".%" PRIu64 ", %" PRIu64 " files", node.tree.at.epoch,
                  node.tree.at.seq, node.tree.live.files);
     }
@@ -7182,7 +7285,7 @@ static enum status node_checkpoint(void) {
         more = save_next(&node.tree, &part, CHECKPOINT_PART_BYTES);
         if (!more) *(strchr(part.data, '\n') - 1) = '1';
         sha256_digest(part.data, part.length, hash);
-        status = store_record(&node.store, ENTRY_SNAPSHOT, hash, part.data, part.length);
+        status = store_record(&node.store, ENTRY_SNAPSHOT, hash, 0, part.data, part.length);
         bytes += part.length;
         lock_drop(&node.lock);
         if (status == DONE &&
@@ -7247,6 +7350,14 @@ static enum status node_checked(struct request *r) {
     return DONE;
 }
 
+/* Records up to this one are of no use to a node that was away: a snapshot would be less. */
+static uint64_t node_told_from(void) {
+    lock_take(&node.lock);
+    uint64_t seq = node.tree.at.seq, inodes = node.tree.inode_count;
+    lock_drop(&node.lock);
+    return seq > inodes ? seq - inodes : 0;
+}
+
 /* Thread: writes checkpoints and rewrites segments, when that gives enough space back. */
 static void *node_tidy(void *unused) {
     uint32_t number = 0;
@@ -7256,7 +7367,7 @@ static void *node_tidy(void *unused) {
         sleep_ms(store_is_short(&node.store) ? TIDY_MS / 10 : TIDY_MS);
         while (store_punch(&node.store)) store_space(&node.store);
         if (store_wants_checkpoint(&node.store)) status = node_checkpoint();
-        while (status == DONE && store_victim(&node.store, &number)) {
+        while (status == DONE && store_victim(&node.store, node_told_from(), &number)) {
             status = store_rewrite(&node.store, number, store_is_short(&node.store) ? 0 : TIDY_RATE_BYTES);
             store_space(&node.store);
         }
@@ -7265,6 +7376,14 @@ static void *node_tidy(void *unused) {
         sleep_ms(10 * TIDY_MS);
     }
     return NULL;
+}
+
+/* HISTORY SEQ: records behind this one, from the log, for a node that was away; as many as fit into a reply. */
+static enum status node_history(struct request *r) {
+    uint64_t seq;
+    if (!parse_u64(r->w.word[1], UINT64_MAX - 1, &seq)) return fail(BAD_REQUEST, "a record is a number");
+    r->has_reply = true;
+    return store_history(&node.store, seq, &r->reply, HISTORY_PART_BYTES);
 }
 
 /* SNAPSHOT AFTER: the next part of this node's tree; AFTER is the last inode of the part before, 0 at first. */
@@ -7440,6 +7559,7 @@ static const struct command node_table[] = {
     {"INSTALL", node_install, 1, LINES_BODY, FROM_MASTER, "EPOCH", "take a part of a snapshot"},
     {"DROP", node_drop, 2, LINES_BODY, FROM_MASTER, "EPOCH GRACE", "drop chunks that no record names"},
     {"SNAPSHOT", node_snapshot, 1, NO_BODY, FROM_MASTER, "AFTER", "a part of this node's tree"},
+    {"HISTORY", node_history, 1, NO_BODY, FROM_MASTER, "SEQ", "the records behind this one, some of them"},
     {0}};
 
 /* ---- The link to the master ---- */
@@ -7682,6 +7802,7 @@ struct peer {
     bool answered, agreed;    /* to the promise asked for now */
     /* The stream of records. */
     struct cond wake;         /* there is something to send, or the reign changed */
+    char why[256];            /* its stream ended last; "" while it goes */
     bool streaming;
     int stream_fd, copy_fd[COPY_WORKERS]; /* connections to it that somebody waits on; -1: none */
     uint64_t snapshot_seq;    /* the last record in the snapshot that it takes now; 0: it takes none */
@@ -8347,6 +8468,65 @@ static enum status stream_records(struct peer *p, struct conn *c, uint64_t epoch
     return status;
 }
 
+/* Finds a node that holds all records before those that this master keeps itself. */
+static bool history_source(const struct peer *p, char *address) {
+    lock_check(&master.lock);
+    for (int i = 0; i < master.peer_count; i++) {
+        const struct peer *q = master.peers[i];
+        uint64_t has = q->streaming ? q->acked : q->at.seq;
+        if (q == p || !q->up || q->damaged || q->failed || !tree_continues(&master.tree, q->at)) continue;
+        if (has + 1 < master.history_first) continue;
+        memcpy(address, q->address, sizeof q->address);
+        return true;
+    }
+    return false;
+}
+
+/* Sends a node the records that it lacks up to those that this master keeps itself, as another node tells them. */
+static enum status stream_difference(struct peer *p, struct conn *c, uint64_t epoch, const char *from) {
+    struct text records = {0};
+    struct position first, last = p->at;
+    struct words w;
+    struct conn *source = NULL;
+    enum status status = call_open(from, NODE_PORT, CALL_TIMEOUT_MS, &source);
+    for (bool more = true; status == DONE && more;) {
+        status = call(source, &w, "HISTORY %" PRIu64, last.seq);
+        if (status == DONE) status = call_body(source, &w, &records);
+        if (status == DONE) status = records_span(records.data ? records.data : "", records.length, &first, &last);
+        if (status == DONE) {
+            text_format(conn_line(c), "RECORDS %" PRIu64, epoch);
+            status = call_send(c, records.data, records.length);
+        }
+        if (status == DONE) status = call_reply(c, &w);
+        lock_take(&master.lock);
+        if (status == DONE) p->at = last;
+        more = p->at.seq + 1 < master.history_first;
+        if (master.epoch != epoch || master.state < ESTABLISHING) status = fail(FENCED, "the reign is over");
+        lock_drop(&master.lock);
+    }
+    conn_close(source);
+    text_free(&records);
+    return status;
+}
+
+/* Brings a node to where the records that this master keeps begin: by the difference, or by a snapshot, whichever is
+ * less. A record is about as long as what a snapshot says of a file. */
+static enum status stream_catch_up(struct peer *p, struct conn *c, uint64_t epoch) {
+    char from[ADDRESS_MAX_BYTES + 1];
+    lock_take(&master.lock);
+    bool going = master.epoch == epoch && master.state >= ESTABLISHING && p->up;
+    bool known = !p->damaged && tree_continues(&master.tree, p->at);
+    uint64_t lacks = p->at.seq + 1 < master.history_first ? master.history_first - 1 - p->at.seq : 0;
+    bool less = master.tree.at.seq - p->at.seq <= master.tree.inode_count;
+    bool difference = known && less && history_source(p, from);
+    lock_drop(&master.lock);
+    if (!going) return fail(FENCED, "the reign is over");
+    if (known && lacks == 0) return DONE;
+    if (!difference || stream_difference(p, c, epoch, from) != DONE) return stream_snapshot(p, c, epoch);
+    log_line("node %s got %" PRIu64 " records that it lacked, from %s", p->name, lacks, from);
+    return DONE;
+}
+
 /* One connection's worth of streaming: promise, catch up, records until something ends it. */
 static enum status stream_once(struct peer *p, uint64_t epoch) {
     char address[ADDRESS_MAX_BYTES + 1];
@@ -8365,17 +8545,15 @@ static enum status stream_once(struct peer *p, uint64_t epoch) {
     lock_take(&master.lock);
     while (master.epoch == epoch && (master.state == PROMISING || master.state == LOADING) && p->up)
         cond_wait_until(&p->wake, &master.lock, clock_ms() + 1000);
-    bool going = master.epoch == epoch && master.state >= ESTABLISHING && p->up;
-    bool snapshot = p->damaged || !tree_continues(&master.tree, p->at) || p->at.seq + 1 < master.history_first;
     lock_drop(&master.lock);
-    if (!going) goto out;
-    if (snapshot) status = stream_snapshot(p, c, epoch);
+    status = stream_catch_up(p, c, epoch);
     if (status != DONE) goto out;
     lock_take(&master.lock);
     p->snapshot_seq =
         0; /* from here on `acked` says what it needs, and stream_next looks whether that is still there */
     if (master.epoch == epoch && master.state >= ESTABLISHING) {
         p->streaming = true;
+        *p->why = 0;
         p->acked = p->at.seq;
         p->progress_ms = clock_ms();
         commit_update();
@@ -8406,11 +8584,12 @@ static void *peer_stream(void *argument) {
         lock_drop(&master.lock);
         enum status status = stream_once(p, epoch);
         if (status == DONE) continue;
-        char why[DETAIL_BYTES];
-        memcpy(why, detail, sizeof why);
+        char why[sizeof p->why];
+        snprintf(why, sizeof why, "%.255s", detail);
         lock_take(&master.lock);
         if (master.epoch == epoch && p->up) {
-            log_line("node %s: %s", p->name, why);
+            if (strcmp(p->why, why) != 0) log_line("node %s: %s", p->name, why);
+            memcpy(p->why, why, sizeof why);
             if (!p->answered) { /* it can't be reached: do not wait for its promise */
                 p->answered = true;
                 p->agreed = false;
@@ -10127,9 +10306,10 @@ static int status_reasons(struct text *t) {
         if (slot >= 0 && master.peers[slot]->up && !master.peers[slot]->failed) continue;
         text_add(t, "why node ");
         text_escaped(t, m->name, strlen(m->name));
-        text_add(t, slot >= 0 && master.peers[slot]->up ? " has a failed disk" : " is down");
-        if (slot >= 0 && !master.peers[slot]->up)
-            text_format(t, " since %" PRId64 " s", (clock_ms() - master.peers[slot]->down_ms) / 1000);
+        const struct peer *p = slot >= 0 ? master.peers[slot] : NULL;
+        text_add(t, p && p->up ? " has a failed disk" : " is down");
+        if (p && p->up && *p->why) text_format(t, ": %s", p->why);
+        if (p && !p->up) text_format(t, " since %" PRId64 " s", (clock_ms() - p->down_ms) / 1000);
         text_byte(t, '\n');
         count++;
     }
@@ -10153,8 +10333,9 @@ static int status_reasons(struct text *t) {
         if (!member && p->streaming && node_set_count(&master.roster) >= master.roster_most) continue;
         text_add(t, "why node ");
         text_escaped(t, p->name, strlen(p->name));
-        text_add(t,
-                 p->unproved ? " hung, and has not acknowledged a change in good time since\n" : " is catching up\n");
+        text_add(t, p->unproved ? " hung, and has not acknowledged a change in good time since" : " is catching up");
+        if (*p->why) text_format(t, ": %s", p->why);
+        text_byte(t, '\n');
         count++;
     }
     return count;

@@ -3031,6 +3031,69 @@ test_forced_drops() {
     dfs --status | grep -q '^forced'
 }
 
+# a node that missed many changes gets the difference or a snapshot, whichever is less, while the cluster goes on
+test_behind() {
+    local count=20000 files=20000 name i begun before watch
+    plain
+    [ -z "$long" ] || count=100000 files=200000
+    name=$(printf '%0230d' 7) # long names, so that the master soon forgets what was first
+    export DFS_TRASH_TIME=0s
+    cluster 3
+    dfs --bench up --files "$files" --size 0 --clients 8 >bench.out
+    changes() { # N DIRECTORY: clients that make so many directories
+        local at=0
+        while [ "$at" -lt "$1" ]; do
+            seq -f "/$2/%.0f.$name" "$at" $((at + 99)) | xargs "$DFS" --mkdir 2>>client.err
+            at=$((at + 100))
+        done
+    }
+    took() { grep -c 'took a snapshot' "$1.err" || true; }
+    told() { grep -c "node $1 got [0-9]* records that it lacked" m.err || true; }
+    caught_up() { [ "$(dfs --status -j | grep -o '"roster": [0-9]*' | grep -o '[0-9]*$')" = 3 ]; }
+
+    crash n3
+    wait_for roster_is 2
+    before=$(took n3)
+    changes $((count / 2)) a & # two clients at once
+    changes $((count / 2)) b
+    wait $!
+    begun=$(ms_now)
+    rm -f halt
+    until [ -e halt ]; do dfs --mkdir "/meanwhile/$RANDOM$RANDOM" && echo . >>done; done &
+    watch=$!
+    node n3
+    wait_for -t 120 caught_up
+    echo "$count changes behind: a member again after $(($(ms_now) - begun)) ms"
+    : >halt
+    wait "$watch"
+    [ "$(wc -l <done)" -gt 3 ] || [ $(($(ms_now) - begun)) -lt 1000 ]
+    grep "node n3 got" m.err
+    [ "$(told n3)" = 1 ]
+    [ "$(took n3)" = "$before" ]
+    wait_for agreed
+
+    crash n3 # the same with a take-over by a master that knows nothing of before
+    wait_for roster_is 2
+    changes 200 c
+    crash m
+    again m
+    node n3
+    wait_for -t 120 caught_up
+    [ "$(told n3)" = 2 ]
+    [ "$(took n3)" = "$before" ]
+
+    crash n3 # more changes than there are files: the whole is less
+    wait_for roster_is 2
+    for i in $(seq $(((count + files) / 8000))); do
+        dfs --bench up --files 10000 --size 0 --clients 8 >bench.out
+    done
+    node n3
+    wait_for -t 120 caught_up
+    [ "$(told n3)" = 2 ]
+    [ "$(took n3)" = $((before + 1)) ]
+    wait_for agreed
+}
+
 # with a million small files (50,000 in the normal run): upload, start of a node, take-over, memory for each
 test_million() {
     local count=50000 who how begun ms
