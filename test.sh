@@ -1547,7 +1547,7 @@ deleted_round() { # SEED: nodes die in turn, files are removed, masters change, 
     wait_for roster_is ${#alive[@]}
     change_files "$1.all"
     who=$(grep -c 'gave back segment' "${alive[0]}.err") || true
-    for _ in 1 2; do dfs --bench up --files 600 --size 0 --clients 4 >bench.out; done
+    for _ in 1 2 3; do dfs --bench up --files 600 --size 0 --clients 4 >bench.out; done
     compacted() { [ "$(grep -c 'gave back segment' "${alive[0]}.err")" -gt "$who" ]; }
     wait_for compacted # the records of the removals are in no log any more
     rm -f halt
@@ -1589,7 +1589,7 @@ test_deleted() {
     [ "$slow" = 1 ] || count=1
     [ -z "$long" ] || count=20
     fast
-    export DFS_GRACE=1s DFS_SEGMENT_SIZE=64K # records and contents move while nodes are down
+    export DFS_GRACE=1s DFS_TRASH_TIME=0s DFS_SEGMENT_SIZE=64K # records and contents move while nodes are down
     masters 2 4
     for i in $(seq 0 11); do random 5000 >"content.$i"; done
     for i in $(seq 0 7); do
