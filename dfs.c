@@ -3604,6 +3604,8 @@ static enum status store_fail(struct store *s, const char *what) {
         s->failed = true;
         snprintf(s->why, sizeof s->why, "%s: %s", what, strerror(error));
         log_line("STORE FAILED: %s; this node acknowledges nothing more; mend the disk and start it again", s->why);
+        cond_broadcast(&s->rolled);
+        cond_broadcast(&s->synced);
     }
     return fail(INTERNAL, "the store of this node failed: %s", s->why);
 }
@@ -3982,9 +3984,11 @@ static enum status store_close(struct store *s) {
     s->current = NULL;
     cond_broadcast(&s->rolled);
     while (g && !g->closed && !s->failed && cond_wait_until(&s->rolled, &s->lock, until_ms)) continue;
-    bool good = !s->failed && (!g || g->closed);
+    enum status status = s->failed          ? fail(INTERNAL, "the store of this node failed: %s", s->why)
+                         : !g || g->closed ? DONE
+                                           : fail(INTERNAL, "the log was not closed; the next start looks through its end");
     lock_drop(&s->lock);
-    return good ? DONE : fail(INTERNAL, "the log was not closed; the next start will look through its end");
+    return status;
 }
 
 /* ---- Appending ---- */
@@ -11755,6 +11759,9 @@ static enum status scrub_state(const struct scrubbed *n, uint64_t *bytes, uint64
                            !parse_u64(row_value(&a, "damaged"), UINT64_MAX, damaged)))
         status = fail(INTERNAL, "the node's answer to STATE is none");
     *busy = slice_is(row_value(&a, "scrub"), "now");
+    if (status == DONE && slice_is(row_value(&a, "state"), "failed"))
+        status = fail(INTERNAL, "its disk failed; its log says how: mend the disk and start it again");
+    if (status != DONE) status = fail(status, "node %s: %s", shown(n->name), detail);
     text_free(&line);
     answer_free(&a);
     return status;
@@ -11768,7 +11775,10 @@ static enum status scrub_begin(struct client *cl, struct scrubbed *n) {
     enum status status = *n->address ? DONE : node_locate(cl, n->name, n->address);
     if (status == DONE) status = scrub_state(n, &n->bytes, &n->damaged, &busy);
     text_add(&line, "SCRUB");
-    if (status == DONE) status = ask_once(n->address, &line, NULL, false, CALL_TIMEOUT_MS, CALL_TIMEOUT_MS, &a, &sent);
+    if (status == DONE) {
+        status = ask_once(n->address, &line, NULL, false, CALL_TIMEOUT_MS, CALL_TIMEOUT_MS, &a, &sent);
+        if (status != DONE) status = fail(status, "node %s: %s", shown(n->name), detail);
+    }
     text_free(&line);
     answer_free(&a);
     return status;
@@ -11786,7 +11796,6 @@ static enum status scrub_wait(struct scrubbed *list, int count) {
         for (int i = 0; i < count && status == DONE; i++) {
             bool busy;
             status = scrub_state(&list[i], &bytes, &damaged, &busy);
-            if (status != DONE) status = fail(status, "node %s: %s", shown(list[i].name), detail);
             sum += status != DONE || list[i].done ? list[i].bytes : bytes - list[i].bytes;
             if (status != DONE || busy || list[i].done) continue;
             list[i].bytes = bytes - list[i].bytes;
