@@ -3059,14 +3059,14 @@ test_behind() {
     wait $!
     begun=$(ms_now)
     rm -f halt
-    until [ -e halt ]; do dfs --mkdir "/meanwhile/$RANDOM$RANDOM" && echo . >>done; done &
+    until [ -e halt ]; do dfs --mkdir "/meanwhile/$RANDOM$RANDOM" && echo . >>others; done &
     watch=$!
     node n3
     wait_for -t 120 caught_up
     echo "$count changes behind: a member again after $(($(ms_now) - begun)) ms"
     : >halt
     wait "$watch"
-    [ "$(wc -l <done)" -gt 3 ] || [ $(($(ms_now) - begun)) -lt 1000 ]
+    [ "$(wc -l <others)" -gt 3 ] || [ $(($(ms_now) - begun)) -lt 1000 ]
     grep "node n3 got" m.err
     [ "$(told n3)" = 1 ]
     [ "$(took n3)" = "$before" ]
