@@ -3984,9 +3984,10 @@ static enum status store_close(struct store *s) {
     s->current = NULL;
     cond_broadcast(&s->rolled);
     while (g && !g->closed && !s->failed && cond_wait_until(&s->rolled, &s->lock, until_ms)) continue;
-    enum status status = s->failed          ? fail(INTERNAL, "the store of this node failed: %s", s->why)
-                         : !g || g->closed ? DONE
-                                           : fail(INTERNAL, "the log was not closed; the next start looks through its end");
+    enum status status = s->failed ? fail(INTERNAL, "the store of this node failed: %s", s->why)
+                         : !g || g->closed
+                             ? DONE
+                             : fail(INTERNAL, "the log was not closed; the next start looks through its end");
     lock_drop(&s->lock);
     return status;
 }
@@ -4306,7 +4307,8 @@ static enum status history_entries(struct store *s, struct segment *g, struct en
     bool closed = g->closed;
     uint32_t first_at = g->first_at;
     for (uint32_t i = 0; i < g->entry_count && !closed; i++)
-        if (g->entries[i].kind == ENTRY_RECORD && g->entries[i].offset >= first_at) segment_note(&found, &g->entries[i]);
+        if (g->entries[i].kind == ENTRY_RECORD && g->entries[i].offset >= first_at)
+            segment_note(&found, &g->entries[i]);
     lock_drop(&s->lock);
     enum status status = closed ? toc_load(s, g, &lines) : DONE;
     struct slice rest = {lines.data, lines.length};
@@ -4362,7 +4364,8 @@ static enum status store_history(struct store *s, uint64_t seq, struct text *to,
         segment_unuse(s, g);
         lock_drop(&s->lock);
     }
-    if (status == DONE && to->length == 0) return fail(NOT_FOUND, "the log does not tell the records behind %" PRIu64, seq);
+    if (status == DONE && to->length == 0)
+        return fail(NOT_FOUND, "the log does not tell the records behind %" PRIu64, seq);
     return status;
 }
 
@@ -4635,8 +4638,8 @@ static enum status store_rewrite(struct store *s, uint32_t number, uint64_t rate
 }
 
 /* The segment whose rewriting gives back most of what it takes, if that is at least half (an eighth when space is
- * short). Only those before the checkpoint: the metadata in them is dead; and, as long as space is not short, only those
- * whose records begin up to `seq`: store_history tells the later ones. False if there is none. */
+ * short). Only those before the checkpoint: the metadata in them is dead; and, as long as space is not short, only
+ * those whose records begin up to `seq`: store_history tells the later ones. False if there is none. */
 static bool store_victim(struct store *s, uint64_t seq, uint32_t *number) {
     uint64_t best = 0;
     bool is_short = store_is_short(s);
@@ -7190,7 +7193,8 @@ static enum status node_records(struct request *r) {
     if (status == DONE && node.store.metadata_damaged) status = fail(BAD_REQUEST, "this node needs a snapshot first");
     if (status == DONE && (first.seq != node.tree.at.seq + 1 || last.epoch > epoch))
         status = fail(BAD_REQUEST, "the next record is %" PRIu64, node.tree.at.seq + 1);
-    if (status == DONE) status = store_record(&node.store, ENTRY_RECORD, r->body_hash, first.seq, r->body.data, r->body.length);
+    if (status == DONE)
+        status = store_record(&node.store, ENTRY_RECORD, r->body_hash, first.seq, r->body.data, r->body.length);
     if (status == DONE && tree_apply(&node.tree, r->body.data, r->body.length) != DONE) {
         log_line("a record contradicts this node's tree: %s; this node takes no more", detail);
         node.store.metadata_damaged = true;
@@ -7235,7 +7239,8 @@ static enum status node_install(struct request *r) {
     }
     if (status == DONE && (!node.loading_used || number != node.loading_next++))
         status = fail(BAD_REQUEST, "parts of a snapshot come in their order");
-    if (status == DONE) status = store_record(&node.store, ENTRY_SNAPSHOT, r->body_hash, 0, r->body.data, r->body.length);
+    if (status == DONE)
+        status = store_record(&node.store, ENTRY_SNAPSHOT, r->body_hash, 0, r->body.data, r->body.length);
     if (status == DONE) status = snapshot_load(&node.loading, rest.at, rest.length);
     if (status == DONE) node.loading_bytes += r->body.length;
     if (status == DONE && last) {
