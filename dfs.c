@@ -825,7 +825,7 @@ static enum status status_of_errno(void) {
     switch (errno) {
     case ENOENT: return NOT_FOUND;
     case EACCES: case EPERM: case EROFS: return DENIED;
-    case ENOSPC: case EDQUOT: return NO_SPACE;
+    case ENOSPC: case EDQUOT: case EFBIG: return NO_SPACE;
     case EISDIR: case ENOTDIR: return WRONG_KIND;
     default: return INTERNAL;
     }
@@ -2139,7 +2139,6 @@ static void server_signals(void) {
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN); /* a file over the limit is an error of the write */
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_max < FILES_LEAST)
         die(USAGE_ERROR, "this process may open %d files, and needs %d; raise the limit (ulimit -n)",
             (int)files.rlim_max, FILES_LEAST);
@@ -5390,6 +5389,22 @@ static bool recovery_toc(struct recovery *r, struct segment *g) {
     return good;
 }
 
+/* Dies if this is the first line of a segment of a later format, in which all but its first two and last two words may
+ * mean something else. */
+static void recovery_format(const struct store *s, const struct segment *g, const char *line, const struct words *w) {
+    struct segment other = {.number = g->number};
+    char check[CHECK_HEX];
+    uint32_t format;
+    if (w->count < 4 || !slice_is(w->word[0], "segment") || !parse_u32(w->word[1], UINT32_MAX, &format) ||
+        format <= FORMAT_VERSION || w->word[w->count - 1].length != CHECK_HEX ||
+        !parse_hex(w->word[w->count - 2], other.salt, SALT_BYTES))
+        return;
+    header_check(&other, 0, line, (size_t)(w->word[w->count - 1].at - line), check);
+    if (memcmp(check, w->word[w->count - 1].at, CHECK_HEX) != 0) return;
+    die(BAD_REQUEST, "segment %u of %s has format %u, this program knows up to %d; use a newer dfs", g->number,
+        s->folder, format, FORMAT_VERSION);
+}
+
 /* Opens a segment's file and checks its first line. Returns that line's length, 0 if this is not our segment. Dies if
  * the file can't be opened: to go on without it would be to forget what it holds. */
 static size_t recovery_open(struct recovery *r, struct segment *g) {
@@ -5410,8 +5425,10 @@ static size_t recovery_open(struct recovery *r, struct segment *g) {
     size_t have = g->size < sizeof line ? (size_t)g->size : sizeof line;
     if (!recovery_read(g, line, have, 0)) return 0;
     const char *end = memchr(line, '\n', have);
-    bool good = end && words_split((struct slice){line, (size_t)(end - line)}, &w) && w.count == 8 &&
-                parse_u64(w.word[5], UINT32_MAX, &g->before) && parse_hex(w.word[6], g->salt, SALT_BYTES);
+    bool good = end && words_split((struct slice){line, (size_t)(end - line)}, &w);
+    if (good) recovery_format(r->s, g, line, &w);
+    good = good && w.count == 8 && parse_u64(w.word[5], UINT32_MAX, &g->before) &&
+           parse_hex(w.word[6], g->salt, SALT_BYTES);
     size_t length = good ? segment_line(r->s, g, expected) : 0;
     if (good && length == (size_t)(end - line) + 1 && memcmp(line, expected, length) == 0) return length;
     g->before = 0; /* what a bad line says is not believed */
@@ -7830,6 +7847,7 @@ struct peer {
     } *drops;                 /* chunks that it is to drop; its holder bits are gone already */
     uint32_t drop_count, drop_capacity;
     int order_count, receiving, sending;
+    int64_t fetched_ms;       /* when an order ended last */
     uint64_t received_bytes, sent_bytes; /* by orders, for status */
 };
 
@@ -7941,6 +7959,11 @@ static bool peer_usable(const struct peer *p) {
 /* Whether a node has no room for one more chunk. It keeps its reserve for names. */
 static bool peer_is_full(const struct peer *p) {
     return p->total_bytes > 0 && p->free_bytes <= disk_reserve(p->total_bytes) + CHUNK_MAX_BYTES;
+}
+
+/* Whether a node has nothing more to fetch: it would have been given an order at once. */
+static bool peer_has_all(const struct peer *p) {
+    return p->receiving == 0 && clock_ms() - p->fetched_ms > master.dead_after_ms / 4;
 }
 
 /* Whether a node never held a record, by what it said last. */
@@ -8464,7 +8487,7 @@ static enum status stream_records(struct peer *p, struct conn *c, uint64_t epoch
         if (status == DONE && master.epoch == epoch && p->streaming) {
             p->acked = last;
             p->progress_ms = clock_ms();
-            if (p->progress_ms - sent_ms < master.dead_after_ms / 2) p->unproved = false;
+            if (p->progress_ms - sent_ms < master.dead_after_ms / 2 && peer_has_all(p)) p->unproved = false;
             if (p->echo_ms < sent_ms) p->echo_ms = sent_ms; /* the node took it for a sign of life, as it does a pong */
             commit_update();
             holders_changed();
@@ -8696,6 +8719,7 @@ static void *peer_copier(void *argument) {
         lock_take(&master.lock);
         copy_done(p, peer_slot(p->id), order, session, status, &failed);
         p->receiving--;
+        p->fetched_ms = clock_ms();
         p->worker_busy[worker] = false;
         master.peers[order->source]->sending--;
         free(order);
@@ -8732,6 +8756,7 @@ static bool plan_order(struct chunk_queue *q) {
         nodes[i] = (struct candidate){p->bytes, (int)p->transfers, peer_usable(p) && p->inventoried};
         sending[i] = p->sending;
         receiving[i] = peer_is_full(p) ? COPY_WORKERS : p->receiving; /* no room, no free place as a target */
+        if (p->unproved) receiving[i] += COPY_WORKERS - 1; /* one order at a time, or its disk is never idle */
         room = room || (nodes[i].usable && receiving[i] < COPY_WORKERS);
     }
     struct node_set wanted = wanted_holders();
@@ -9126,18 +9151,20 @@ static bool member_is_lost(const struct peer *p, int64_t now_ms) {
     return !p->up || p->failed || p->forgot || peer_is_stalled(p, now_ms);
 }
 
-/* Notes that a node hung, or seemed to. */
+/* Notes that a node hung, or seemed to. Nobody waits for what it was to fetch. */
 static void peer_hung(struct peer *p) {
     p->unproved = true;
+    for (int i = 0; i < COPY_WORKERS; i++) net_cut(p->copy_fd[i]);
     p->probe_wait_ms = master.dead_after_ms;
     p->probe_ms = clock_ms() + p->probe_wait_ms;
 }
 
-/* Whether a node that caught up may be waited for. One that hung must acknowledge something in good time first, or a
- * slow disk would make it come and go, and every time a write would wait for it. */
+/* Whether a node that caught up may be waited for. One that hung must have the copies that it lacked, and acknowledge
+ * something in good time, or a slow disk would make it come and go, and every time a write would wait for it. */
 static bool peer_is_proved(struct peer *p) {
     const struct text nothing = {0};
     if (!p->unproved || clock_ms() < p->probe_ms) return !p->unproved;
+    if (!peer_has_all(p)) return false;
     if (p->probe_wait_ms < PROBE_MOST_MS) p->probe_wait_ms *= 2;
     p->probe_ms = clock_ms() + p->probe_wait_ms;
     master_propose(&nothing, NULL);
@@ -9737,7 +9764,7 @@ static void upload_heard(uint64_t client, bool open, int64_t age_ms) {
  * when, in ms, the client's oldest open upload is open, or -. */
 static enum status master_targets(struct request *r) {
     struct candidate nodes[NODES_MAX];
-    int order[NODES_MAX], full = 0, up = 0;
+    int order[NODES_MAX], full = 0, up = 0, sound = 0;
     uint64_t client, age_ms = 0;
     bool open = !slice_is(r->w.word[1], "-");
     if ((open && !parse_u64(r->w.word[1], 3650 * DAY_MS, &age_ms)) || !parse_id(slice_of(r->c->id), &client))
@@ -9750,7 +9777,10 @@ static enum status master_targets(struct request *r) {
         full += peer_usable(p) && peer_is_full(p);
         up += p->up && !p->failed;
         nodes[i] = (struct candidate){p->bytes, (int)p->transfers, peer_usable(p) && !peer_is_full(p)};
+        sound += nodes[i].usable && !p->unproved;
     }
+    for (int i = 0; i < master.peer_count; i++) /* one that hung is sent nothing as long as there are others */
+        if (sound >= copies_needed() && master.peers[i]->unproved) nodes[i].usable = false;
     int count = place_targets(nodes, master.peer_count, order);
     if (status == DONE && count == 0)
         status = full > 0 ? fail(NO_SPACE, "all nodes are full; delete files or add a node")
@@ -12454,6 +12484,7 @@ static void descriptors_fill(void) {
 #endif
 int main(int argc, char **argv) {
     const char *role = argc > 1 ? argv[1] : "";
+    signal(SIGXFSZ, SIG_IGN); /* a file over the limit is an error of the write */
     bool serve_master = strcmp(role, "master") == 0, serve_node = strcmp(role, "node") == 0;
     int skip = serve_master || serve_node ? 2 : 1;
     char **words = argv + skip;
