@@ -9505,7 +9505,7 @@ static enum status master_join(struct request *r) {
     if (!p) p = peer_make(id), slot = master.peer_count - 1;
     holders_clear(slot);
     if (p->instance != said.instance) { /* another process: what the last one had says nothing of it */
-        p->streaming = p->told = p->unproved = false;
+        p->streaming = p->told = p->unproved = p->failed = false;
         p->acked = 0;
         peer_cut(p);
     }
@@ -9597,7 +9597,9 @@ static enum status master_ping(struct request *r) {
     if (p) {
         int64_t now_ms = clock_ms();
         if (said.failed && !p->failed) log_line("node %s: its disk failed", p->name);
+        bool mended = p->failed && !said.failed;
         p->failed = said.failed;
+        if (mended && master.state >= ESTABLISHING) chunks_review(); /* its inventory may have come first */
         p->ping_ms = now_ms;
         ping_history(p, &said, follows);
         if (!p->up) { /* its first ping: it took the answer to JOIN in, and a blank node is formatted now */
