@@ -2061,6 +2061,142 @@ test_power_cut() {
     wait_for agreed
 }
 
+# Failing disks: what was acknowledged is in `kept`; the others go on, whatever one disk does.
+keep_file() { # PATH LOCAL: uploads it, which must work
+    dfs -q -u "$1" "$2" && echo "$(sha <"$2") $1" >>kept
+}
+kept_all() { # every file in `kept`, as it was last, is there and right
+    local hash path
+    tac kept | awk '!seen[$2]++' >last
+    while read -r hash path; do
+        [ "$(dfs -q -d "$path" - | sha)" = "$hash" ] || die "$path was acknowledged and is lost or wrong"
+    done <last
+}
+leave() { # NODE MEGABYTES: somebody else's file takes what else is free on its disk
+    fallocate -l "$(($(df -B1M --output=avail "$1" | tail -n 1) - $2))M" "$1/stranger"
+}
+none_left() { # NODE: somebody else's file takes its disk to the last byte
+    cat /dev/zero 2>/dev/null >>"$1/stranger" || true
+    sync -f "$1"
+    [ "$(df -B1K --output=avail "$1" | tail -n 1)" -lt 64 ]
+}
+whys() { dfs --status -j | jq -r '.why[]'; }
+full_are() { # [NODE...]: these and no others are said to be full
+    [ "$(whys | sed -nE 's/^node (n[0-9]) is full: [0-9.]+ [KM]?i?B of .* are free.*/\1/p' | xargs)" = "$*" ]
+}
+failed_are() { # [NODE...]: the same for those whose disk has failed; they are in no roster
+    [ "$(whys | sed -nE 's/^node (n[0-9]) has a failed disk.*/\1/p' | xargs)" = "$*" ] && roster_is $((3 - $#)) &&
+        [ "$(dfs --nodes -j | jq -r '.nodes[] | select(.state == "failed").name' | xargs)" = "$*" ]
+}
+lacking() { dfs --status -j | jq -e ".copies_missing == $1"; }
+long_names() { seq -f "/$1/%0200.0f" 300; } # some 70 KB of them
+dfs_all() { xargs "$DFS" "$@" 2>>client.err; } # with the words of a pipe
+
+# the disk of one node is full, then all are: said so, the rest goes on, what is removed gives room, nothing is lost
+test_full() {
+    local small=1 i who begun
+    need jq python3 fallocate
+    disks n1 n2 n3
+    fast
+    export DFS_GRACE=300ms DFS_TRASH_TIME=1h
+    cluster 3
+    : >kept
+    for i in 1 2 3 4; do
+        random 5000000 >f
+        keep_file "/before/$i" f
+    done
+    random 30000000 >gone
+    dfs -q -u /gone gone
+    wait_for held_by /gone n1 n2 n3
+    settled 3
+
+    mended() { # NODE...: there is room again; who could not even write a record has to be started again
+        local who
+        for who; do
+            rm "$who/stranger"
+            log_says "$who" 'STORE FAILED' || continue
+            crash "$who"
+            rm "$who.err"
+            again "$who"
+        done
+        wait_for roster_is 3
+    }
+
+    wait_for none_left n2 # one: not even names have room
+    random 3000 >g
+    for i in 1 2; do
+        keep_file "/none/$i" f
+        keep_file "/none/small$i" g
+    done
+    for i in $(seq 10); do roster_is 2 || long_names "names$i" | dfs_all --mkdir; done
+    wait_for roster_is 2
+    kept_all
+    mended n2
+    settled 3
+
+    leave n2 5 # one: names still have room
+    wait_for full_are n2
+    for i in 1 2 3; do
+        random $((i * 2000000)) >f
+        random "$i" >g
+        keep_file "/one/$i" f
+        keep_file "/one/small$i" g
+        held_by "/one/$i" n1 n3
+    done
+    keep_file /before/4 g # over a file
+    lacking 7
+    dfs --status >status
+    grep -qE '^why +node n2 is full: .* free' status
+    grep -qE '^why +7 copies are missing, 11.4 MiB$' status
+    is_up 3
+    roster_is 3
+    kept_all
+
+    for who in n1 n3; do leave "$who" 5; done # all
+    wait_for full_are n1 n2 n3
+    for i in 10 6000000; do
+        random "$i" >f
+        fails 10 -u /all/f f
+        grep -qx 'dfs: upload: no space: all nodes are full; delete files or add a node' fails.text
+        fails 10 -u /before/1 f
+    done
+    fails 2 --stat /all/f
+    dfs --mkdir /all/x
+    dfs --mv /before/2 /before/two
+    dfs --mv /before/two /before/2
+    kept_all
+    crash n1 n2 n3
+    again n1 n2 n3
+    wait_for roster_is 3
+    wait_for full_are n1 n2 n3
+    kept_all
+    rm n2/stranger # one has room again
+    wait_for full_are n1 n3
+    fails 10 -u /all/f f
+    grep -q ' only 1 of 3 nodes have room, and 2 must have the bytes; delete files' fails.text
+    for i in 1 2 3; do wait_for held_by "/one/$i" n1 n2 n3; done
+    wait_for lacking 0
+    dfs --rm /gone
+    fits() { keep_file /fits f; }
+    wait_for fits
+    in_order n1 n2 n3
+    kept_all
+
+    for who in n1 n2 n3; do wait_for none_left "$who"; done # all: not even names have room
+    for i in $(seq 20); do
+        ! state read-only || break
+        long_names "all$i" | timeout $((2 * slow)) xargs "$DFS" --mkdir 2>>client.err || true
+    done
+    wait_for state read-only
+    kept_all
+    mended n1 n2 n3
+    settled 3
+    full_are
+    kept_all
+    in_order n1 n2 n3
+    wait_for agreed
+}
+
 # the clocks of servers and clients jump by hours and years, both ways: no node leaves, nobody takes over, nothing fails
 test_clock_jumps() {
     local who epoch before=0 round jump jumps=0 jobs=() w library
