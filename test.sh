@@ -2191,7 +2191,7 @@ test_full() {
     kept_all
     mended n1 n2 n3
     settled 3
-    full_are
+    full_are ""
     kept_all
     in_order n1 n2 n3
     wait_for agreed
