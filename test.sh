@@ -2197,6 +2197,77 @@ test_full() {
     wait_for agreed
 }
 
+# a disk fails, in a read, in a write, and becomes read-only: the node says so and leaves, no request fails, it comes back
+test_bad_disk() {
+    local how who small jobs first=''
+    need jq python3
+    small=1 disks n3
+    disks n2
+    fast
+    cluster 3
+    : >kept
+    random 9000000 >large
+    random 30000 >little
+    keep_file /large large
+    keep_file /little little
+    for who in /large /little; do wait_for held_by "$who" n1 n2 n3; done
+    settled 3
+    dies() { xfs_io -x -c shutdown n2; }
+    read_only() { mount -o remount,abort n3; }
+    reads() { # LOCAL: until n2 has noticed
+        local i
+        dies
+        for i in $(seq 200); do
+            same "/$1" "$1"
+            ! log_says n2 'STORE FAILED' || break
+        done
+        log_says n2 'STORE FAILED: reading segment .*: I.* error'
+    }
+    written() { # COUNT: so many more files than at the first call
+        : "${first:=$(cat kept.* | wc -l)}"
+        [ "$(cat kept.* | wc -l)" -ge $((first + $1)) ] && first=''
+    }
+    for how in "reads little" "reads large" dies read_only; do
+        who=n2
+        case $how in
+        reads*) $how ;;
+        *)
+            [ "$how" = dies ] || who=n3
+            rm -f halt
+            writer "1$who" & jobs=($!)
+            writer "2$who" & jobs+=($!)
+            wait_for written 20
+            "$how"
+            same /large large
+            wait_for failed_are "$who"
+            wait_for written 20
+            touch halt
+            wait "${jobs[@]}"
+            not cat write.failed
+            writers_kept
+            ;;
+        esac
+        wait_for failed_are "$who"
+        is_up 2
+        keep_file "/after/${how// /}" large
+        kept_all
+        grep "STORE FAILED" "$who.err"
+        crash "$who"
+        fails 5 node "$PWD/$who" -n "$who" -l 127.0.0.1:0 # nor does it start
+        grep "$PWD/$who" fails.text
+        wait_for umount "$who"
+        mount -o loop "$who.disk" "$who"
+        : >"$who.err"
+        again "$who"
+        settled 3
+        in_order "$who"
+        wait_for held_by "/after/${how// /}" n1 n2 n3
+    done
+    kept_all
+    in_order n1
+    wait_for agreed
+}
+
 # the clocks of servers and clients jump by hours and years, both ways: no node leaves, nobody takes over, nothing fails
 test_clock_jumps() {
     local who epoch before=0 round jump jumps=0 jobs=() w library
