@@ -2199,7 +2199,7 @@ test_full() {
 
 # a disk fails, in a read, in a write, and becomes read-only: the node says so and leaves, no request fails, it comes back
 test_bad_disk() {
-    local how who jobs first=''
+    local how who writing first=''
     need jq python3
     small=1 disks n3
     disks n2
@@ -2234,15 +2234,15 @@ test_bad_disk() {
         *)
             [ "$how" = dies ] || who=n3
             rm -f halt
-            writer "1$who" & jobs=($!)
-            writer "2$who" & jobs+=($!)
+            writer "1$who" & writing=($!)
+            writer "2$who" & writing+=($!)
             wait_for written 20
             "$how"
             same /large large
             wait_for failed_are "$who"
             wait_for written 20
             touch halt
-            wait "${jobs[@]}"
+            wait "${writing[@]}"
             not cat write.failed
             writers_kept
             ;;
