@@ -2199,7 +2199,7 @@ test_full() {
 
 # a disk fails, in a read, in a write, and becomes read-only: the node says so and leaves, no request fails, it comes back
 test_bad_disk() {
-    local how who writing first=''
+    local how who first='' writing=()
     need jq python3
     small=1 disks n3
     disks n2
