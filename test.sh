@@ -2010,9 +2010,10 @@ disks() { # NAME...: a file system of its own in the folder NAME, for each; xfs,
     done
 }
 disks_end() { # FOLDER: unmounts all below it
-    local at
-    awk -v p="$1/" 'index($2, p) == 1 {print $2}' /proc/mounts | while read -r at; do
+    local at device
+    awk -v p="$1/" 'index($5, p) == 1 {print $5, $3}' /proc/self/mountinfo | while read -r at device; do
         fsfreeze -u "$at" 2>/dev/null || true
+        [ ! -w "$throttled" ] || echo "$device 0" >"$throttled" || true
         wait_for -t 2 umount "$at" 2>/dev/null || umount -l "$at" || true
     done
 }
@@ -2199,7 +2200,7 @@ test_full() {
 
 # a disk fails, in a read, in a write, and becomes read-only: the node says so and leaves, no request fails, it comes back
 test_bad_disk() {
-    local how who first='' writing=()
+    local how who first writing=()
     need jq python3
     small=1 disks n3
     disks n2
@@ -2224,9 +2225,10 @@ test_bad_disk() {
         log_says n2 'STORE FAILED: reading segment .*: I.* error'
     }
     written() { # COUNT: so many more files than at the first call
-        : "${first:=$(cat kept.* | wc -l)}"
-        [ "$(cat kept.* | wc -l)" -ge $((first + $1)) ] && first=''
+        [ "$first" != 0 ] || first=$(cat kept.* | wc -l)
+        [ "$(cat kept.* | wc -l)" -ge $((first + $1)) ] && first=0
     }
+    first=0
     for how in "reads little" "reads large" dies read_only; do
         who=n2
         case $how in
@@ -2265,6 +2267,61 @@ test_bad_disk() {
     done
     kept_all
     in_order n1
+    wait_for agreed
+}
+
+throttled=/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device
+throttle() { # FOLDER BYTES: its disk writes so many in a second; 0: as many as it can
+    echo "$(awk -v p="$PWD/$1" '$5 == p {print $3}' /proc/self/mountinfo) $2" >"$throttled"
+}
+
+# a disk that writes 2 MB/s under more load than that: the others are not held up by it for long, and it catches up
+test_slow_disk() {
+    local i begun ms bound most=0 writing readers
+    need jq python3
+    [ -w "$throttled" ] || skip "no cgroup here slows a disk down"
+    disks n2
+    throttle n2 2097152
+    begun=$(ms_now)
+    head -c 2097152 /dev/zero >n2/probe
+    sync -d n2/probe
+    [ $(($(ms_now) - begun)) -gt 400 ] || skip "no cgroup here slows a disk down"
+    rm n2/probe
+    throttle n2 0
+    fast
+    cluster 3
+    : >kept
+    random 20000000 >before
+    keep_file /before before
+    wait_for held_by /before n1 n2 n3
+    settled 3
+    throttle n2 2097152
+    writer 1 & writing=$!
+    reader() { until [ -e halt ]; do begun=$(ms_now); same /before before; echo $(($(ms_now) - begun)) >>read.ms; done; }
+    reader & readers=$!
+    begun=$(ms_now)
+    for i in $(seq 10); do
+        random 10000000 >f
+        ms=$(ms_now)
+        keep_file "/slow/$i" f
+        echo "$(($(ms_now) - ms))"
+    done
+    ms=$(($(ms_now) - begun))
+    touch halt
+    wait "$writing" "$readers"
+    dfs --status
+    echo "$ms ms; $(wc -l <kept.1) small; reads $(sort -n read.ms | tail -n 1)"
+    grep 'roster\|epoch\|nothing\|no ping' m.err
+    not cat write.failed
+    not lacking 0
+    begun=$(ms_now)
+    throttle n2 0
+    settled 3
+    echo "caught up $(($(ms_now) - begun)) ms"
+    for i in $(seq 10); do held_by "/slow/$i" n1 n2 n3; done
+    kept_all
+    writers_kept
+    in_order n1 n2 n3
     wait_for agreed
 }
 
