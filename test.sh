@@ -110,7 +110,7 @@ cluster() { # N [MASTER-ARGS...]: a new cluster with a key and N nodes, all in i
 }
 settled() { # N: so many nodes are up, and all is well
     wait_for is_up "$1"
-    wait_for state healthy
+    wait_for state healthy || { dfs --status; dfs --nodes; return 1; }
     wait_for current
 }
 current() { dfs --status | grep -q '^reads *current'; }
@@ -2316,7 +2316,7 @@ test_slow_disk() {
         pause 300
     done
     ms=$(($(ms_now) - begun))
-    not lacking 0 # it has not got them yet
+    not held_by /slow/10 n1 n2 n3 # it has not got them yet
     touch halt
     wait "${readers[@]}"
     echo "100 MB in $ms ms, $(wc -l <kept.1) small files meanwhile; a read took $(sort -n read.ms | tail -n 1) ms at most"
