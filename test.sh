@@ -2399,7 +2399,9 @@ while not os.path.exists("halt"):
     touch marker
     under=(prlimit --fsize=4194304)
     : >n2.err
+    i=${ADDR[n2]}
     not again n2
+    ADDR[n2]=$i
     grep -q '^dfs: files of this process may have 4194304 bytes, .*; raise the limit (ulimit -f)' n2.err
     under=(prlimit --fsize=16777216)
     again n2
