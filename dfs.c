@@ -5014,6 +5014,7 @@ struct recovery {
     struct text after;      /* records between the parts of that snapshot, to be applied behind it */
     bool lost;              /* something before the mark is gone that may have been a record */
     uint64_t torn, bad_chunks;
+    struct segment *closed;    /* the last one that has its table of contents: it may not be on disk yet */
 };
 
 static void recovery_drop_snapshot(struct recovery *r) {
@@ -5450,7 +5451,9 @@ static void recovery_unlink(struct store *s, struct segment *g) {
 static void recovery_segment(struct recovery *r, struct segment *g) {
     char line[SEGMENT_LINE_MAX_BYTES];
     struct segment longest = {.number = g->number, .before = UINT32_MAX};
+    struct stat about;
     size_t first = recovery_open(r, g);
+    uint64_t end = g->size;
     bool last = g->number + 1 == r->s->next_number;
     if (first == 0 && last && !g->damaged && g->size <= segment_line(r->s, &longest, line)) {
         g->full = g->closed = true; /* a crash left it without its first line: nothing was ever appended to it */
@@ -5475,6 +5478,10 @@ static void recovery_segment(struct recovery *r, struct segment *g) {
         if (writes && g->damaged && sys_fdatasync(g->fd) != 0) store_fail(r->s, "syncing a damaged segment");
         if (writes && !g->damaged && segment_close(r->s, g) != DONE)
             log_line("segment %u stays without its table of contents: %s", g->number, detail);
+    } else if (!r->s->check) {
+        r->closed = g;
+        if (fstat(g->fd, &about) == 0 && (uint64_t)about.st_size > end && !sys_truncate(g->fd, end))
+            store_fail(r->s, "cutting the zeros behind a table of contents off"); /* a crash came before that */
     }
     if (g->users > 0) segment_unuse(r->s, g);
 }
@@ -5503,6 +5510,9 @@ static void recovery_second(struct recovery *r) {
         if (i < s->segment_count) recovery_segment(r, s->segments[i]);
         expected = number + 1;
     }
+    if (!r->closed || !segment_use(s, r->closed)) return;
+    if (sys_fdatasync(r->closed->fd) != 0) store_fail(s, "syncing a segment"); /* they are closed one after another */
+    segment_unuse(s, r->closed);
 }
 
 /* Finds the files of the log: folders named by base 36 digits, one below the other. */
@@ -11990,7 +12000,8 @@ static void check_segment(struct segment *g, uint8_t *buffer) {
     struct place durable;
     uint64_t at;
     char header[HEADER_MAX_BYTES];
-    if (fstat(g->fd, &about) != 0 || !toc_read(g, (uint64_t)about.st_size, &lines, &at, &durable)) {
+    if (fstat(g->fd, &about) != 0 ||
+        !toc_read(g, recovery_end(g, (uint64_t)about.st_size), &lines, &at, &durable)) {
         text_free(&lines);
         return; /* recovery said so, or went through it entry by entry */
     }
