@@ -7840,6 +7840,8 @@ struct peer {
     struct cond wake;         /* there is something to send, or the reign changed */
     char why[256];            /* its stream ended last; "" while it goes */
     bool streaming;
+    bool refused;             /* it had no room for a record: until it takes one, it is not streaming, but asked again */
+    uint64_t stream_epoch;    /* of its last stream */
     int stream_fd, copy_fd[COPY_WORKERS]; /* connections to it that somebody waits on; -1: none */
     uint64_t snapshot_seq;    /* the last record in the snapshot that it takes now; 0: it takes none */
     uint64_t acked;           /* last record it has on disk, in this reign */
@@ -8421,7 +8423,7 @@ static enum status stream_snapshot(struct peer *p, struct conn *c, uint64_t epoc
 static bool stream_next(struct peer *p, uint64_t epoch, struct text *batch, uint64_t *last) {
     text_recycle(batch, 256 * KIB);
     lock_check(&master.lock);
-    while (master.epoch == epoch && master.state >= ESTABLISHING && p->up && p->streaming) {
+    while (master.epoch == epoch && master.state >= ESTABLISHING && p->up && (p->streaming || p->refused)) {
         uint64_t next = p->acked + 1;
         if (master.history_count > 0 && next < master.history_first) return false; /* it fell behind: a snapshot */
         if (next <= master.tree.at.seq) {
@@ -8494,8 +8496,16 @@ static enum status stream_records(struct peer *p, struct conn *c, uint64_t epoch
         if (status == DONE && (w.count != 2 || !parse_u64(w.word[1], UINT64_MAX, &acked) || acked != last))
             status = fail(NO_SERVER, "an answer to RECORDS that is none");
         lock_take(&master.lock);
-        if (status == DONE && master.epoch == epoch && p->streaming) {
+        if (status == NO_SPACE) p->refused = true;
+        if (status == DONE && master.epoch == epoch && (p->streaming || p->refused)) {
+            bool mended = p->refused;
+            p->refused = false;
+            p->streaming = true;
             p->acked = last;
+            if (mended) {
+                *p->why = 0;
+                chunks_review();
+            }
             p->progress_ms = clock_ms();
             if (p->progress_ms - sent_ms < master.dead_after_ms / 2 && peer_has_all(p)) p->unproved = false;
             if (p->echo_ms < sent_ms) p->echo_ms = sent_ms; /* the node took it for a sign of life, as it does a pong */
@@ -8594,10 +8604,13 @@ static enum status stream_once(struct peer *p, uint64_t epoch) {
     p->snapshot_seq =
         0; /* from here on `acked` says what it needs, and stream_next looks whether that is still there */
     if (master.epoch == epoch && master.state >= ESTABLISHING) {
-        p->streaming = true;
-        *p->why = 0;
+        bool again = p->stream_epoch == epoch && p->acked == p->at.seq; /* with the record that the last stream ended at */
+        p->refused = p->refused && again && p->at.seq < master.tree.at.seq;
+        p->streaming = !p->refused;
+        if (p->streaming) *p->why = 0;
+        if (!again) p->progress_ms = clock_ms();
+        p->stream_epoch = epoch;
         p->acked = p->at.seq;
-        p->progress_ms = clock_ms();
         commit_update();
         if (p->inventoried) chunks_review(); /* its inventory came first */
         cond_broadcast(&master.changed);
@@ -9515,7 +9528,7 @@ static enum status master_join(struct request *r) {
     if (!p) p = peer_make(id), slot = master.peer_count - 1;
     holders_clear(slot);
     if (p->instance != said.instance) { /* another process: what the last one had says nothing of it */
-        p->streaming = p->told = p->unproved = p->failed = false;
+        p->streaming = p->told = p->unproved = p->failed = p->refused = false;
         p->acked = 0;
         peer_cut(p);
     }
