@@ -2199,7 +2199,7 @@ test_full() {
     wait_for agreed
 }
 
-# a disk fails, in a read, in a write, and becomes read-only: the node says so and leaves, no request fails, it comes back
+# a disk fails in a read, in a write, is read-only: the node says so and leaves, no request fails, it comes back
 test_bad_disk() {
     local how who first writing=()
     need jq python3
@@ -2319,7 +2319,7 @@ test_slow_disk() {
     not held_by /slow/10 n1 n2 n3 # it has not got them yet
     touch halt
     wait "${readers[@]}"
-    echo "100 MB in $ms ms, $(wc -l <kept.1) small files meanwhile; a read took $(sort -n read.ms | tail -n 1) ms at most"
+    echo "100 MB in $ms ms, $(wc -l <kept.1) small files meanwhile; worst read $(sort -n read.ms | tail -n 1) ms"
     echo "$(grep -cE 'acknowledges nothing|no ping' m.err) times n2 was not waited for"
     not cat write.failed read.failed
     [ "$ms" -lt $((25000 * slow)) ]
@@ -2335,7 +2335,7 @@ test_slow_disk() {
     wait_for agreed
 }
 
-# few descriptors, and files that may not grow: said with clear words, or served all the same; the others are not affected
+# few descriptors, files that may not grow: said with clear words, or served all the same; others are not affected
 test_limits() {
     local who i crowd
     need jq python3 prlimit
