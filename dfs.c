@@ -7840,12 +7840,11 @@ struct peer {
     struct cond wake;         /* there is something to send, or the reign changed */
     char why[256];            /* its stream ended last; "" while it goes */
     bool streaming;
-    bool refused;             /* it had no room for a record: until it takes one, it is not streaming, but asked again */
-    uint64_t stream_epoch;    /* of its last stream */
     int stream_fd, copy_fd[COPY_WORKERS]; /* connections to it that somebody waits on; -1: none */
     uint64_t snapshot_seq;    /* the last record in the snapshot that it takes now; 0: it takes none */
     uint64_t acked;           /* last record it has on disk, in this reign */
     int64_t progress_ms;      /* when `acked` grew last, or when there was nothing to wait for */
+    uint64_t no_room;         /* epoch in which it had no room for a record, and acknowledged none since; or 0 */
     bool unproved;            /* it hung: until it acknowledges something in good time it is not waited for again */
     int64_t probe_ms,
         probe_wait_ms; /* when it is given something to acknowledge, if nothing else comes; the next wait */
@@ -7965,7 +7964,7 @@ static int peer_slot(uint64_t id) {
 }
 
 static bool peer_usable(const struct peer *p) {
-    return p->up && !p->failed && p->streaming;
+    return p->up && !p->failed && p->no_room != master.epoch && p->streaming;
 }
 
 /* Whether a node has no room for one more chunk. It keeps its reserve for names. */
@@ -8423,7 +8422,7 @@ static enum status stream_snapshot(struct peer *p, struct conn *c, uint64_t epoc
 static bool stream_next(struct peer *p, uint64_t epoch, struct text *batch, uint64_t *last) {
     text_recycle(batch, 256 * KIB);
     lock_check(&master.lock);
-    while (master.epoch == epoch && master.state >= ESTABLISHING && p->up && (p->streaming || p->refused)) {
+    while (master.epoch == epoch && master.state >= ESTABLISHING && p->up && p->streaming) {
         uint64_t next = p->acked + 1;
         if (master.history_count > 0 && next < master.history_first) return false; /* it fell behind: a snapshot */
         if (next <= master.tree.at.seq) {
@@ -8496,16 +8495,12 @@ static enum status stream_records(struct peer *p, struct conn *c, uint64_t epoch
         if (status == DONE && (w.count != 2 || !parse_u64(w.word[1], UINT64_MAX, &acked) || acked != last))
             status = fail(NO_SERVER, "an answer to RECORDS that is none");
         lock_take(&master.lock);
-        if (status == NO_SPACE) p->refused = true;
-        if (status == DONE && master.epoch == epoch && (p->streaming || p->refused)) {
-            bool mended = p->refused;
-            p->refused = false;
-            p->streaming = true;
+        if (status == DONE && master.epoch == epoch && p->streaming) {
+            bool mended = p->no_room == epoch;
             p->acked = last;
-            if (mended) {
-                *p->why = 0;
-                chunks_review();
-            }
+            p->no_room = 0;
+            *p->why = 0;
+            if (mended) chunks_review();
             p->progress_ms = clock_ms();
             if (p->progress_ms - sent_ms < master.dead_after_ms / 2 && peer_has_all(p)) p->unproved = false;
             if (p->echo_ms < sent_ms) p->echo_ms = sent_ms; /* the node took it for a sign of life, as it does a pong */
@@ -8604,13 +8599,11 @@ static enum status stream_once(struct peer *p, uint64_t epoch) {
     p->snapshot_seq =
         0; /* from here on `acked` says what it needs, and stream_next looks whether that is still there */
     if (master.epoch == epoch && master.state >= ESTABLISHING) {
-        bool again = p->stream_epoch == epoch && p->acked == p->at.seq; /* with the record that the last stream ended at */
-        p->refused = p->refused && again && p->at.seq < master.tree.at.seq;
-        p->streaming = !p->refused;
-        if (p->streaming) *p->why = 0;
-        if (!again) p->progress_ms = clock_ms();
-        p->stream_epoch = epoch;
+        p->streaming = true;
+        if (p->at.seq > p->acked || p->at.seq == master.tree.at.seq) p->no_room = 0; /* it took some, or has them all */
+        if (p->no_room != epoch) *p->why = 0;
         p->acked = p->at.seq;
+        p->progress_ms = clock_ms();
         commit_update();
         if (p->inventoried) chunks_review(); /* its inventory came first */
         cond_broadcast(&master.changed);
@@ -8645,6 +8638,12 @@ static void *peer_stream(void *argument) {
         if (master.epoch == epoch && p->up) {
             if (strcmp(p->why, why) != 0) log_line("node %s: %s", p->name, why);
             memcpy(p->why, why, sizeof why);
+            if (status == NO_SPACE &&
+                master.state >= ESTABLISHING) { /* nobody waits for it until it takes records again */
+                p->no_room = epoch;
+                p->unproved = true;
+                cond_broadcast(&master.changed);
+            }
             if (!p->answered) { /* it can't be reached: do not wait for its promise */
                 p->answered = true;
                 p->agreed = false;
@@ -9171,7 +9170,7 @@ static bool peer_is_stalled(const struct peer *p, int64_t now_ms) {
 /* A member that can't be waited for: gone, its disk failed, it lost its records, or it acknowledges nothing though it
  * answers pings. */
 static bool member_is_lost(const struct peer *p, int64_t now_ms) {
-    return !p->up || p->failed || p->forgot || peer_is_stalled(p, now_ms);
+    return !p->up || p->failed || p->forgot || p->no_room == master.epoch || peer_is_stalled(p, now_ms);
 }
 
 /* Notes that a node hung, or seemed to. Nobody waits for what it was to fetch. */
@@ -9528,7 +9527,8 @@ static enum status master_join(struct request *r) {
     if (!p) p = peer_make(id), slot = master.peer_count - 1;
     holders_clear(slot);
     if (p->instance != said.instance) { /* another process: what the last one had says nothing of it */
-        p->streaming = p->told = p->unproved = p->failed = p->refused = false;
+        p->streaming = p->told = p->unproved = p->failed = false;
+        p->no_room = 0;
         p->acked = 0;
         peer_cut(p);
     }
