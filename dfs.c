@@ -941,6 +941,12 @@ static ssize_t sys_read(int fd, void *to, size_t length) {
     return (ssize_t)used;
 }
 
+/* Makes everything durable that is on the same file system as this file. */
+static bool sys_sync_all(int fd) {
+    if (fault_hit(FAULT_SYNC)) return false;
+    return syncfs(fd) == 0;
+}
+
 /* Makes names in a folder durable. */
 static bool sys_sync_folder(const char *path) {
     int fd = sys_open(path, O_RDONLY | O_DIRECTORY, 0);
@@ -3434,6 +3440,7 @@ struct segment {
     uint64_t first_seq;       /* of the first record in it that this node's tree is made of; 0: there is none */
     uint32_t first_at;        /* the place of the entry in which that is */
     bool full, closed;        /* full: takes no more entries; closed: has its table of contents */
+    bool gone;                /* nothing lives in it, and the log says that it is not there any more */
     bool damaged;             /* gets no table of contents, which would leave out for good what can't be read now */
     struct entry *entries;    /* until it is closed */
     uint32_t entry_count, entry_capacity;
@@ -3469,6 +3476,7 @@ struct store {
     uint32_t segment_count, segment_capacity;
     uint32_t next_number;     /* of the next segment: no number is used twice */
     uint32_t open_from;       /* the segments of lower numbers are closed, or will never be */
+    bool cramped;             /* there was no room for a table of contents */
     bool began;               /* this process began a segment: the folders above it are durable */
     struct segment *current;  /* takes appends; NULL: the next append makes one */
     int files_open;
@@ -3937,7 +3945,9 @@ static enum status segment_close(struct store *s, struct segment *g) {
     if (good) holes_of_closing(g);
     lock_take(&s->lock);
     segment_unuse(s, g);
-    if (!good && no_room(errno)) return fail(NO_SPACE, "no room for a table of contents"); /* it is tried again */
+    s->cramped = !good && no_room(errno);
+    if (s->cramped) cond_broadcast(&s->rolled);
+    if (s->cramped) return fail(NO_SPACE, "no room for a table of contents"); /* it is tried again */
     if (!good) return store_fail(s, "closing a segment");
     g->synced = writes;
     g->closed = true;
@@ -3977,16 +3987,18 @@ static void *store_keeper(void *argument) {
  * left that could be torn. Waits for at most CALL_TIMEOUT_MS; what is appended meanwhile goes into a new segment. */
 static enum status store_close(struct store *s) {
     int64_t until_ms = clock_ms() + CALL_TIMEOUT_MS;
+    enum status status = DONE;
     lock_take(&s->lock);
     struct segment *g = s->current;
+    uint32_t number = g ? g->number : 0;
     if (g) g->full = true;
     s->current = NULL;
+    s->cramped = false;
     cond_broadcast(&s->rolled);
-    while (g && !g->closed && !s->failed && cond_wait_until(&s->rolled, &s->lock, until_ms)) continue;
-    enum status status = s->failed ? fail(INTERNAL, "the store of this node failed: %s", s->why)
-                         : !g || g->closed
-                             ? DONE
-                             : fail(INTERNAL, "the log was not closed; the next start looks through its end");
+    while (g && !g->closed && !s->failed && !s->cramped && cond_wait_until(&s->rolled, &s->lock, until_ms))
+        g = segment_at(s, number); /* closed and rewritten meanwhile: NULL */
+    if (s->failed) status = fail(INTERNAL, "the store of this node failed: %s", s->why);
+    else if (g && !g->closed) status = fail(INTERNAL, "the log was not closed; the next start looks through its end");
     lock_drop(&s->lock);
     return status;
 }
@@ -4078,6 +4090,7 @@ static enum status store_append(struct store *s, enum entry_kind kind, const uin
     uint32_t number = g->entry_count - 1;
     if (outside && (status = append_outside(s, g, from, entry.offset, payload, length)) != DONE) {
         g->entries[number].good = false;
+        g->writes++; /* its header is to be synced all the same: what comes behind it says that it is on disk */
         return status;
     }
     g->writes++;
@@ -4570,6 +4583,7 @@ static enum status segment_remove(struct store *s, struct segment *g) {
     int length = snprintf(line, sizeof line, "GONE %u %u\n", g->number, g->number);
     sha256_digest(line, (size_t)length, hash);
     enum status status = store_append(s, ENTRY_DROP, hash, line, (size_t)length, &place);
+    g->gone = status == DONE;
     lock_drop(&s->lock);
     if (status == DONE) status = store_sync(s);
     lock_take(&s->lock);
@@ -4718,6 +4732,7 @@ static enum status store_notes(struct store *s) {
     lock_take(&s->lock);
     for (uint32_t number = 0, i; number < s->next_number && status == DONE; number++) {
         i = segment_rank(s, number); /* looked for anew: the lock was dropped */
+        while (i < s->segment_count && s->segments[i]->gone) i++;
         uint32_t there = i < s->segment_count ? s->segments[i]->number : s->next_number;
         if (there > number) text_format(&lines, "GONE %u %u\n", number, there - 1);
         if (i < s->segment_count) segment_notes(s->segments[i], &lines);
@@ -5014,7 +5029,6 @@ struct recovery {
     struct text after;      /* records between the parts of that snapshot, to be applied behind it */
     bool lost;              /* something before the mark is gone that may have been a record */
     uint64_t torn, bad_chunks;
-    struct segment *closed;    /* the last one that has its table of contents: it may not be on disk yet */
 };
 
 static void recovery_drop_snapshot(struct recovery *r) {
@@ -5478,10 +5492,9 @@ static void recovery_segment(struct recovery *r, struct segment *g) {
         if (writes && g->damaged && sys_fdatasync(g->fd) != 0) store_fail(r->s, "syncing a damaged segment");
         if (writes && !g->damaged && segment_close(r->s, g) != DONE)
             log_line("segment %u stays without its table of contents: %s", g->number, detail);
-    } else if (!r->s->check) {
-        r->closed = g;
-        if (fstat(g->fd, &about) == 0 && (uint64_t)about.st_size > end && !sys_truncate(g->fd, end))
-            store_fail(r->s, "cutting the zeros behind a table of contents off"); /* a crash came before that */
+    } else if (!r->s->check && fstat(g->fd, &about) == 0 && (uint64_t)about.st_size > end &&
+               !sys_truncate(g->fd, end)) {
+        store_fail(r->s, "cutting the zeros behind a table of contents off"); /* a crash came before that */
     }
     if (g->users > 0) segment_unuse(r->s, g);
 }
@@ -5510,9 +5523,6 @@ static void recovery_second(struct recovery *r) {
         if (i < s->segment_count) recovery_segment(r, s->segments[i]);
         expected = number + 1;
     }
-    if (!r->closed || !segment_use(s, r->closed)) return;
-    if (sys_fdatasync(r->closed->fd) != 0) store_fail(s, "syncing a segment"); /* they are closed one after another */
-    segment_unuse(s, r->closed);
 }
 
 /* Finds the files of the log: folders named by base 36 digits, one below the other. */
@@ -5545,6 +5555,9 @@ static void store_recover(struct store *s, struct tree *tree) {
     char path[PATH_MAX];
     struct recovery r = {.s = s, .tree = tree, .scan_only = true};
     int64_t begun_ms = clock_ms();
+    /* What a process that was killed left is perhaps in memory alone. Nothing may be built on what a power cut takes.
+     */
+    if (!s->check && !sys_sync_all(s->lock_fd)) die(INTERNAL, "syncing the disk of %s: %s", s->folder, strerror(errno));
     lock_take(&s->lock);
     snprintf(path, sizeof path, "%s/log", s->folder);
     recovery_list(s, path, 0, 0);
