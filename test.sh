@@ -2791,6 +2791,14 @@ test_format() {
     [ -d out/d/nothing ] && [ ! -e out/d/gone ]
     unchanged
 
+    cp -a n1 zeros # a crash before a table of contents was made the end of its file
+    segment=zeros/log/0/0/0/0/0/e
+    truncate -s +4096 "$segment"
+    dfs --fsck zeros | grep -q '^clean'
+    printf x | dd "of=$segment" bs=1 seek=5000 conv=notrunc status=none
+    fails 4 --fsck zeros
+    grep -q "^$segment, byte [0-9]*: a damaged chunk" fails.out
+
     export DFS_KEY_FILE=$PWD/key DFS_TRASH_TIME=3650d
     segment=n1/log/0/0/0/0/1/1
     cp -a n1 newer
