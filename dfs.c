@@ -7872,6 +7872,7 @@ struct peer {
     uint32_t drop_count, drop_capacity;
     int order_count, receiving, sending;
     int64_t fetched_ms;       /* when an order ended last */
+    bool behind;              /* its last order was as large as one may be: there is more to fetch */
     uint64_t received_bytes, sent_bytes; /* by orders, for status */
 };
 
@@ -7985,9 +7986,10 @@ static bool peer_is_full(const struct peer *p) {
     return p->total_bytes > 0 && p->free_bytes <= disk_reserve(p->total_bytes) + CHUNK_MAX_BYTES;
 }
 
-/* Whether a node has nothing more to fetch: it would have been given an order at once. */
+/* Whether a node has the copies that it lacked: its last order took all there were, or it has none, and would have been
+ * given one. */
 static bool peer_has_all(const struct peer *p) {
-    return p->receiving == 0 && clock_ms() - p->fetched_ms > master.dead_after_ms / 4;
+    return !p->behind || (p->receiving == 0 && clock_ms() - p->fetched_ms > master.dead_after_ms / 4);
 }
 
 /* Whether a node never held a record, by what it said last. */
@@ -8763,8 +8765,9 @@ static void *peer_copier(void *argument) {
     return NULL;
 }
 
-/* Fills an order with more chunks from the queue that lack the same target and are held by the same source. */
-static void order_fill(struct chunk_queue *q, struct copy_order *order, int target) {
+/* Fills an order with more chunks from the queue that lack the same target and are held by the same source. Whether it is
+ * full then. */
+static bool order_fill(struct chunk_queue *q, struct copy_order *order, int target) {
     uint64_t bytes = 0;
     for (int i = 0; i < order->count; i++) bytes += tree_chunk(&master.tree, order->chunk[i])->length;
     size_t look = q->count < 4 * COPY_BATCH_CHUNKS ? q->count : 4 * COPY_BATCH_CHUNKS;
@@ -8779,6 +8782,7 @@ static void order_fill(struct chunk_queue *q, struct copy_order *order, int targ
         order->chunk[order->count++] = index;
         bytes += chunk->length;
     }
+    return order->count == COPY_BATCH_CHUNKS || bytes >= COPY_BATCH_BYTES;
 }
 
 /* Makes one order from the first chunk of a queue for which there is a source and a target. False if there is none. */
@@ -8811,8 +8815,8 @@ static bool plan_order(struct chunk_queue *q) {
         struct copy_order *order = mem_alloc(sizeof *order);
         *order = (struct copy_order){.epoch = master.epoch, .source = source, .count = 1, .chunk = {index}};
         chunk->flags = (chunk->flags & ~(uint32_t)CHUNK_QUEUED) | CHUNK_COPYING;
-        order_fill(q, order, target);
         struct peer *p = master.peers[target];
+        p->behind = order_fill(q, order, target);
         p->orders[p->order_count++] = order;
         p->receiving++;
         master.peers[source]->sending++;
