@@ -8765,8 +8765,8 @@ static void *peer_copier(void *argument) {
     return NULL;
 }
 
-/* Fills an order with more chunks from the queue that lack the same target and are held by the same source. Whether it is
- * full then. */
+/* Fills an order with more chunks from the queue that lack the same target and are held by the same source. Whether it
+ * is full then. */
 static bool order_fill(struct chunk_queue *q, struct copy_order *order, int target) {
     uint64_t bytes = 0;
     for (int i = 0; i < order->count; i++) bytes += tree_chunk(&master.tree, order->chunk[i])->length;
