@@ -863,7 +863,9 @@ static int sys_fdatasync(int fd) {
 
 static int sys_fsync(int fd) {
     if (fault_hit(FAULT_SYNC)) return -1;
-    return fsync(fd);
+    if (fsync(fd) == 0) return 0;
+    if (errno == ENOSPC || errno == EDQUOT) errno = EIO;
+    return -1;
 }
 
 /* Reads exactly `length` bytes at `offset`; fewer are an error with errno 0 (the file ends before). */
