@@ -167,8 +167,11 @@ enum {
     COPY_LINGER_MS = 5,      /* how long the planner waits for more chunks before it orders the first */
     COPY_WORKERS = 2,        /* orders to fetch under way for one node */
     COPY_SOURCE_MAX = 4,     /* orders that one node serves as a source */
+    COPY_BUSY = 16,          /* transfers of a node from which on it takes one order at a time: clients come first */
+    EVENTS_MAX = 10000,      /* events that a master remembers */
     UPLOAD_WORKERS = 4,
     DOWNLOAD_WORKERS = 4,
+    NODE_ROW_WORDS = 17,   /* in a row of NODES */
     REPORT_BATCH = 4096,   /* stored chunks in one report of a node */
     LOST_SHOWN = 20,       /* paths of files that STATUS lists because a part of them is nowhere */
     RESTORE_MOST = 200000, /* files and directories that one UNDELETE takes back */
@@ -201,6 +204,10 @@ enum {
     TIDY_MS = 1000,         /* how often a node looks whether space can be given back; ten times, if that is urgent */
     WATCH_MS = 20,          /* how often the master looks after its nodes */
     PROBE_MOST_MS = 300000, /* longest wait before a node that hung is given something to acknowledge */
+    STOPPED_MS = 300000,    /* default of --repair-after for a node that was stopped; 0 for one that crashed */
+    INVENTORY_MS = 10000,   /* so long repairs wait for what a node that has just joined holds */
+    BALANCE_QUIET_MS = 10000, /* no balancing so long after a node went or came back: what is written evens much out */
+    BALANCE_MS = 2000,      /* pause before the next look for chunks to move, when none was found */
     LOOK_MS = 200,          /* how often who waits for copies looks again: a holder may be lost meanwhile */
     BUFFERS_IDLE_MS = 5000, /* chunk buffers not used for so long go back to the system */
 };
@@ -217,6 +224,8 @@ enum {
 #define HISTORY_MAX_BYTES (4 * MIB)           /* records a master keeps, to send nodes that are a little behind */
 #define HISTORY_PART_BYTES (2 * MIB)          /* of older ones that a node tells from its log at once */
 #define COPY_BATCH_BYTES (8 * MIB)
+#define CROWDED_BYTES (8 * CHUNK_MAX_BYTES)    /* with less than this above its reserve a node is relieved */
+#define BALANCE_MIN_BYTES (1 * MIB)           /* by which the fullest node must exceed the emptiest, and by 5 % */
 #define HISTORY_LIMIT_BYTES (64 * MIB)        /* as many while a node takes a snapshot and will need them behind it */
 #define FILE_MAX_CHUNKS ((uint32_t)300000)    /* so that a list of chunks fits into one body */
 #define SEGMENT_MAX_BYTES (64 * MIB)          /* default of --segment-size */
@@ -1879,7 +1888,7 @@ static struct {
                                                           * may wait; false drops the connection without a word */
 } server;
 
-static volatile sig_atomic_t stop_signal;
+static atomic_int stop_signal; /* the signal that came; the handler may run on any thread */
 static int stop_pipe[2] = {-1, -1};
 
 static enum status proto_hello(struct request *r) {
@@ -2134,7 +2143,7 @@ static void server_accept(void) {
 
 static void on_stop_signal(int number) {
     char byte = 0;
-    stop_signal = number;
+    atomic_store(&stop_signal, number);
     if (write(stop_pipe[1], &byte, 1) < 0) return;
 }
 
@@ -2163,9 +2172,9 @@ static void server_run(void) {
     struct pollfd ready[2] = {{.fd = server.listen_fd, .events = POLLIN}, {.fd = stop_pipe[0], .events = POLLIN}};
     printf("listening %s\n", server.address);
     fflush(stdout);
-    while (!stop_signal)
+    while (atomic_load(&stop_signal) == 0)
         if (poll(ready, 2, -1) > 0 && (ready[0].revents & POLLIN)) server_accept();
-    log_line("stopping on signal %d", (int)stop_signal);
+    log_line("stopping on signal %d", atomic_load(&stop_signal));
 }
 
 /* ---- The asking side ---- */
@@ -2245,6 +2254,7 @@ __attribute__((format(printf, 3, 4))) static enum status call(struct conn *c, st
 enum kind { KIND_DIRECTORY = 1, KIND_FILE = 2 };
 
 #define ROOT_ID ((uint64_t)1)
+#define COPIES_ALL 255 /* of a chunk: one on every node. As many as there are of an inode else; 0: as its directory */
 #define NONE UINT32_MAX
 
 /* A set of the master's peers, by slot. */
@@ -2274,6 +2284,9 @@ enum {
     CHUNK_AGE_SHIFT = 8,
     CHUNK_AGE_MAX = 15,
     CHUNK_AGE = CHUNK_AGE_MAX << CHUNK_AGE_SHIFT,
+    /* Eight bits say how many copies there are to be, where that is not the same for all; 0: as the root says. */
+    CHUNK_COPIES_SHIFT = 16,
+    CHUNK_COPIES = 0xff << CHUNK_COPIES_SHIFT,
 };
 
 /* What a file of more than one chunk needs beside its inode. */
@@ -2297,9 +2310,10 @@ struct inode {
     } chunks;
     uint32_t chunk_count;
     uint32_t expiry_s;          /* seconds since 1970 after which it is gone, for one in the trash; 0: never */
+    uint16_t name_length;
     uint8_t kind;
     uint8_t saved;              /* the turn of the last save that has it */
-    uint16_t name_length;
+    uint8_t copies; /* of its chunks, or of what is in it: 1 to NODES_MAX, COPIES_ALL; 0: as its directory */
     char name[];
 };
 
@@ -2318,6 +2332,7 @@ struct saving {
 /* A node that the cluster knows, whether it is there or not. */
 struct member {
     uint64_t id;
+    bool draining; /* it gives up what it holds */
     char name[LABEL_MAX_BYTES + 1], address[ADDRESS_MAX_BYTES + 1];
 };
 
@@ -2344,6 +2359,7 @@ struct tree {
     struct inode *root;            /* of the treap */
     struct inode **by_id;          /* buckets, a power of two */
     size_t bucket_count, inode_count;
+    size_t copies_count;           /* inodes but the root that say how many copies there are to be */
     struct count {
         uint64_t files, directories, bytes;
     } live, trash;
@@ -2454,6 +2470,12 @@ static int node_set_count(const struct node_set *s) {
     return __builtin_popcountll(s->bits[0]) + __builtin_popcountll(s->bits[1]);
 }
 
+static struct node_set node_set_less(const struct node_set *a, const struct node_set *b) {
+    struct node_set left;
+    for (int i = 0; i < NODES_MAX / 64; i++) left.bits[i] = a->bits[i] & ~b->bits[i];
+    return left;
+}
+
 static struct node_set node_set_and(const struct node_set *a, const struct node_set *b) {
     return (struct node_set){{a->bits[0] & b->bits[0], a->bits[1] & b->bits[1]}};
 }
@@ -2462,7 +2484,7 @@ static struct node_set node_set_and(const struct node_set *a, const struct node_
 static void tree_chunk_release(struct tree *t, uint32_t index) {
     struct chunk *chunk = tree_chunk(t, index);
     if (chunk->references > 0 || !node_set_empty(&chunk->holders)) return;
-    if ((chunk->flags & ~(uint32_t)(CHUNK_AGE | CHUNK_DAMAGED)) != 0) return;
+    if ((chunk->flags & ~(uint32_t)(CHUNK_AGE | CHUNK_DAMAGED | CHUNK_COPIES)) != 0) return;
     uint32_t *link = &t->chunk_buckets[chunk_bucket(t, chunk->hash)];
     while (*link != index) link = &tree_chunk(t, *link)->next;
     *link = chunk->next;
@@ -2549,6 +2571,19 @@ static void line_roster(struct text *t, const uint64_t *id, int count) {
     text_byte(t, '\n');
 }
 
+/* COPIES ID N: of a file, or of what is in a directory, there are to be so many copies; 0: as many as around it. */
+static void line_copies(struct text *t, uint64_t id, int copies) {
+    if (copies == COPIES_ALL) text_format(t, "COPIES %" PRIu64 " all\n", id);
+    else text_format(t, "COPIES %" PRIu64 " %d\n", id, copies);
+}
+
+/* DRAIN ID 1: this node is to give up what it holds; 0: it is not, any more. */
+static void line_drain(struct text *t, uint64_t id, bool draining) {
+    text_add(t, "DRAIN ");
+    text_id(t, id);
+    text_add(t, draining ? " 1\n" : " 0\n");
+}
+
 static void line_node(struct text *t, const struct member *m) {
     text_add(t, "NODE ");
     text_id(t, m->id);
@@ -2563,18 +2598,19 @@ static void line_inode(struct text *t, const struct tree *tree, const struct ino
     struct slice name = {n->name, n->name_length};
     if (n->kind == KIND_DIRECTORY) {
         line_directory(t, n->id, n->parent, name, n->mtime_ns);
-        if (n->expiry_s == 0) return;
-        t->data[t->length - 1] = ' '; /* one more word, in the trash */
-        text_u64(t, n->expiry_s);
-        text_byte(t, '\n');
-        return;
+        if (n->expiry_s != 0) {
+            t->data[t->length - 1] = ' '; /* one more word, in the trash */
+            text_u64(t, n->expiry_s);
+            text_byte(t, '\n');
+        }
+    } else {
+        line_file(t, n->id, n->parent, name, n->size, n->mtime_ns, n->expiry_s, inode_sha256(tree, n), n->chunk_count);
+        for (uint32_t i = 0; i < n->chunk_count && n->chunk_count > 1; i++) {
+            const struct chunk *chunk = tree_chunk(tree, inode_chunk(n, i));
+            line_chunk(t, i, n->chunk_count, chunk->hash, chunk->length);
+        }
     }
-    line_file(t, n->id, n->parent, name, n->size, n->mtime_ns, n->expiry_s, inode_sha256(tree, n), n->chunk_count);
-    if (n->chunk_count < 2) return;
-    for (uint32_t i = 0; i < n->chunk_count; i++) {
-        const struct chunk *chunk = tree_chunk(tree, inode_chunk(n, i));
-        line_chunk(t, i, n->chunk_count, chunk->hash, chunk->length);
-    }
+    if (n->copies != 0) line_copies(t, n->id, n->copies);
 }
 
 /* ---- Inodes: a treap (Seidel and Aragon 1996) by (parent, name), whose priorities are hashes of the ids ---- */
@@ -2778,6 +2814,7 @@ static void inode_move(struct tree *t, struct inode *n, uint64_t parent, struct 
 }
 
 static void inode_remove(struct tree *t, struct inode *n) {
+    t->copies_count -= n->copies != 0;
     inode_unlink(t, n);
     inode_drop_chunks(t, n);
     t->inode_count--;
@@ -2826,6 +2863,25 @@ static enum status tree_resolve(const struct tree *t, const char *path, struct i
     if (parent) *parent = above;
     if (last) *last = part;
     return n ? DONE : fail(NOT_FOUND, "'%s' does not exist; dfs --ls shows what does", shown(path));
+}
+
+/* How many copies there are to be of a file's chunks, or of what is in a directory: what it says itself, or the nearest
+ * directory above it that does; COPIES_ALL if none does. */
+static int tree_copies(const struct tree *t, const struct inode *n) {
+    for (size_t depth = 0; n && n->copies == 0 && n->id != ROOT_ID && depth < t->inode_count; depth++)
+        n = tree_by_id(t, n->parent & ~TRASH_BIT);
+    if (!n || n->copies == 0) n = tree_by_id(t, ROOT_ID); /* in the trash its directory may be gone */
+    return n->copies ? n->copies : COPIES_ALL;
+}
+
+/* Takes `all`, or a number from 1 to NODES_MAX. */
+static bool parse_copies(struct slice word, int *copies) {
+    uint32_t number;
+    *copies = COPIES_ALL;
+    if (slice_is(word, "all")) return true;
+    if (!parse_u32(word, NODES_MAX, &number) || number == 0) return false;
+    *copies = (int)number;
+    return true;
 }
 
 /* ---- Members, roster, reigns, requests ---- */
@@ -3066,6 +3122,7 @@ static enum status apply_node(struct apply *a, const struct words *w, struct sli
         !parse_escaped(w->word[3], added.address, sizeof added.address))
         return bad_line(line, "not NODE ID NAME ADDRESS");
     m = tree_member(a->t, added.id);
+    added.draining = m && m->draining;
     if (!m) {
         if (a->t->member_count == NODES_MAX) return bad_line(line, "too many nodes");
         a->t->members = mem_resize(a->t->members, (size_t)(a->t->member_count + 1) * sizeof *a->t->members);
@@ -3096,6 +3153,33 @@ static enum status apply_forget(struct apply *a, const struct words *w, struct s
     return DONE;
 }
 
+static enum status apply_drain(struct apply *a, const struct words *w, struct slice line) {
+    uint64_t id;
+    uint32_t draining;
+    struct member *m = NULL;
+    if (w->count != 3 || !parse_id(w->word[1], &id) || !parse_u32(w->word[2], 1, &draining) ||
+        !(m = tree_member(a->t, id)))
+        return bad_line(line, "not DRAIN ID 0 or 1 of a node that is known");
+    m->draining = draining != 0;
+    return DONE;
+}
+
+/* COPIES ID N */
+static enum status apply_copies(struct apply *a, const struct words *w, struct slice line) {
+    uint64_t id;
+    int copies = 0;
+    if (w->count != 3 || !parse_u64(w->word[1], UINT64_MAX, &id) ||
+        !(slice_is(w->word[2], "0") || parse_copies(w->word[2], &copies)))
+        return bad_line(line, "not COPIES ID N");
+    struct inode *n = tree_by_id(a->t, id);
+    if (!n) return bad_line(line, "no such inode");
+    if (id != ROOT_ID) save_inode(a->t, n, &a->t->saving.early); /* the root's are in a snapshot's head */
+    if (id != ROOT_ID) a->t->copies_count += (size_t)(copies != 0) - (size_t)(n->copies != 0);
+    n->copies = (uint8_t)copies;
+    a->subject = id;
+    return DONE;
+}
+
 /* The lines that both records and snapshots are made of. */
 static enum status apply_line(struct apply *a, const struct words *w, struct slice line, struct position at) {
     if (slice_is(w->word[0], "FILE")) return apply_file(a, w, line);
@@ -3106,6 +3190,8 @@ static enum status apply_line(struct apply *a, const struct words *w, struct sli
     if (slice_is(w->word[0], "ROSTER")) return apply_roster(a, w, line, at);
     if (slice_is(w->word[0], "NODE")) return apply_node(a, w, line);
     if (slice_is(w->word[0], "FORGET")) return apply_forget(a, w, line);
+    if (slice_is(w->word[0], "DRAIN")) return apply_drain(a, w, line);
+    if (slice_is(w->word[0], "COPIES")) return apply_copies(a, w, line);
     if (slice_is(w->word[0], "FORCED")) return apply_forced(a, w, line);
     return bad_line(line, "no such kind of line");
 }
@@ -3201,7 +3287,12 @@ static void snapshot_head(struct text *t, const struct tree *tree) {
     for (int i = 0; i < tree->reign_count; i++)
         text_format(t, "REIGNED %" PRIu64 " %" PRIu64 "\n", tree->reigns[i].epoch, tree->reigns[i].seq);
     for (int i = 0; i < tree->forced_count; i++) line_forced(t, tree->forced[i].id, tree->forced[i].epoch);
-    for (int i = 0; i < tree->member_count; i++) line_node(t, &tree->members[i]);
+    for (int i = 0; i < tree->member_count; i++) {
+        line_node(t, &tree->members[i]);
+        if (tree->members[i].draining) line_drain(t, tree->members[i].id, true);
+    }
+    const struct inode *root = tree_by_id(tree, ROOT_ID);
+    if (root->copies != 0) line_copies(t, ROOT_ID, root->copies);
     text_format(t, "ROSTERED %" PRIu64 " %" PRIu64 "\n", tree->roster.at.epoch, tree->roster.at.seq);
     if (tree->roster.count > 0) line_roster(t, tree->roster.id, tree->roster.count);
     uint32_t oldest = tree->request_count > REQUESTS_MAX ? tree->request_count - REQUESTS_MAX : 0;
@@ -3394,12 +3485,12 @@ enum {
     SEGMENT_FILES_MAX = 64,   /* files of the log kept open */
     INFLIGHT_MAX = 64,        /* large chunks being written at once */
     SALT_BYTES = 16,
+    INDEX_PARTS = 256,        /* of the index, by the last byte of a hash */
     SEGMENT_DIGITS = 6,       /* of a segment's number in its path */
     CHECK_HEX = 16,
     SEGMENT_ENTRIES_MAX = 400000, /* so that the table of contents is one entry */
     FILL_AFTER = 16,          /* small entries in a row after which zeros are written ahead of them */
     ENTRY_OVERHEAD = 200,     /* bytes of a small chunk's header, its row in the table of contents, ends of lines */
-    MOVE_BATCH = 4096,        /* chunks that are moved out of a segment before the index is asked for more */
     PLACES_PER_LINE = 100,    /* in a DEAD line */
 };
 
@@ -3456,6 +3547,13 @@ struct slot {
     uint32_t touched; /* when it was stored last, or would have been if it had not been here: units of 64 ms */
 };
 
+/* A part of the index: those with the same last byte of their hash. Each grows by itself, so that nobody waits for all
+ * of a large index to be doubled. */
+struct part {
+    struct slot *slots;
+    uint64_t size, used; /* slots, a power of two or 0; those in use */
+};
+
 /* A chunk that was dropped: where it lay. */
 struct hole {
     struct place at;
@@ -3482,8 +3580,8 @@ struct store {
     bool began;               /* this process began a segment: the folders above it are durable */
     struct segment *current;  /* takes appends; NULL: the next append makes one */
     int files_open;
-    struct slot *slots;
-    uint64_t slot_count, chunk_count, chunk_bytes;
+    struct part parts[INDEX_PARTS];
+    uint64_t chunk_count, chunk_bytes;
     uint64_t round_begun, round_done;
     bool round_running;
     struct place inflight[INFLIGHT_MAX];
@@ -3669,24 +3767,25 @@ static void segment_free(struct store *s, struct segment *g) {
 
 /* ---- The index ---- */
 
-static uint64_t slot_home(const struct store *s, const uint8_t hash[32]) {
+static uint64_t slot_home(const struct part *part, const uint8_t hash[32]) {
     uint64_t number;
     memcpy(&number, hash, sizeof number);
-    return number & (s->slot_count - 1);
+    return number & (part->size - 1);
 }
 
 static struct slot *slot_find(const struct store *s, const uint8_t hash[32]) {
-    if (s->slot_count == 0) return NULL;
-    for (uint64_t i = slot_home(s, hash);; i = (i + 1) & (s->slot_count - 1)) {
-        if (s->slots[i].length == 0) return NULL;
-        if (memcmp(s->slots[i].hash, hash, 32) == 0) return &s->slots[i];
+    const struct part *part = &s->parts[hash[31]];
+    if (part->size == 0) return NULL;
+    for (uint64_t i = slot_home(part, hash);; i = (i + 1) & (part->size - 1)) {
+        if (part->slots[i].length == 0) return NULL;
+        if (memcmp(part->slots[i].hash, hash, 32) == 0) return &part->slots[i];
     }
 }
 
-static void slot_insert(struct store *s, const struct slot *added) {
-    uint64_t i = slot_home(s, added->hash);
-    while (s->slots[i].length != 0) i = (i + 1) & (s->slot_count - 1);
-    s->slots[i] = *added;
+static void slot_insert(struct part *part, const struct slot *added) {
+    uint64_t i = slot_home(part, added->hash);
+    while (part->slots[i].length != 0) i = (i + 1) & (part->size - 1);
+    part->slots[i] = *added;
 }
 
 static uint32_t touch_now(void) {
@@ -3702,34 +3801,36 @@ static void index_add(struct store *s, const uint8_t hash[32], struct place at, 
         found->at = at;
         return;
     }
-    if ((s->chunk_count + 1) * 4 > s->slot_count * 3) {
-        struct slot *old = s->slots;
-        uint64_t old_count = s->slot_count;
-        s->slot_count = old_count ? old_count * 2 : 64;
-        s->slots = mem_alloc((size_t)s->slot_count * sizeof *s->slots);
-        for (uint64_t i = 0; i < old_count; i++)
-            if (old[i].length != 0) slot_insert(s, &old[i]);
-        free(old);
+    struct part *part = &s->parts[hash[31]], old = *part;
+    if ((part->used + 1) * 4 > part->size * 3) {
+        part->size = old.size ? old.size * 2 : 8;
+        part->slots = mem_alloc((size_t)part->size * sizeof *part->slots);
+        for (uint64_t i = 0; i < old.size; i++)
+            if (old.slots[i].length != 0) slot_insert(part, &old.slots[i]);
+        free(old.slots);
     }
     memcpy(added.hash, hash, 32);
-    slot_insert(s, &added);
+    slot_insert(part, &added);
+    part->used++;
     s->chunk_count++;
     s->chunk_bytes += length;
 }
 
 /* Removes a slot and closes the gap, so that no search ends too early (Knuth, volume 3, 6.4, algorithm R). */
 static void index_remove(struct store *s, struct slot *removed) {
-    uint64_t mask = s->slot_count - 1, gap = (uint64_t)(removed - s->slots);
+    struct part *part = &s->parts[removed->hash[31]];
+    uint64_t mask = part->size - 1, gap = (uint64_t)(removed - part->slots);
     segment_at(s, removed->at.segment)->live -= removed->length + ENTRY_OVERHEAD;
+    part->used--;
     s->chunk_count--;
     s->chunk_bytes -= removed->length;
-    for (uint64_t i = (gap + 1) & mask; s->slots[i].length != 0; i = (i + 1) & mask) {
-        uint64_t home = slot_home(s, s->slots[i].hash);
+    for (uint64_t i = (gap + 1) & mask; part->slots[i].length != 0; i = (i + 1) & mask) {
+        uint64_t home = slot_home(part, part->slots[i].hash);
         if (((i - home) & mask) < ((i - gap) & mask)) continue; /* its home lies behind the gap: it stays */
-        s->slots[gap] = s->slots[i];
+        part->slots[gap] = part->slots[i];
         gap = i;
     }
-    s->slots[gap].length = 0;
+    part->slots[gap].length = 0;
 }
 
 /* ---- Segments ---- */
@@ -4856,23 +4957,33 @@ static int64_t store_checked(struct store *s, const uint8_t hash[32]) {
     return when_ms;
 }
 
-/* Lists all chunks, about `most` bytes at a time: `cursor` and `size` start at 0. It goes by the slots in which chunks
- * would like to be, which stay the same when one is removed; when the table has grown meanwhile it begins again. Chunks
- * added meanwhile may or may not be among them. False at the end. */
-static bool store_list(struct store *s, uint64_t *cursor, uint64_t *size, struct text *to, size_t most) {
+/* How far a list of all chunks is: the part of the index, a slot in it, and how large it was. */
+struct cursor {
+    int part;
+    uint64_t slot, size;
+};
+
+/* Lists all chunks, about `most` bytes at a time; the cursor begins as zeros. It goes by the slots in which chunks
+ * would like to be, which stay the same when one is removed; a part that has grown meanwhile is listed from its
+ * beginning. Chunks added meanwhile may or may not be among them. False at the end. */
+static bool store_list(struct store *s, struct cursor *at, struct text *to, size_t most) {
     lock_take(&s->lock);
-    if (*size != s->slot_count) *cursor = 0;
-    *size = s->slot_count;
-    for (; *cursor < s->slot_count && to->length < most; ++*cursor)
-        for (uint64_t i = *cursor; s->slots[i].length != 0; i = (i + 1) & (s->slot_count - 1)) {
-            const struct slot *slot = &s->slots[i];
-            if (slot_home(s, slot->hash) != *cursor) continue;
-            text_hex(to, slot->hash, 32);
-            text_byte(to, ' ');
-            text_u64(to, slot->length);
-            text_byte(to, '\n');
-        }
-    bool more = *cursor < s->slot_count;
+    for (; at->part < INDEX_PARTS && to->length < most; at->part++, at->slot = 0) {
+        const struct part *part = &s->parts[at->part];
+        if (at->size != part->size) at->slot = 0;
+        at->size = part->size;
+        for (; at->slot < part->size && to->length < most; at->slot++)
+            for (uint64_t i = at->slot; part->slots[i].length != 0; i = (i + 1) & (part->size - 1)) {
+                const struct slot *slot = &part->slots[i];
+                if (slot_home(part, slot->hash) != at->slot) continue;
+                text_hex(to, slot->hash, 32);
+                text_byte(to, ' ');
+                text_u64(to, slot->length);
+                text_byte(to, '\n');
+            }
+        if (at->slot < part->size) break;
+    }
+    bool more = at->part < INDEX_PARTS;
     lock_drop(&s->lock);
     return more;
 }
@@ -5597,7 +5708,7 @@ static void store_recover(struct store *s, struct tree *tree) {
 }
 /* ======== 10. Placement ======== */
 /* Who gets a chunk, who copies to whom, and the arithmetic of rosters. Pure functions over plain numbers: no locks, no
- * clocks, no sockets. Entry points: roster_may_*, place_targets, place_copy. */
+ * clocks, no sockets. Entry points: roster_may_*, place_*. */
 
 /* A master may go on with `staying` of `all` members if at least half of the roster takes the smaller roster. */
 static bool roster_may_shrink(int staying, int all) {
@@ -5616,46 +5727,86 @@ static bool roster_has_lease(int acknowledged, int all) {
 
 /* One node, as placement sees it. */
 struct candidate {
-    uint64_t used_bytes; /* of chunks */
+    uint64_t used_bytes; /* of chunks that it holds or is about to */
+    uint64_t sent_bytes; /* to other nodes, ever */
     int busy;            /* transfers under way */
-    bool usable;         /* up, not failed, not full */
+    int sending;         /* orders to copy that it serves */
+    int zone;            /* nodes of one zone may fail together */
+    bool source, target; /* it may give chunks, and be given some */
+    bool ready;          /* to be given some now */
 };
 
-/* Sorts the usable nodes' indexes into `order`: least used first (in steps of 64 MiB, so that nodes that are about
- * equally full take turns), then least busy. Returns how many there are. */
-static int place_targets(const struct candidate *nodes, int count, int *order) {
-    int used = 0;
-    for (int i = 0; i < count; i++) {
-        if (!nodes[i].usable) continue;
-        int at = used++;
-        uint64_t step = nodes[i].used_bytes / (64 * MIB);
-        for (; at > 0; at--) {
-            const struct candidate *before = &nodes[order[at - 1]];
-            uint64_t before_step = before->used_bytes / (64 * MIB);
-            if (before_step < step || (before_step == step && before->busy <= nodes[i].busy)) break;
-            order[at] = order[at - 1];
-        }
-        order[at] = i;
-    }
-    return used;
+/* Counts how many nodes of a set are in each zone. Zones are numbers below NODES_MAX. */
+static void zones_count(const struct candidate *nodes, int count, const struct node_set *set, int *in_zone) {
+    memset(in_zone, 0, NODES_MAX * sizeof *in_zone);
+    for (int i = 0; i < count; i++) in_zone[nodes[i].zone] += node_set_has(set, i);
 }
 
-/* Chooses the next copy of a chunk: from the least busy of its live holders that has a free place as a source, to the
- * least used node that lacks it and has a free place as a target. False if there is no such pair now. */
-static bool place_copy(const struct candidate *nodes, const int *sending, const int *receiving, int count,
-                       const struct node_set *holders, int *source, int *target) {
-    *source = *target = -1;
+/* Whether a target is in one of the best zones for one more copy of a chunk that `taken` hold: those that the fewest of
+ * them are in, of the zones of all targets. */
+static bool place_suits(const struct candidate *nodes, int count, const struct node_set *taken, int slot) {
+    int in_zone[NODES_MAX];
+    zones_count(nodes, count, taken, in_zone);
+    for (int i = 0; i < count; i++)
+        if (nodes[i].target && !node_set_has(taken, i) && in_zone[nodes[i].zone] < in_zone[nodes[slot].zone])
+            return false;
+    return true;
+}
+
+/* The best place for one more copy of a chunk that `taken` hold: in the best zones, the target that is ready and has
+ * the least used bytes, of those the least busy. -1 if none there is ready: a place in another zone would not be as
+ * good. */
+static int place_target(const struct candidate *nodes, int count, const struct node_set *taken) {
+    int in_zone[NODES_MAX], best = -1, least = INT_MAX;
+    zones_count(nodes, count, taken, in_zone);
+    for (int i = 0; i < count; i++)
+        if (nodes[i].target && !node_set_has(taken, i) && in_zone[nodes[i].zone] < least)
+            least = in_zone[nodes[i].zone];
     for (int i = 0; i < count; i++) {
-        if (!nodes[i].usable) continue;
-        if (node_set_has(holders, i)) {
-            if (sending[i] < COPY_SOURCE_MAX && (*source < 0 || sending[i] < sending[*source])) *source = i;
-        } else if (receiving[i] < COPY_WORKERS) {
-            if (*target < 0 || receiving[i] < receiving[*target] ||
-                (receiving[i] == receiving[*target] && nodes[i].used_bytes < nodes[*target].used_bytes))
-                *target = i;
-        }
+        const struct candidate *n = &nodes[i], *b = best < 0 ? NULL : &nodes[best];
+        if (!n->target || !n->ready || node_set_has(taken, i) || in_zone[n->zone] > least) continue;
+        if (b && (n->used_bytes > b->used_bytes || (n->used_bytes == b->used_bytes && n->busy >= b->busy))) continue;
+        best = i;
     }
-    return *source >= 0 && *target >= 0;
+    return best;
+}
+
+/* The holder to copy from: the one that serves the fewest orders, of those the one that has sent least, so that a new
+ * chunk spreads from all that have it and nobody sends much more than others. -1 if all have enough to do. */
+static int place_source(const struct candidate *nodes, int count, const struct node_set *holders) {
+    int best = -1;
+    for (int i = 0; i < count; i++) {
+        if (!nodes[i].source || !node_set_has(holders, i) || nodes[i].sending >= COPY_SOURCE_MAX) continue;
+        if (best >= 0 && nodes[i].sending > nodes[best].sending) continue;
+        if (best >= 0 && nodes[i].sending == nodes[best].sending && nodes[i].sent_bytes >= nodes[best].sent_bytes)
+            continue;
+        best = i;
+    }
+    return best;
+}
+
+/* The copy that is missed least when there is one too many: in the zone that most holders are in, there on the node
+ * with most on it. -1 if there is none. */
+static int place_surplus(const struct candidate *nodes, int count, const struct node_set *holders) {
+    int in_zone[NODES_MAX], worst = -1;
+    zones_count(nodes, count, holders, in_zone);
+    for (int i = 0; i < count; i++) {
+        if (!node_set_has(holders, i)) continue;
+        if (worst >= 0) {
+            int zone = in_zone[nodes[i].zone] - in_zone[nodes[worst].zone];
+            if (zone < 0 || (zone == 0 && nodes[i].used_bytes <= nodes[worst].used_bytes)) continue;
+        }
+        worst = i;
+    }
+    return worst;
+}
+
+/* Whether a copy may move from one node to another: the copies would be in no fewer zones. */
+static bool place_may_move(const struct candidate *nodes, int count, const struct node_set *holders, int from, int to) {
+    int in_zone[NODES_MAX];
+    if (node_set_has(holders, to) || !node_set_has(holders, from)) return false;
+    zones_count(nodes, count, holders, in_zone);
+    return in_zone[nodes[from].zone] > 1 || in_zone[nodes[to].zone] == 0 || nodes[from].zone == nodes[to].zone;
 }
 /* ======== 11. Client ======== */
 /* Calls to masters and nodes with retry, a pool of open connections, upload, download. Nodes and masters use the same
@@ -5751,6 +5902,13 @@ struct node_address {
     char address[ADDRESS_MAX_BYTES + 1];
 };
 
+/* A node that takes chunks. */
+struct target {
+    struct node_address node;
+    uint64_t used_bytes; /* as the master said, and what this client has sent there since */
+    int zone;
+};
+
 /* One upload that is open, somewhere on the stack of who does it. */
 struct upload_open {
     int64_t since_ms;
@@ -5765,7 +5923,8 @@ struct client {
     atomic_bool saw_old;         /* some answer is possibly old */
     atomic_bool met;             /* some call was answered: from now on a silent master is waited for */
     struct lock lock;            /* RANK_TRANSFER; guards the rest, which is what TARGETS said last */
-    struct node_address target[NODES_MAX];
+    uint64_t only;               /* the node whose copies alone are read; 0: all are */
+    struct target target[NODES_MAX];
     int target_count, copies;
     int64_t targets_ms;          /* when; 0: never */
     unsigned turn;
@@ -5785,7 +5944,7 @@ static void answer_free(struct answer *a) {
 }
 
 static void client_init(struct client *cl, const char *masters) {
-    *cl = (struct client){.copies = 1};
+    *cl = (struct client){.copies = 1, .noted = -1};
     snprintf(cl->masters, sizeof cl->masters, "%s", masters);
     lock_init(&cl->lock, RANK_TRANSFER);
 }
@@ -5849,6 +6008,8 @@ static enum status client_ask(struct client *cl, const struct text *line, const 
                               bool has_body, struct answer *a) {
     int64_t until_ms = clock_ms() + RETRY_TOTAL_MS;
     bool sent_ever = false;
+    /* In the run before some master was there: perhaps it is being started again. Nodes answer what only reads. */
+    bool was_there = cl->noted >= 0 && (changes || memcmp(line->data, "TARGETS", 7) == 0);
     char address[ADDRESS_MAX_BYTES + 1], why[DETAIL_BYTES];
     enum status status = NO_SERVER;
     for (int turn = 0;; turn++) {
@@ -5897,7 +6058,7 @@ static enum status client_ask(struct client *cl, const struct text *line, const 
             return DONE;
         }
         status = best;
-        if (clock_ms() > until_ms || (!reached && !atomic_load(&cl->met) && !sent_ever)) break;
+        if (clock_ms() > until_ms || (!reached && !was_there && !atomic_load(&cl->met) && !sent_ever)) break;
         sleep_ms(RETRY_PAUSE_MS);
     }
     if ((status == NO_SERVER || status == READ_ONLY) && !changes && has_body && ask_nodes(cl, line, a)) return DONE;
@@ -5944,10 +6105,13 @@ static enum status client_targets(struct client *cl, bool fresh) {
         cl->targets_ms = clock_ms();
         rest = (struct slice){a.body.data, a.body.length};
         while (slice_line(&rest, &row) && cl->target_count < NODES_MAX) {
-            struct node_address *to = &cl->target[cl->target_count];
-            if (words_split(row, &w) && w.count == 2 && parse_id(w.word[0], &to->id) &&
-                slice_copy(w.word[1], to->address, sizeof to->address))
+            struct target *to = &cl->target[cl->target_count];
+            uint32_t zone = 0;
+            if (words_split(row, &w) && w.count == 4 && parse_id(w.word[0], &to->node.id) &&
+                slice_copy(w.word[1], to->node.address, sizeof to->node.address) &&
+                parse_u64(w.word[2], UINT64_MAX / 2, &to->used_bytes) && parse_u32(w.word[3], NODES_MAX - 1, &zone))
                 cl->target_count++;
+            to->zone = (int)zone;
         }
         lock_drop(&cl->lock);
     }
@@ -6012,27 +6176,37 @@ struct chain {
     int64_t asked_ms, silent_ms; /* when chain_waits was asked last, and first since something moved */
 };
 
-/* Picks the next chain: nodes that lack the chunk, beginning with another one each time. Returns its length; `wanted`
- * gets how many copies there should be in all. */
-static int chain_pick(struct chain *chain, const struct stored *stored, int *wanted) {
+/* Picks the next chain for a chunk of so many bytes: nodes that lack it, the best places first. Returns its length;
+ * `wanted` gets how many copies there should be in all. */
+static int chain_pick(struct chain *chain, const struct stored *stored, size_t length, int *wanted) {
     struct client *cl = chain->cl;
+    struct candidate nodes[NODES_MAX];
+    struct node_set taken = {{0}};
     int count = 0;
     text_clear(&chain->rest);
     lock_take(&cl->lock);
     *wanted = cl->target_count < cl->copies ? cl->target_count : cl->copies;
     unsigned turn = cl->turn++;
-    for (int i = 0; i < cl->target_count && stored->count + count < *wanted; i++) {
-        const struct node_address *node = &cl->target[(turn + (unsigned)i) % (unsigned)cl->target_count];
-        if (stored_has(stored, node->id)) continue;
+    for (int i = 0; i < cl->target_count; i++) {
+        const struct target *to = &cl->target[i];
+        int busy = (int)(((unsigned)i + turn) % (unsigned)cl->target_count); /* of equals another one each time */
+        nodes[i] = (struct candidate){
+            .used_bytes = to->used_bytes, .busy = busy, .zone = to->zone, .target = true, .ready = true};
+        if (stored_has(stored, to->node.id)) node_set_add(&taken, i);
+    }
+    for (int i; stored->count + count < *wanted && (i = place_target(nodes, cl->target_count, &taken)) >= 0; count++) {
+        struct target *to = &cl->target[i];
+        node_set_add(&taken, i);
+        to->used_bytes += length;
+        chain->to.id[count] = to->node.id;
         if (count == 0) {
-            snprintf(chain->first, sizeof chain->first, "%s", node->address);
-        } else {
-            if (count > 1) text_byte(&chain->rest, ',');
-            text_id(&chain->rest, node->id);
-            text_byte(&chain->rest, '@');
-            text_add(&chain->rest, node->address);
+            snprintf(chain->first, sizeof chain->first, "%s", to->node.address);
+            continue;
         }
-        chain->to.id[count++] = node->id;
+        if (count > 1) text_byte(&chain->rest, ',');
+        text_id(&chain->rest, to->node.id);
+        text_byte(&chain->rest, '@');
+        text_add(&chain->rest, to->node.address);
     }
     lock_drop(&cl->lock);
     if (count < 2) text_add(&chain->rest, "-");
@@ -6051,7 +6225,7 @@ static bool chain_waits(void *argument) {
     bool known = client_targets(cl, false) == DONE;
     chain->asked_ms = clock_ms();
     lock_take(&cl->lock);
-    for (int i = 0; i < cl->target_count; i++) listed += stored_has(&chain->to, cl->target[i].id);
+    for (int i = 0; i < cl->target_count; i++) listed += stored_has(&chain->to, cl->target[i].node.id);
     lock_drop(&cl->lock);
     return !known || listed == chain->to.count;
 }
@@ -6096,7 +6270,7 @@ static enum status client_put(struct client *cl, const uint8_t hash[32], const v
     chain->cl = cl;
     enum status status = client_targets(cl, false);
     while (status == DONE) {
-        int wanted, count = chain_pick(chain, stored, &wanted);
+        int wanted, count = chain_pick(chain, stored, length, &wanted);
         if (count == 0 && stored->count > 0) break;
         if (count > 0) status = put_once(chain, hash, bytes, length, stored);
         else status = fail(NO_SERVER, "no node takes data now; dfs --nodes shows why");
@@ -6417,6 +6591,14 @@ static enum status file_info_parse(const struct answer *a, struct file_info *f) 
     return DONE;
 }
 
+/* Forgets all copies but those of one node. */
+static void file_info_only(struct file_info *f, uint64_t id) {
+    struct node_set kept = {{0}};
+    for (int i = 0; i < f->node_count; i++)
+        if (f->node[i].id == id) node_set_add(&kept, i);
+    for (uint32_t i = 0; i < f->chunk_count; i++) f->chunk[i].holders = node_set_and(&f->chunk[i].holders, &kept);
+}
+
 /* Asks what is known of a path. The caller frees `*out` with file_info_free when the status is DONE. */
 static enum status client_stat(struct client *cl, const char *path, struct file_info **out) {
     struct text line = {0};
@@ -6428,6 +6610,7 @@ static enum status client_stat(struct client *cl, const char *path, struct file_
         *out = mem_alloc(sizeof **out);
         status = file_info_parse(&a, *out);
         if (status != DONE) file_info_free(*out);
+        else if (cl->only != 0) file_info_only(*out, cl->only);
     }
     text_free(&line);
     answer_free(&a);
@@ -6670,7 +6853,7 @@ struct node {
     struct place loading_place; /* where it begins in the log */
     uint64_t loading_bytes;
     uint64_t id, instance;   /* instance: of this process, to tell a restart from a second process */
-    char name[LABEL_MAX_BYTES + 1], listen[64];
+    char name[LABEL_MAX_BYTES + 1], zone[LABEL_MAX_BYTES + 1], listen[64];
     int64_t ping_ms, dead_after_ms;
     struct link links[MASTERS_MAX];
     int link_count;
@@ -6875,13 +7058,13 @@ static enum status report_send(const char *address, uint64_t session, uint64_t e
 /* Tells the master of everything on this disk, then that this was all. */
 static enum status report_inventory(const char *address, uint64_t session, uint64_t epoch) {
     struct text lines = {0};
-    uint64_t cursor = 0, moves = 0;
+    struct cursor cursor = {0};
     bool more = true;
     store_asides(&node.store, &lines);
     enum status status = lines.length > 0 ? report_send(address, session, epoch, &lines) : DONE;
     while (more && status == DONE) {
         text_clear(&lines);
-        more = store_list(&node.store, &cursor, &moves, &lines, REPORT_BATCH * 80);
+        more = store_list(&node.store, &cursor, &lines, REPORT_BATCH * 80);
         if (!more) text_add(&lines, "all\n");
         status = report_send(address, session, epoch, &lines);
     }
@@ -7472,12 +7655,15 @@ static enum status node_drop(struct request *r) {
     lock_take(&node.lock);
     if (status == DONE) status = node_check_stream(r, epoch);
     for (int row_number = 0; status == DONE && slice_line(&rest, &row); row_number++) {
-        if (row_number == DROP_BATCH || !parse_hex(row, hash[count], 32)) {
-            status = fail(BAD_REQUEST, "a row is SHA256, at most %d of them", DROP_BATCH);
+        struct slice word;
+        bool good = slice_part(&row, ' ', &word) && parse_hex(word, hash[count], 32),
+             surplus = slice_is(row, "surplus");
+        if (row_number == DROP_BATCH || !good || (row.length > 0 && !surplus)) {
+            status = fail(BAD_REQUEST, "a row is SHA256 or SHA256 surplus, at most %d of them", DROP_BATCH);
             break;
         }
         uint32_t index = tree_chunk_find(&node.tree, hash[count]), length;
-        if (index == NONE || tree_chunk(&node.tree, index)->references == 0) count++;
+        if (surplus || index == NONE || tree_chunk(&node.tree, index)->references == 0) count++;
         else if (store_has(&node.store, hash[count], &length)) report_add("new", hash[count], length);
     }
     lock_drop(&node.lock);
@@ -7574,11 +7760,12 @@ static int node_copies(const struct inode *n) {
     return 1;
 }
 
-/* LIST PATH AFTER: as this node knows it, which is possibly old. */
+/* LIST PATH AFTER -: as this node knows it, which is possibly old. */
 static enum status node_list(struct request *r) {
     char path[PATH_MAX_BYTES + 1], after[NAME_MAX_BYTES + 1];
     struct inode *directory = NULL;
     if (!parse_escaped(r->w.word[2], after, sizeof after)) return fail(BAD_REQUEST, "AFTER is a name");
+    if (!slice_is(r->w.word[3], "-")) return fail(BAD_REQUEST, "only a master knows what another node holds");
     enum status status = request_path(r, 1, path);
     if (status != DONE) return status;
     lock_take(&node.lock);
@@ -7599,7 +7786,7 @@ static const struct command node_table[] = {
     {"STATE", node_state, 0, NO_BODY, FROM_ALL, "", "what this node knows of itself"},
     {"DIGEST", node_digest, 0, NO_BODY, FROM_ALL, "", "epoch, seq and SHA-256 of the namespace"},
     {"STAT", node_stat, 1, NO_BODY, FROM_ALL, "PATH", "what a path is, as this node knows it"},
-    {"LIST", node_list, 2, NO_BODY, FROM_ALL, "PATH AFTER", "entries of a directory, as this node knows it"},
+    {"LIST", node_list, 3, NO_BODY, FROM_ALL, "PATH AFTER NODE", "entries of a directory, as this node knows it"},
     {"SCRUB", node_scrub_now, 0, NO_BODY, FROM_ALL, "", "read everything again now"},
     {"CHECKED", node_checked, 0, LINES_BODY, FROM_ALL, "", "when chunks were read and found right last"},
     {"MEMBERS", node_members, 0, NO_BODY, FROM_ALL, "", "the nodes that this node knows"},
@@ -7646,7 +7833,9 @@ static enum status node_join(struct conn *c, struct link *link) {
     lock_take(&node.lock);
     text_format(line, "JOIN %016" PRIx64 " %s ", node.instance, node.store.formatted ? node.store.cluster : "-");
     text_escaped(line, node.name, strlen(node.name));
-    text_format(line, " %s", here);
+    text_format(line, " %s ", here);
+    text_escaped(line, node.zone, strlen(node.zone));
+    text_add(line, " " DFS_VERSION);
     lock_drop(&node.lock);
     conn_line_end(c);
     enum status status = conn_flush(c);
@@ -7773,9 +7962,25 @@ static void links_make(const char *masters) {
     }
 }
 
+/* Tells the masters that this node was stopped, so that its copies are waited for. It does not matter if they don't
+ * hear it. */
+static void node_bye(void) {
+    struct words w;
+    for (int i = 0; i < node.link_count; i++) {
+        struct conn *c = NULL;
+        lock_take(&node.lock);
+        uint64_t session = node.links[i].up ? node.links[i].session : 0;
+        lock_drop(&node.lock);
+        if (session == 0 || fault_drops(node.links[i].address)) continue;
+        if (call_open(node.links[i].address, MASTER_PORT, HURRY_MS, &c) == DONE) call(c, &w, "BYE %" PRIu64, session);
+        conn_close(c);
+    }
+}
+
 /* Runs a node until it is told to stop. `folder` and the addresses come from the command line. */
 static int node_main(const char *folder, const char *listen_address, const char *masters, const char *name,
-                     uint64_t segment_max, uint64_t scrub_rate, int64_t ping_ms, int64_t dead_after_ms) {
+                     const char *zone, uint64_t segment_max, uint64_t scrub_rate, int64_t ping_ms,
+                     int64_t dead_after_ms) {
     log_role = "node";
     snprintf(self_role, sizeof self_role, "node");
     lock_init(&node.lock, RANK_CLUSTER);
@@ -7790,6 +7995,7 @@ static int node_main(const char *folder, const char *listen_address, const char 
     node.bound_for_ms = dead_after_ms;
     node.report_fd = -1;
     node.scrub_rate = scrub_rate;
+    snprintf(node.zone, sizeof node.zone, "%s", zone ? zone : "");
     snprintf(self_id, sizeof self_id, "%016" PRIx64, node.id);
     snprintf(node.name, sizeof node.name, "%s", name ? name : node.store.formatted ? node.store.name : "node");
     if (!name && !node.store.formatted && gethostname(node.name, sizeof node.name) != 0) node.name[0] = 'n';
@@ -7807,6 +8013,7 @@ static int node_main(const char *folder, const char *listen_address, const char 
     for (int i = 0; i < node.link_count; i++) good = thread_start(node_link, &node.links[i]) && good;
     if (!good) die(INTERNAL, "no threads; raise the limit on processes");
     server_run();
+    node_bye();
     if (node.store.formatted && store_close(&node.store) != DONE) die(INTERNAL, "%s", detail);
     return 0;
 }
@@ -7826,7 +8033,9 @@ static const char *const reign_names[] = {"waiting", "asking for promises", "loa
 /* One order to fetch: chunks that `target` gets from `source`. */
 struct copy_order {
     uint64_t epoch; /* the chunks' numbers are of this reign's tree */
+    uint64_t bytes;
     int source, count;
+    int from;       /* the node that gives its copies up for these, or -1 */
     uint32_t chunk[COPY_BATCH_CHUNKS];
 };
 
@@ -7834,6 +8043,8 @@ struct copy_order {
 struct peer {
     uint64_t id, instance, session;
     char name[LABEL_MAX_BYTES + 1], address[ADDRESS_MAX_BYTES + 1];
+    char zone[LABEL_MAX_BYTES + 1], version[LABEL_MAX_BYTES + 1];
+    int zone_number;          /* equal for nodes of one zone, below NODES_MAX */
     bool up;                  /* joined, and neither silent nor closed for too long */
     bool failed;              /* its disk */
     struct conn *link;        /* the connection it pings on; NULL: closed since gone_ms */
@@ -7842,6 +8053,17 @@ struct peer {
     uint64_t files, chunks, bytes, damaged_chunks, free_bytes, total_bytes;
     uint32_t transfers;
     bool inventoried;         /* all its chunks are known to this reign */
+    int64_t joined_ms;
+    bool draining;            /* as its member says */
+    bool forgotten;           /* by order of the operator, until it joins again */
+    uint64_t held_bytes;      /* of the chunks whose holder it is */
+    uint64_t coming_bytes, going_bytes; /* of orders under way: chunks that it will hold, and not any more */
+    /* When it is lost: what became of its copies. */
+    bool stopping;            /* it said goodbye */
+    bool waited_for;          /* its copies still count, though it is down: in master.away */
+    bool repairing;           /* they do not, and there was no event yet that says that all is whole again */
+    int64_t alive_ms, repair_ms; /* its last sign of life; since when its copies are made anew, or will be */
+    uint64_t repair_from;     /* master.copied_bytes then */
     /* What its pings say while nobody reigns here, then what it said when it promised. */
     bool told;                /* the next four are of now, not of before a reign */
     struct position at;
@@ -7865,13 +8087,15 @@ struct peer {
         probe_wait_ms; /* when it is given something to acknowledge, if nothing else comes; the next wait */
     /* Copies. */
     struct cond order_ready;
-    struct copy_order *orders[COPY_WORKERS]; /* not taken yet */
-    bool worker_busy[COPY_WORKERS];
+    struct copy_order *orders[COPY_WORKERS], *running[COPY_WORKERS]; /* not taken yet; taken by a worker */
     struct drop {
         uint8_t hash[32];
+        bool surplus;         /* there are enough copies without it; else no record names it */
+        uint32_t length;
         int64_t since_ms;     /* it was not stored since then, by all that was reported */
     } *drops;                 /* chunks that it is to drop; its holder bits are gone already */
     uint32_t drop_count, drop_capacity;
+    int64_t order_ms;         /* no order before this time: --repair-rate */
     int order_count, receiving, sending;
     int64_t fetched_ms;       /* when an order ended last */
     bool behind;              /* its last order was as large as one may be: there is more to fetch */
@@ -7939,6 +8163,31 @@ static struct master {
     int peer_count;
     struct chunk_queue urgent, normal; /* urgent: chunks of which there is one copy */
     struct cond copy_wanted;
+    struct node_set away;     /* nodes that are down and waited for: their holder bits stay */
+    int copies;               /* --copies, to be recorded; 0: as it is */
+    bool copies_changed;      /* what files and directories say of copies: CHUNK_COPIES is to be found out anew */
+    int counted_on;           /* the node of the LIST that is being answered, or -1 */
+    bool stuck;               /* nothing in the queues can be copied now: those who could take it are full */
+    int orders, moves;        /* under way: all orders to fetch, and those of them that only balance */
+    uint64_t copied_bytes;    /* by orders, in all, but for moves */
+    uint64_t copied_before, copy_rate; /* the same a second ago; bytes in a second, of late */
+    int64_t repair_wait_ms, stopped_wait_ms; /* --repair-after: of a node that crashed, that was stopped */
+    uint64_t repair_rate;     /* bytes in a second that one node takes; 0: no limit */
+    uint32_t move_next, surplus_next; /* the next chunks to be looked at */
+    uint32_t move_looked;     /* how many were looked at for the pair of nodes number */
+    int move_pair;
+    uint32_t zone_next;       /* the same for plan_zones, */
+    bool zones_due, zones_again; /* whether it has to look at all, and whether it found something since it began */
+    int64_t zones_ms;         /* and when it looks on */
+    int64_t move_ms;          /* when to look for chunks to move again */
+    int64_t surplus_ms;       /* when to look for surplus copies; 0: there is no reason to */
+    int64_t changed_ms;       /* when a node went, or came back, last */
+    struct event {
+        uint64_t number;
+        int64_t wall_ms;
+        char *text;
+    } *events;                /* a ring of EVENTS_MAX */
+    uint64_t event_count;     /* ever */
     /* Drops. Sweeps go over all chunks, SWEEP_STEP at a time, and count how often each was seen unnamed. */
     uint32_t sweep_next;      /* the next chunk of this sweep; 0: it has not begun */
     int64_t swept_ms[CHUNK_AGE_MAX + 1]; /* ends of the last sweeps, the newest first */
@@ -7971,6 +8220,27 @@ static uint64_t trash_now_s(void) {
     return (uint64_t)(master.wall_ms + clock_ms()) / 1000;
 }
 
+/* ---- Events ---- */
+
+/* Notes what happened, for who asks for EVENTS, and says it in the log. */
+__attribute__((format(printf, 1, 2))) static void event_say(const char *format, ...) {
+    char text[DETAIL_BYTES];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    lock_check(&master.lock);
+    if (!master.events) master.events = mem_alloc(EVENTS_MAX * sizeof *master.events);
+    struct event *event = &master.events[master.event_count % EVENTS_MAX];
+    free(event->text);
+    event->text = mem_alloc(strlen(text) + 1);
+    memcpy(event->text, text, strlen(text) + 1);
+    event->number = ++master.event_count;
+    event->wall_ms = clock_wall_ns() / 1000000;
+    log_line("%s", text);
+    cond_broadcast(&master.changed);
+}
+
 /* ---- Peers ---- */
 
 static int peer_slot(uint64_t id) {
@@ -7994,6 +8264,11 @@ static bool peer_has_all(const struct peer *p) {
     return !p->behind || (p->receiving == 0 && clock_ms() - p->fetched_ms > master.dead_after_ms / 4);
 }
 
+/* Whether a node will be full soon: what can go elsewhere does. */
+static bool peer_is_crowded(const struct peer *p) {
+    return p->total_bytes > 0 && p->free_bytes < disk_reserve(p->total_bytes) + CROWDED_BYTES;
+}
+
 /* Whether a node never held a record, by what it said last. */
 static bool peer_is_blank(const struct peer *p) {
     return p->at.seq == 0 && p->roster.count == 0 && !p->damaged;
@@ -8013,6 +8288,14 @@ static void text_peers(struct text *t, const struct node_set *set) {
         text_add(t, any ? ", " : "");
         text_add(t, master.peers[i]->name);
         any = true;
+    }
+}
+
+/* Takes over from the tree who is draining. */
+static void peers_drain(void) {
+    for (int i = 0; i < master.peer_count; i++) {
+        const struct member *m = tree_member(&master.tree, master.peers[i]->id);
+        master.peers[i]->draining = m && m->draining;
     }
 }
 
@@ -8061,46 +8344,144 @@ static uint32_t queue_pop(struct chunk_queue *q) {
     return index;
 }
 
-/* The nodes that should hold every chunk: all that are usable and have told what they hold. */
-static struct node_set wanted_holders(void) {
-    struct node_set set = {{0}};
-    for (int i = 0; i < master.peer_count; i++)
-        if (peer_usable(master.peers[i]) && master.peers[i]->inventoried) node_set_add(&set, i);
-    return set;
+/* The nodes that count for copies. */
+struct standing {
+    struct node_set here;    /* they hold chunks, and may be given some: usable, inventoried, not draining */
+    struct node_set counted; /* whose copies count: those, and nodes that are away and waited for */
+    int here_count, counted_count;
+};
+
+static struct standing standing_now(void) {
+    struct standing now = {.counted = master.away};
+    for (int i = 0; i < master.peer_count; i++) {
+        const struct peer *p = master.peers[i];
+        if (!peer_usable(p) || !p->inventoried || p->draining) continue;
+        node_set_add(&now.here, i);
+        node_set_add(&now.counted, i);
+    }
+    now.here_count = node_set_count(&now.here);
+    now.counted_count = node_set_count(&now.counted);
+    return now;
 }
 
-static int copies_lacking(const struct chunk *chunk, const struct node_set *wanted) {
-    struct node_set have = node_set_and(&chunk->holders, wanted);
-    return node_set_count(wanted) - node_set_count(&have);
+/* The holders of a chunk that are there now. */
+static struct node_set chunk_live(const struct chunk *chunk) {
+    return node_set_less(&chunk->holders, &master.away);
+}
+
+/* How many copies of a chunk there are to be: COPIES_ALL, or a number. */
+static int chunk_wanted(const struct chunk *chunk) {
+    int copies = (int)(chunk->flags & CHUNK_COPIES) >> CHUNK_COPIES_SHIFT;
+    if (master.tree.copies_count > 0 && copies != 0) return copies;
+    return tree_copies(&master.tree, tree_by_id(&master.tree, ROOT_ID));
+}
+
+/* How many copies a chunk lacks; less than 0: how many there are too many. */
+static int copies_lacking(const struct chunk *chunk, const struct standing *now) {
+    int wanted = chunk_wanted(chunk);
+    struct node_set have = node_set_and(&chunk->holders, wanted == COPIES_ALL ? &now->here : &now->counted);
+    if (wanted == COPIES_ALL) wanted = now->here_count;
+    return (wanted < now->counted_count ? wanted : now->counted_count) - node_set_count(&have);
+}
+
+/* Notes that there are to be at least so many copies of a chunk. */
+static void chunk_raise(uint32_t index, int copies) {
+    struct chunk *chunk = tree_chunk(&master.tree, index);
+    if ((int)(chunk->flags & CHUNK_COPIES) >> CHUNK_COPIES_SHIFT < copies)
+        chunk->flags = (chunk->flags & ~(uint32_t)CHUNK_COPIES) | (uint32_t)copies << CHUNK_COPIES_SHIFT;
+}
+
+/* Adds and removes a holder of a chunk. */
+static void holder_add(struct chunk *chunk, int slot) {
+    if (node_set_has(&chunk->holders, slot)) return;
+    node_set_add(&chunk->holders, slot);
+    master.peers[slot]->held_bytes += chunk->length;
+}
+
+static void holder_remove(struct chunk *chunk, int slot) {
+    if (!node_set_has(&chunk->holders, slot)) return;
+    node_set_remove(&chunk->holders, slot);
+    master.peers[slot]->held_bytes -= chunk->length;
+}
+
+/* Whether copies are being made, or will be. */
+static bool copies_go_on(void) {
+    return master.orders > master.moves || (master.urgent.count + master.normal.count > 0 && !master.stuck);
 }
 
 /* Puts a chunk in line to be looked at by the planner. */
 static void chunk_enqueue(uint32_t index) {
     struct chunk *chunk = tree_chunk(&master.tree, index);
+    struct node_set live = chunk_live(chunk);
     if (chunk->flags & (CHUNK_QUEUED | CHUNK_COPYING)) return;
     if (chunk->references == 0 && !(chunk->flags & CHUNK_FRESH)) return;
-    if (node_set_empty(&chunk->holders)) return;
+    if (node_set_empty(&live)) return;
     chunk->flags |= CHUNK_QUEUED;
-    queue_push(node_set_count(&chunk->holders) == 1 ? &master.urgent : &master.normal, index);
+    master.stuck = false;
+    queue_push(node_set_count(&live) == 1 ? &master.urgent : &master.normal, index);
     cond_signal(&master.copy_wanted);
 }
 
-/* After nodes came or went: puts every chunk that lacks copies in line. */
+/* After nodes came or went, or copies are wanted that were not: puts every chunk that lacks some in line. */
 static void chunks_review(void) {
-    struct node_set wanted = wanted_holders();
+    struct standing now = standing_now();
     for (uint32_t i = 0; i < master.tree.chunk_high; i++)
-        if (tree_chunk(&master.tree, i)->references > 0 && copies_lacking(tree_chunk(&master.tree, i), &wanted) > 0)
+        if (tree_chunk(&master.tree, i)->references > 0 && copies_lacking(tree_chunk(&master.tree, i), &now) > 0)
             chunk_enqueue(i);
+    cond_signal(&master.copy_wanted);
+    master.surplus_ms = clock_ms() + master.grace_ms;
+}
+
+/* In the order of the treap, in which the entries of a directory stand together. */
+static void wants_walk(const struct inode *n, uint64_t *parent, int *copies) {
+    if (!n) return;
+    wants_walk(n->left, parent, copies);
+    if (n->chunk_count > 0) {
+        if (*parent != n->parent) {
+            *parent = n->parent;
+            *copies = tree_copies(&master.tree, tree_by_id(&master.tree, n->parent & ~TRASH_BIT));
+        }
+        for (uint32_t i = 0; i < n->chunk_count; i++) chunk_raise(inode_chunk(n, i), n->copies ? n->copies : *copies);
+    }
+    wants_walk(n->right, parent, copies);
+}
+
+/* Finds out for each chunk how many copies there are to be: as many as any file that names it wants. */
+static void wants_review(void) {
+    uint64_t parent = 0;
+    int copies = COPIES_ALL;
+    master.copies_changed = false;
+    for (uint32_t i = 0; i < master.tree.chunk_high && master.tree.copies_count > 0; i++)
+        tree_chunk(&master.tree, i)->flags &= ~(uint32_t)CHUNK_COPIES;
+    if (master.tree.copies_count > 0) wants_walk(master.tree.root, &parent, &copies);
+    chunks_review();
 }
 
 static void holders_clear(int slot) {
     for (uint32_t i = 0; i < master.tree.chunk_high; i++) {
         struct chunk *chunk = tree_chunk(&master.tree, i);
         if (!node_set_has(&chunk->holders, slot)) continue;
-        node_set_remove(&chunk->holders, slot);
+        holder_remove(chunk, slot);
         tree_chunk_release(&master.tree, i);
     }
-    master.peers[slot]->inventoried = false;
+    node_set_remove(&master.away, slot);
+    master.peers[slot]->waited_for = master.peers[slot]->inventoried = false;
+}
+
+/* Has a holder drop a chunk. From here on nobody counts it as one: whoever stores the chunk again says so. */
+static void chunk_drop_at(struct chunk *chunk, int slot, bool surplus, int64_t since_ms) {
+    struct peer *p = master.peers[slot];
+    if (p->drop_count == p->drop_capacity) {
+        p->drop_capacity = p->drop_capacity ? p->drop_capacity * 2 : 64;
+        p->drops = mem_resize(p->drops, p->drop_capacity * sizeof *p->drops);
+    }
+    struct drop *drop = &p->drops[p->drop_count++];
+    *drop = (struct drop){.surplus = surplus, .since_ms = since_ms, .length = chunk->length};
+    memcpy(drop->hash, chunk->hash, 32);
+    holder_remove(chunk, slot);
+    master.dropped_chunks++;
+    master.dropped_bytes += chunk->length;
+    cond_signal(&p->wake);
 }
 
 /* ---- Records: proposing, committing, waiting ---- */
@@ -8174,7 +8555,7 @@ static void history_trim(void) {
 /* Ends the reign: everything this master knows is forgotten, whoever waits is told that the outcome is unknown. */
 static void reign_end(const char *why) {
     lock_check(&master.lock);
-    if (master.state >= ESTABLISHING) log_line("epoch %" PRIu64 " ends: %s", master.epoch, why);
+    if (master.state >= ESTABLISHING) event_say("epoch %" PRIu64 " ends: %s", master.epoch, why);
     if (master.state != WAITING) snprintf(master.waiting_for, sizeof master.waiting_for, "%s", why);
     master.state = WAITING;
     master.half_ms = 0;
@@ -8274,9 +8655,16 @@ static int chunk_copies(const struct chunk *chunk) {
     return count;
 }
 
+/* On how many disks a chunk is, for an acknowledgement: also on that of a node that is down and waited for. */
+static int chunk_disks(const struct chunk *chunk) {
+    struct node_set away = node_set_and(&chunk->holders, &master.away);
+    return chunk_copies(chunk) + node_set_count(&away);
+}
+
 /* One upload's claim: what the client says it stored. */
 struct claim {
     uint32_t count, next;   /* chunks; the first of them that is not known to be on enough nodes */
+    int copies;             /* that there are to be, as its path says */
     uint64_t size;
     int64_t mtime_ns;
     uint8_t sha256[32], request[16];
@@ -8287,18 +8675,18 @@ struct claim {
     } *chunk;
 };
 
-/* How many copies an acknowledgement needs now. */
-static int copies_needed(void) {
-    int usable = usable_count();
-    return usable < master.sync_copies ? usable : master.sync_copies;
+/* How many copies an acknowledgement needs now, of a file of which there are to be so many. */
+static int copies_needed(int wanted) {
+    int usable = usable_count(), most = wanted < master.sync_copies ? wanted : master.sync_copies;
+    return usable < most ? usable : most;
 }
 
 /* Whether who waits for a claim can go on: the next chunk is on enough disks. That is what the nodes said, the third
  * party's word; they say it when they have synced. */
 static bool claim_ready(const struct waiter *w) {
     uint32_t index = tree_chunk_find(&master.tree, w->claim->chunk[w->claim->next].hash);
-    int needed = copies_needed();
-    return index != NONE && needed > 0 && chunk_copies(tree_chunk(&master.tree, index)) >= needed;
+    int needed = copies_needed(w->claim->copies);
+    return index != NONE && needed > 0 && chunk_disks(tree_chunk(&master.tree, index)) >= needed;
 }
 
 /* Called when nodes said what they hold, or acknowledged a record. */
@@ -8323,6 +8711,7 @@ static enum status claim_wait(struct claim *claim) {
         }
         if (index != NONE) {
             tree_chunk(&master.tree, index)->flags |= CHUNK_FRESH;
+            chunk_raise(index, claim->copies);
             chunk_enqueue(index);
         }
         waiter_sleep(&master.claims, &self, clock_ms() + LOOK_MS);
@@ -8330,7 +8719,7 @@ static enum status claim_wait(struct claim *claim) {
             return fail(UNKNOWN, "the master's reign ended; repeat the request, which is safe");
         if (clock_ms() >= until_ms)
             return fail(UNAVAILABLE, "chunk %u of %u is not on %d nodes; upload the file again", claim->next + 1,
-                        claim->count, copies_needed());
+                        claim->count, copies_needed(claim->copies));
     }
     return DONE;
 }
@@ -8458,23 +8847,33 @@ static bool stream_next(struct peer *p, uint64_t epoch, struct text *batch, uint
     return false;
 }
 
-/* Has a node drop chunks. If that fails it is tried again with the next stream, unless the node was inventoried anew.
- */
+/* Whether a node is still to drop a chunk. If not, it is its holder again, or never ceased to be. */
+static bool drop_holds(int slot, const struct drop *drop, const struct standing *now) {
+    uint32_t index = tree_chunk_find(&master.tree, drop->hash);
+    struct chunk *chunk = index == NONE ? NULL : tree_chunk(&master.tree, index);
+    if (!drop->surplus) return !chunk || (chunk->references == 0 && !node_set_has(&chunk->holders, slot));
+    if (chunk && chunk->references > 0 && copies_lacking(chunk, now) <= 0) return true;
+    holder_add(tree_chunk(&master.tree, tree_chunk_make(&master.tree, drop->hash, drop->length)), slot);
+    return false;
+}
+
+/* Has a node drop chunks, of one kind. If that fails it is tried again with the next stream, unless the node was
+ * inventoried anew. */
 static enum status stream_drops(struct peer *p, struct conn *c, uint64_t epoch) {
     struct text rows = {0};
     struct words w;
     uint64_t session = p->session;
-    uint32_t count = p->drop_count < DROP_BATCH ? p->drop_count : DROP_BATCH;
+    uint32_t count = 0;
     int slot = peer_slot(p->id);
-    int64_t now_ms = clock_ms(), since_ms = now_ms - master.grace_ms;
+    bool surplus = p->drops[0].surplus;
+    int64_t now_ms = clock_ms(), since_ms = surplus ? now_ms : now_ms - master.grace_ms;
+    struct standing now = standing_now();
     lock_check(&master.lock);
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t index = tree_chunk_find(&master.tree, p->drops[i].hash);
-        const struct chunk *chunk = index == NONE ? NULL : tree_chunk(&master.tree, index);
-        if (chunk && (chunk->references > 0 || node_set_has(&chunk->holders, slot))) continue; /* stored again since */
-        if (p->drops[i].since_ms < since_ms) since_ms = p->drops[i].since_ms;
-        text_hex(&rows, p->drops[i].hash, 32);
-        text_byte(&rows, '\n');
+    for (; count < p->drop_count && count < DROP_BATCH && p->drops[count].surplus == surplus; count++) {
+        if (!drop_holds(slot, &p->drops[count], &now)) continue;
+        if (p->drops[count].since_ms < since_ms) since_ms = p->drops[count].since_ms;
+        text_hex(&rows, p->drops[count].hash, 32);
+        text_add(&rows, surplus ? " surplus\n" : "\n");
     }
     lock_drop(&master.lock);
     enum status status = DONE;
@@ -8704,6 +9103,7 @@ static enum status copy_run(struct peer *p, int worker, const char *target, cons
 static void copy_done(struct peer *p, int slot, const struct copy_order *order, uint64_t session, enum status status,
                       const struct text *failed) {
     if (master.epoch != order->epoch || master.state < ESTABLISHING) return;
+    struct standing now = standing_now();
     for (int i = 0; i < order->count; i++) {
         uint32_t index = order->chunk[i];
         struct chunk *chunk = tree_chunk(&master.tree, index);
@@ -8711,17 +9111,37 @@ static void copy_done(struct peer *p, int slot, const struct copy_order *order, 
         hex_write(hex, chunk->hash, 32);
         hex[64] = 0;
         chunk->flags &= ~(uint32_t)CHUNK_COPYING;
-        if (status == DONE && p->session == session && p->up && !(failed->length > 0 && strstr(failed->data, hex))) {
-            node_set_add(&chunk->holders, slot);
+        bool good = status == DONE && p->session == session && p->up;
+        if (good && !(failed->length > 0 && strstr(failed->data, hex))) {
+            holder_add(chunk, slot);
+            if (order->from < 0) master.copied_bytes += chunk->length;
             p->received_bytes += chunk->length;
             master.peers[order->source]->sent_bytes += chunk->length;
         }
-        struct node_set wanted = wanted_holders();
-        if (copies_lacking(chunk, &wanted) > 0) chunk_enqueue(index);
+        int lacking = copies_lacking(chunk, &now);
+        if (lacking > 0) chunk_enqueue(index);
         else chunk->flags &= ~(uint32_t)CHUNK_FRESH;
+        if (lacking < 0 && order->from < 0) master.surplus_ms = clock_ms() + master.grace_ms;
+        else if (lacking < 0 && node_set_has(&chunk->holders, order->from) && peer_usable(master.peers[order->from]))
+            chunk_drop_at(chunk, order->from, true, clock_ms());
         tree_chunk_release(&master.tree, index);
     }
     holders_changed();
+}
+
+/* Takes an order off the books. */
+static void order_end(struct peer *p, struct copy_order *order) {
+    p->receiving--;
+    p->fetched_ms = clock_ms();
+    p->coming_bytes -= order->bytes;
+    master.peers[order->source]->sending--;
+    master.orders--;
+    if (order->from >= 0) {
+        master.peers[order->from]->going_bytes -= order->bytes;
+        master.moves--;
+    }
+    free(order);
+    cond_signal(&master.copy_wanted);
 }
 
 /* Thread: takes orders for one peer and sees them through. */
@@ -8733,9 +9153,9 @@ static void *peer_copier(void *argument) {
     for (;;) {
         while (p->order_count == 0) cond_wait(&p->order_ready, &master.lock);
         int worker = 0;
-        while (p->worker_busy[worker]) worker++;
-        p->worker_busy[worker] = true;
+        while (p->running[worker]) worker++;
         struct copy_order *order = p->orders[--p->order_count];
+        p->running[worker] = order;
         uint64_t session = p->session;
         bool good = order->epoch == master.epoch && master.state >= ESTABLISHING; /* else its numbers mean nothing */
         text_recycle(&rows, 64 * KIB);
@@ -8756,76 +9176,276 @@ static void *peer_copier(void *argument) {
             sleep_ms(RETRY_PAUSE_MS);
         }
         lock_take(&master.lock);
+        p->running[worker] = NULL;
         copy_done(p, peer_slot(p->id), order, session, status, &failed);
-        p->receiving--;
-        p->fetched_ms = clock_ms();
-        p->worker_busy[worker] = false;
-        master.peers[order->source]->sending--;
-        free(order);
-        cond_signal(&master.copy_wanted);
+        order_end(p, order);
     }
     return NULL;
 }
 
-/* Fills an order with more chunks from the queue that lack the same target and are held by the same source. Whether it
- * is full then. */
-static bool order_fill(struct chunk_queue *q, struct copy_order *order, int target) {
-    uint64_t bytes = 0;
-    for (int i = 0; i < order->count; i++) bytes += tree_chunk(&master.tree, order->chunk[i])->length;
+/* How placement sees the nodes now. */
+static void candidates_now(struct candidate *nodes) {
+    for (int i = 0; i < master.peer_count; i++) {
+        const struct peer *p = master.peers[i];
+        uint64_t used = p->held_bytes + p->coming_bytes;
+        bool good = peer_usable(p) && p->inventoried;
+        nodes[i] = (struct candidate){.used_bytes = used > p->going_bytes ? used - p->going_bytes : 0,
+                                      .sent_bytes = p->sent_bytes,
+                                      .busy = (int)p->transfers,
+                                      .sending = p->sending,
+                                      .zone = p->zone_number,
+                                      .source = good,
+                                      .target = good && !p->draining && !peer_is_full(p),
+                                      .ready = true};
+    }
+}
+
+/* The same for orders to copy: a node that has enough of them, or of its clients, is no target. */
+static bool candidates_for_orders(struct candidate *nodes) {
+    bool any = false;
+    int64_t now_ms = clock_ms();
+    candidates_now(nodes);
+    for (int i = 0; i < master.peer_count; i++) {
+        const struct peer *p = master.peers[i];
+        int most = p->unproved || (int)p->transfers > COPY_BUSY + p->sending ? 1 : COPY_WORKERS;
+        nodes[i].ready = p->receiving < most && now_ms >= p->order_ms;
+        any = any || (nodes[i].target && nodes[i].ready);
+    }
+    return any;
+}
+
+static void order_add(struct copy_order *order, uint32_t index) {
+    struct chunk *chunk = tree_chunk(&master.tree, index);
+    chunk->flags = (chunk->flags & ~(uint32_t)CHUNK_QUEUED) | CHUNK_COPYING;
+    order->chunk[order->count++] = index;
+    order->bytes += chunk->length;
+}
+
+/* Gives an order to a node. `from` gives its copies up afterwards, unless it is -1. */
+static void order_give(struct copy_order *order, int target) {
+    struct peer *p = master.peers[target];
+    int64_t now_ms = clock_ms();
+    p->orders[p->order_count++] = order;
+    p->receiving++;
+    p->behind = order->count == COPY_BATCH_CHUNKS || order->bytes >= COPY_BATCH_BYTES;
+    p->coming_bytes += order->bytes;
+    master.peers[order->source]->sending++;
+    master.orders++;
+    if (order->from >= 0) {
+        master.peers[order->from]->going_bytes += order->bytes;
+        master.moves++;
+    }
+    if (master.repair_rate > 0) {
+        if (p->order_ms < now_ms) p->order_ms = now_ms;
+        p->order_ms += (int64_t)(order->bytes * 1000 / master.repair_rate);
+    }
+    cond_signal(&p->order_ready);
+}
+
+static struct copy_order *order_make(int source, int from) {
+    struct copy_order *order = mem_alloc(sizeof *order);
+    order->epoch = master.epoch;
+    order->source = source;
+    order->from = from;
+    return order;
+}
+
+/* Fills an order with more chunks from the queue that lack the same target and are held by the same source. */
+static void order_fill(struct chunk_queue *q, struct copy_order *order, int target, const struct candidate *nodes,
+                       const struct standing *now) {
     size_t look = q->count < 4 * COPY_BATCH_CHUNKS ? q->count : 4 * COPY_BATCH_CHUNKS;
-    for (; look > 0 && order->count < COPY_BATCH_CHUNKS && bytes < COPY_BATCH_BYTES; look--) {
+    bool all = chunk_wanted(tree_chunk(&master.tree, order->chunk[0])) == COPIES_ALL;
+    for (; look > 0 && order->count < COPY_BATCH_CHUNKS && order->bytes < COPY_BATCH_BYTES; look--) {
         uint32_t index = queue_pop(q);
         struct chunk *chunk = tree_chunk(&master.tree, index);
-        if (node_set_has(&chunk->holders, target) || !node_set_has(&chunk->holders, order->source)) {
+        if (node_set_has(&chunk->holders, target) || !node_set_has(&chunk->holders, order->source) ||
+            copies_lacking(chunk, now) <= 0 || (chunk_wanted(chunk) == COPIES_ALL) != all ||
+            !place_suits(nodes, master.peer_count, &chunk->holders, target)) {
             queue_push(q, index);
             continue;
         }
-        chunk->flags = (chunk->flags & ~(uint32_t)CHUNK_QUEUED) | CHUNK_COPYING;
-        order->chunk[order->count++] = index;
-        bytes += chunk->length;
+        order_add(order, index);
     }
-    return order->count == COPY_BATCH_CHUNKS || bytes >= COPY_BATCH_BYTES;
+}
+
+/* Whether a node has just joined and did not tell yet what it holds, or still gets the records that it lacks, or may
+ * still join after a take-over: what seems to lack may be there. */
+static bool inventories_wait(void) {
+    int64_t now_ms = clock_ms();
+    bool early = now_ms - master.established_ms < 2 * master.dead_after_ms;
+    for (int i = 0; i < master.peer_count; i++) {
+        const struct peer *p = master.peers[i];
+        bool settled = p->up && p->inventoried && p->streaming;
+        if (p->link && !p->failed && !settled && now_ms - p->joined_ms < INVENTORY_MS) return true;
+    }
+    for (int i = 0; i < master.tree.member_count && early; i++) {
+        int slot = peer_slot(master.tree.members[i].id);
+        if (slot < 0 || (!master.peers[slot]->up && master.peers[slot]->down_ms == 0)) return true;
+    }
+    return false;
 }
 
 /* Makes one order from the first chunk of a queue for which there is a source and a target. False if there is none. */
 static bool plan_order(struct chunk_queue *q) {
     struct candidate nodes[NODES_MAX];
-    int sending[NODES_MAX], receiving[NODES_MAX], source, target;
-    bool room = false;
-    for (int i = 0; i < master.peer_count; i++) {
-        const struct peer *p = master.peers[i];
-        nodes[i] = (struct candidate){p->bytes, (int)p->transfers, peer_usable(p) && p->inventoried};
-        sending[i] = p->sending;
-        receiving[i] = peer_is_full(p) ? COPY_WORKERS : p->receiving; /* no room, no free place as a target */
-        if (p->unproved) receiving[i] += COPY_WORKERS - 1; /* one order at a time, or its disk is never idle */
-        room = room || (nodes[i].usable && receiving[i] < COPY_WORKERS);
-    }
-    struct node_set wanted = wanted_holders();
+    bool room = q->count > 0 && candidates_for_orders(nodes), waits = room && inventories_wait();
+    if (waits && master.tree.copies_count == 0 &&
+        chunk_wanted(tree_chunk(&master.tree, q->index[q->head])) != COPIES_ALL)
+        return false;
+    struct standing now = standing_now();
     for (size_t look = room ? q->count : 0; look > 0; look--) {
         uint32_t index = queue_pop(q);
         struct chunk *chunk = tree_chunk(&master.tree, index);
-        bool lacks = copies_lacking(chunk, &wanted) > 0 && !node_set_empty(&chunk->holders);
-        if (!lacks) {
+        struct node_set live = chunk_live(chunk);
+        if (copies_lacking(chunk, &now) <= 0 || node_set_empty(&live)) {
             chunk->flags &= ~(uint32_t)CHUNK_QUEUED;
             tree_chunk_release(&master.tree, index);
             continue;
         }
-        if (!place_copy(nodes, sending, receiving, master.peer_count, &chunk->holders, &source, &target)) {
+        bool held = waits && chunk_wanted(chunk) != COPIES_ALL;
+        int source = held ? -1 : place_source(nodes, master.peer_count, &live);
+        int target = source < 0 ? -1 : place_target(nodes, master.peer_count, &chunk->holders);
+        if (target < 0) {
             queue_push(q, index);
             continue;
         }
-        struct copy_order *order = mem_alloc(sizeof *order);
-        *order = (struct copy_order){.epoch = master.epoch, .source = source, .count = 1, .chunk = {index}};
-        chunk->flags = (chunk->flags & ~(uint32_t)CHUNK_QUEUED) | CHUNK_COPYING;
-        struct peer *p = master.peers[target];
-        p->behind = order_fill(q, order, target);
-        p->orders[p->order_count++] = order;
-        p->receiving++;
-        master.peers[source]->sending++;
-        cond_signal(&p->order_ready);
+        struct copy_order *order = order_make(source, -1);
+        order_add(order, index);
+        order_fill(q, order, target, nodes, &now);
+        order_give(order, target);
         return true;
     }
     return false;
+}
+
+/* Whether a chunk may move from one node to another, as far as its copies are concerned. */
+static bool move_suits(const struct chunk *chunk, const struct candidate *nodes, const struct standing *now, int from,
+                       int to, uint64_t most) {
+    return chunk->references > 0 && chunk->length <= most && !(chunk->flags & (CHUNK_QUEUED | CHUNK_COPYING)) &&
+           chunk_wanted(chunk) != COPIES_ALL && copies_lacking(chunk, now) <= 0 &&
+           place_may_move(nodes, master.peer_count, &chunk->holders, from, to);
+}
+
+/* Sorts the nodes that are here by how much is on them, the fullest first; crowded ones before all others. */
+static int move_sort(const struct candidate *nodes, const struct standing *now, int *order) {
+    int count = 0;
+    for (int i = 0; i < master.peer_count; i++) {
+        if (!node_set_has(&now->here, i)) continue;
+        bool crowded = peer_is_crowded(master.peers[i]);
+        int at = count++;
+        for (; at > 0; at--) {
+            bool before = peer_is_crowded(master.peers[order[at - 1]]);
+            if (before != crowded ? before : nodes[order[at - 1]].used_bytes >= nodes[i].used_bytes) break;
+            order[at] = order[at - 1];
+        }
+        order[at] = i;
+    }
+    return count;
+}
+
+/* Finds from where to where chunks should move: the pair number `skip` of those where the first is crowded, or has over
+ * 5 % of the average more than the second; the fullest and the emptiest come first. Returns how many bytes may move at
+ * once; 0: there is no such pair. */
+static uint64_t move_between(const struct candidate *nodes, const struct standing *now, int skip, int *from, int *to) {
+    int order[NODES_MAX], count = move_sort(nodes, now, order);
+    uint64_t sum = 0;
+    for (int i = 0; i < count; i++) sum += nodes[order[i]].used_bytes;
+    uint64_t least = count > 0 ? sum / (uint64_t)count / 20 : 0;
+    if (least < BALANCE_MIN_BYTES) least = BALANCE_MIN_BYTES;
+    for (int i = 0; i < count; i++)
+        for (int k = count - 1; k > i; k--) {
+            const struct candidate *full = &nodes[order[i]], *empty = &nodes[order[k]];
+            bool crowded = peer_is_crowded(master.peers[order[i]]);
+            if (!crowded && clock_ms() - master.changed_ms < BALANCE_QUIET_MS) return 0;
+            if (!empty->target || !empty->ready || peer_is_crowded(master.peers[order[k]])) continue;
+            if (!crowded && full->used_bytes <= empty->used_bytes + least) break; /* nor from any other */
+            if (skip-- > 0) continue;
+            *from = order[i];
+            *to = order[k];
+            uint64_t most = crowded ? COPY_BATCH_BYTES : (full->used_bytes - empty->used_bytes) / 2;
+            return most < COPY_BATCH_BYTES ? most : COPY_BATCH_BYTES;
+        }
+    return 0;
+}
+
+/* Balances: has one node fetch chunks that another gives up then. One order of this kind at a time, when no chunk lacks
+ * copies; a part of the chunks is looked at each time, for one pair of nodes after the other. False if it is of no use
+ * to go on at once. */
+static bool plan_move(void) {
+    struct candidate nodes[NODES_MAX];
+    int from = 0, to = 0;
+    int64_t now_ms = clock_ms();
+    if (master.moves > 0 || copies_go_on() || now_ms < master.move_ms) return false;
+    if (master.tree.forced_count > 0 && !master.allow_drops) return false; /* it would end with a drop */
+    if (!candidates_for_orders(nodes) || inventories_wait()) return false;
+    struct standing now = standing_now();
+    uint64_t most = move_between(nodes, &now, master.move_pair, &from, &to);
+    if (most == 0) {
+        master.move_ms = master.move_pair > 0 ? now_ms + 5 * BALANCE_MS : now_ms; /* none of the pairs has any */
+        master.move_pair = 0;
+        return false;
+    }
+    struct copy_order *order = order_make(from, from);
+    for (int look = 0; look < SWEEP_STEP && master.move_looked < master.tree.chunk_high; look++, master.move_looked++) {
+        if (master.move_next >= master.tree.chunk_high) master.move_next = 0;
+        uint32_t index = master.move_next++;
+        if (order->count < COPY_BATCH_CHUNKS &&
+            move_suits(tree_chunk(&master.tree, index), nodes, &now, from, to, most - order->bytes))
+            order_add(order, index);
+    }
+    bool any = order->count > 0;
+    if (!any && master.move_looked < master.tree.chunk_high)
+        master.move_ms = now_ms + WATCH_MS; /* the rest a little later */
+    else if (!any) master.move_pair++;
+    else master.move_pair = 0;
+    if (any || master.move_looked >= master.tree.chunk_high) master.move_looked = 0;
+    if (any && peer_is_crowded(master.peers[from]))
+        master.move_ms = now_ms + BALANCE_MS; /* room comes a little later */
+    if (any) order_give(order, to);
+    else free(order);
+    return any;
+}
+
+/* Whether a chunk has copies in one zone of which one would be better in another: from where to where. */
+static bool zone_move(const struct chunk *chunk, const struct candidate *nodes, const struct standing *now, int *from,
+                      int *to) {
+    int in_zone[NODES_MAX];
+    struct node_set have = node_set_and(&chunk->holders, &now->here);
+    if (chunk->references == 0 || chunk->flags & (CHUNK_QUEUED | CHUNK_COPYING) || chunk_wanted(chunk) == COPIES_ALL ||
+        copies_lacking(chunk, now) > 0)
+        return false;
+    *from = place_surplus(nodes, master.peer_count, &have);
+    *to = place_target(nodes, master.peer_count, &chunk->holders);
+    if (*from < 0 || *to < 0) return false;
+    zones_count(nodes, master.peer_count, &have, in_zone);
+    return in_zone[nodes[*from].zone] > in_zone[nodes[*to].zone] + 1;
+}
+
+/* Spreads copies over zones that were not there, or not known, when they were made; a part of the chunks each time. */
+static bool plan_zones(void) {
+    struct candidate nodes[NODES_MAX];
+    int from = 0, to = 0, source = 0, target = 0;
+    if (!master.zones_due || master.moves > 0 || copies_go_on() || clock_ms() < master.zones_ms) return false;
+    if (master.tree.forced_count > 0 && !master.allow_drops) return false; /* it would end with a drop */
+    if (!candidates_for_orders(nodes) || inventories_wait()) return false;
+    struct standing now = standing_now();
+    struct copy_order *order = NULL;
+    for (int look = 0; look < SWEEP_STEP && master.zone_next < master.tree.chunk_high; look++, master.zone_next++) {
+        const struct chunk *chunk = tree_chunk(&master.tree, master.zone_next);
+        if (order && (order->count == COPY_BATCH_CHUNKS || order->bytes >= COPY_BATCH_BYTES)) break;
+        if (!zone_move(chunk, nodes, &now, &from, &to)) continue;
+        master.zones_again = true;
+        if (!order) order = order_make(source = from, from), target = to;
+        if (source == from && target == to) order_add(order, master.zone_next);
+    }
+    if (master.zone_next >= master.tree.chunk_high) {
+        master.zones_due = master.zones_again;
+        master.zones_again = false;
+        master.zone_next = 0;
+    }
+    if (order) order_give(order, target);
+    else master.zones_ms = clock_ms() + WATCH_MS; /* the rest a little later */
+    return order != NULL;
 }
 
 /* Thread: gives orders while chunks lack copies and nodes have room for transfers. */
@@ -8833,8 +9453,10 @@ static void *master_planner(void *unused) {
     (void)unused;
     lock_take(&master.lock);
     for (;;) {
-        if (master.state == REIGNING && (plan_order(&master.urgent) || plan_order(&master.normal))) continue;
-        cond_wait(&master.copy_wanted, &master.lock);
+        bool any = master.state == REIGNING && (plan_order(&master.urgent) || plan_order(&master.normal));
+        master.stuck = !any && master.orders == master.moves && !inventories_wait();
+        if (any || (master.state == REIGNING && (plan_zones() || plan_move()))) continue;
+        cond_wait_until(&master.copy_wanted, &master.lock, clock_ms() + LOOK_MS);
         if (master.urgent.count + master.normal.count >= COPY_BATCH_CHUNKS) continue;
         lock_drop(&master.lock);
         sleep_ms(COPY_LINGER_MS); /* small files come by the thousand: an order takes many of them */
@@ -8963,7 +9585,7 @@ static bool force_is_due(void) {
     if (master.force_ms == 0) master.force_ms = clock_ms();
     if (clock_ms() - master.force_ms < master.dead_after_ms) return false;
     master.forcing = force_slot();
-    log_line("FORCED: taking over from node %s alone; what others acknowledged and it lacks is lost",
+    event_say("FORCED: taking over from node %s alone; what others acknowledged and it lacks is lost",
              master.peers[master.forcing]->name);
     return true;
 }
@@ -9074,9 +9696,16 @@ static void takeover_adopt(struct tree *loaded) {
     master.sweeps = 0;
     master.sweep_next = 0;
     for (int i = 0; i < master.peer_count; i++) {
-        master.peers[i]->inventoried = false;
-        master.peers[i]->drop_count = 0;
+        struct peer *p = master.peers[i];
+        p->inventoried = p->waited_for = p->repairing = false;
+        p->drop_count = 0;
+        p->held_bytes = 0;
     }
+    master.away = (struct node_set){{0}};
+    master.move_next = master.surplus_next = master.move_looked = 0;
+    master.move_pair = 0;
+    peers_drain();
+    master.copies_changed = true;
 }
 
 /* The member of the newest roster that promised and holds the newest record. */
@@ -9172,7 +9801,7 @@ static void roster_propose(const struct node_set *set) {
         if (node_set_has(set, i)) id[count++] = master.peers[i]->id;
     line_roster(&lines, id, count);
     text_peers(&names, set);
-    log_line("roster: %s", names.data);
+    event_say("roster: %s", names.data);
     master.next_roster = *set;
     master.next_roster_seq = master.tree.at.seq + 1;
     master_propose(&lines, NULL);
@@ -9233,24 +9862,12 @@ static int64_t oldest_upload(int64_t now_ms) {
     return oldest_ms;
 }
 
-/* Has every holder of a chunk that no record names drop it. From here on nobody counts as a holder: whoever stores it
- * again says so, and is then not asked to drop it for the grace time. */
+/* Has every holder of a chunk that no record names drop it. Whoever stores it again from here on is then not asked to
+ * drop it for the grace time. */
 static void chunk_drop(uint32_t index, int64_t since_ms) {
     struct chunk *chunk = tree_chunk(&master.tree, index);
-    for (int i = 0; i < master.peer_count; i++) {
-        struct peer *p = master.peers[i];
-        if (!node_set_has(&chunk->holders, i) || !peer_usable(p)) continue;
-        if (p->drop_count == p->drop_capacity) {
-            p->drop_capacity = p->drop_capacity ? p->drop_capacity * 2 : 64;
-            p->drops = mem_resize(p->drops, p->drop_capacity * sizeof *p->drops);
-        }
-        memcpy(p->drops[p->drop_count].hash, chunk->hash, 32);
-        p->drops[p->drop_count++].since_ms = since_ms;
-        node_set_remove(&chunk->holders, i);
-        master.dropped_chunks++;
-        master.dropped_bytes += chunk->length;
-        cond_signal(&p->wake);
-    }
+    for (int i = 0; i < master.peer_count; i++)
+        if (node_set_has(&chunk->holders, i) && peer_usable(master.peers[i])) chunk_drop_at(chunk, i, false, since_ms);
     if (!node_set_empty(&chunk->holders)) return; /* of one that is gone just now */
     chunk->flags = 0;
     tree_chunk_release(&master.tree, index);
@@ -9340,6 +9957,85 @@ static void members_watch(void) {
     text_free(&lines);
 }
 
+/* Counts what lacks copies on the nodes that are there, whether they were told of it yet or not, and the chunks that
+ * none of them holds. */
+static void count_missing(uint64_t *copies, uint64_t *bytes, uint64_t *unavailable) {
+    struct standing now = {0};
+    *copies = *bytes = *unavailable = 0;
+    for (int i = 0; i < master.peer_count; i++)
+        if (master.peers[i]->up && !master.peers[i]->failed && !master.peers[i]->draining) node_set_add(&now.here, i);
+    now.counted = now.here;
+    now.here_count = now.counted_count = node_set_count(&now.here);
+    for (uint32_t i = 0; i < master.tree.chunk_high; i++) {
+        const struct chunk *chunk = tree_chunk(&master.tree, i);
+        if (chunk->references == 0) continue;
+        struct node_set live = chunk_live(chunk);
+        int lacking = copies_lacking(chunk, &now);
+        if (node_set_empty(&live)) {
+            ++*unavailable;
+        } else if (lacking > 0) {
+            *copies += (uint64_t)lacking;
+            *bytes += (uint64_t)lacking * chunk->length;
+        }
+    }
+}
+
+static bool inventories_due(void) {
+    for (int i = 0; i < master.peer_count; i++)
+        if (master.peers[i]->up && !master.peers[i]->failed && !master.peers[i]->inventoried) return true;
+    return false;
+}
+
+/* From now on the copies of a lost node do not count any more, and are made anew. */
+static void repair_begin(int slot) {
+    uint64_t copies, bytes, unavailable;
+    struct peer *p = master.peers[slot];
+    struct text size = {0};
+    holders_clear(slot);
+    chunks_review();
+    p->repairing = true;
+    p->repair_ms = clock_ms();
+    p->repair_from = master.copied_bytes;
+    count_missing(&copies, &bytes, &unavailable);
+    text_size(&size, bytes);
+    if (copies > 0)
+        event_say("repair of what was on node %s begins: %" PRIu64 " copies, %s", p->name, copies, size.data);
+    if (unavailable > 0)
+        event_say("%" PRIu64 " chunks are on no live node since node %s is lost", unavailable, p->name);
+    text_free(&size);
+}
+
+/* A node is there no longer: its orders are given up, and its copies are, or are waited for. */
+static void peer_lost(int slot, bool silent) {
+    struct peer *p = master.peers[slot];
+    int64_t now_ms = clock_ms(), wait_ms = p->stopping ? master.stopped_wait_ms : master.repair_wait_ms;
+    p->alive_ms = silent ? p->ping_ms : p->gone_ms;
+    if (silent) peer_hung(p);
+    event_say("node %s is down: %s", p->name,
+              silent        ? "no ping"
+              : p->stopping ? "it was stopped"
+                            : "its connection closed");
+    p->up = p->streaming = p->inventoried = false;
+    p->down_ms = master.changed_ms = now_ms;
+    p->session = 0;
+    peer_cut(p);
+    for (int i = 0; i < master.peer_count; i++) /* and who fetches from it is given another source */
+        for (int k = 0; k < COPY_WORKERS; k++)
+            if (master.peers[i]->running[k] && master.peers[i]->running[k]->source == slot)
+                net_cut(master.peers[i]->copy_fd[k]);
+    if (master.state < ESTABLISHING) {
+        holders_clear(slot);
+    } else if (wait_ms == 0) {
+        repair_begin(slot);
+    } else {
+        p->waited_for = true;
+        p->repair_ms = now_ms + wait_ms;
+        node_set_add(&master.away, slot);
+        chunks_review();
+    }
+    peers_wake();
+}
+
 /* Declares nodes dead that are silent, or whose connection closed and did not come back. */
 static void peers_watch(void) {
     int64_t now_ms = clock_ms();
@@ -9347,25 +10043,74 @@ static void peers_watch(void) {
         struct peer *p = master.peers[i];
         if (!p->up) continue;
         if (p->streaming && peer_is_stalled(p, now_ms)) { /* it pings, but its disk hangs: nobody waits for it */
-            log_line("node %s acknowledges nothing", p->name);
+            event_say("node %s acknowledges nothing", p->name);
             peer_hung(p);
             p->streaming = false;
             if (master.state >= ESTABLISHING) chunks_review();
             cond_broadcast(&master.changed);
         }
         bool silent = now_ms - p->ping_ms > master.dead_after_ms;
-        bool closed = !p->link && now_ms - p->gone_ms > RECONNECT_GRACE_MS;
-        if (!silent && !closed) continue;
-        if (silent) peer_hung(p);
-        log_line("node %s is down: %s", p->name, silent ? "no ping" : "its connection closed");
-        p->up = p->streaming = false;
-        p->down_ms = now_ms;
-        p->session = 0;
-        peer_cut(p);
-        holders_clear(i);
-        if (master.state >= ESTABLISHING) chunks_review();
-        peers_wake();
+        bool closed = !p->link && (p->stopping || now_ms - p->gone_ms > RECONNECT_GRACE_MS);
+        if (silent || closed) peer_lost(i, silent);
     }
+}
+
+/* Says when all is whole again after a node was lost, and begins to make copies anew when a node was waited for long
+ * enough. */
+static void repairs_watch(void) {
+    static int64_t counted_ms;
+    int64_t now_ms = clock_ms();
+    bool any = false;
+    for (int i = 0; i < master.peer_count; i++) {
+        const struct peer *p = master.peers[i];
+        if (p->waited_for && now_ms >= p->repair_ms) repair_begin(i);
+        any = any || p->repairing;
+    }
+    if (!any || master.state != REIGNING || copies_go_on() || inventories_due() || now_ms - counted_ms < WATCH_MS)
+        return;
+    uint64_t copies, bytes, unavailable;
+    count_missing(&copies, &bytes, &unavailable);
+    counted_ms = clock_ms();
+    if (copies > 0) return;
+    for (int i = 0; i < master.peer_count; i++) {
+        struct peer *p = master.peers[i];
+        if (!p->repairing) continue;
+        struct text size = {0};
+        text_size(&size, master.copied_bytes - p->repair_from);
+        event_say("node %s is lost, %s after %.1f s: noticed %.1f s, copied %s in %.1f s", p->name,
+                  unavailable > 0 ? "but for what nobody holds all is whole again" : "whole again",
+                  (double)(now_ms - p->alive_ms) / 1000, (double)(p->down_ms - p->alive_ms) / 1000, size.data,
+                  (double)(now_ms - p->repair_ms) / 1000);
+        p->repairing = false;
+        text_free(&size);
+    }
+}
+
+/* Drops copies of which there are more than there are to be, a part of all chunks at a time: not before the grace time
+ * after the last change, and only when nothing else is to be done. */
+static void surplus_watch(void) {
+    struct candidate nodes[NODES_MAX];
+    int64_t now_ms = clock_ms();
+    if (master.surplus_ms == 0 || now_ms < master.surplus_ms || master.state != REIGNING) return;
+    if (master.tree.forced_count > 0 && !master.allow_drops) return;
+    if (copies_go_on() || inventories_due()) return;
+    struct standing now = standing_now();
+    candidates_now(nodes);
+    for (int step = 0; step < SWEEP_STEP && master.surplus_next < master.tree.chunk_high; step++) {
+        struct chunk *chunk = tree_chunk(&master.tree, master.surplus_next++);
+        int wanted = chunk_wanted(chunk);
+        if (chunk->references == 0 || wanted == COPIES_ALL || chunk->flags & (CHUNK_QUEUED | CHUNK_COPYING)) continue;
+        struct node_set have = node_set_and(&chunk->holders, &now.here);
+        for (int left = node_set_count(&have); left > wanted; left--) {
+            int slot = place_surplus(nodes, master.peer_count, &have);
+            node_set_remove(&have, slot);
+            nodes[slot].used_bytes -= chunk->length;
+            chunk_drop_at(chunk, slot, true, now_ms);
+        }
+    }
+    if (master.surplus_next < master.tree.chunk_high) return;
+    master.surplus_next = 0;
+    master.surplus_ms = 0;
 }
 
 /* Removes for good what has been in the trash for its time; when a disk is short of space, the oldest before. What is
@@ -9422,18 +10167,31 @@ static void trash_early(void) {
     while (step < STEPS - 1 && sum < missing) sum += bytes[step++];
     master.early_s = step == STEPS - 1 ? most : least + (uint32_t)((uint64_t)step * (most - least + 1) / (STEPS - 1));
     master.early_ms = now_ms + 3 * master.grace_ms + 1000;
-    log_line("a disk is short of space: emptying the oldest part of the trash, about %" PRIu64 " MiB", sum / MIB);
+    event_say("a disk is short of space: emptying the oldest part of the trash, about %" PRIu64 " MiB", sum / MIB);
+}
+
+/* Records what --copies says, if that is not how it is. */
+static void copies_record(void) {
+    struct text lines = {0};
+    if (master.copies == 0 || tree_by_id(&master.tree, ROOT_ID)->copies == master.copies) return;
+    line_copies(&lines, ROOT_ID, master.copies);
+    master_propose(&lines, NULL);
+    text_free(&lines);
+    event_say(master.copies == COPIES_ALL ? "copies: one on every node" : "copies: %d of each file", master.copies);
+    chunks_review();
 }
 
 /* Thread: the life of a master. */
 static void *master_reign(void *unused) {
     (void)unused;
-    int64_t trimmed_ms = 0;
+    int64_t trimmed_ms = 0, reviewed_ms = 0;
     lock_take(&master.lock);
     for (;;) {
         if (clock_ms() - trimmed_ms > 1000) {
             trimmed_ms = clock_ms();
             pool_trim();
+            master.copy_rate = (master.copy_rate + master.copied_bytes - master.copied_before) / 2;
+            master.copied_before = master.copied_bytes;
         }
         peers_watch();
         if (master.state == WAITING && takeover_turn(takeover_is_due())) {
@@ -9447,14 +10205,21 @@ static void *master_reign(void *unused) {
             master.state = REIGNING;
             master.may_found = false;
             *master.waiting_for = *master.force = 0; /* an order holds for one take-over */
-            log_line("reigning: epoch %" PRIu64 ", %" PRIu64 " files, last record %" PRIu64, master.epoch,
+            event_say("reigning: epoch %" PRIu64 ", %" PRIu64 " files, last record %" PRIu64, master.epoch,
                      master.tree.live.files, master.tree.at.seq);
+            copies_record();
             peers_wake();
         }
         if (master.state == ESTABLISHING && clock_ms() - master.established_ms > 2 * master.dead_after_ms + 2000)
             reign_end("the nodes did not confirm the new epoch");
         if (master.state == REIGNING) members_watch();
         drops_watch();
+        if (master.copies_changed && master.state >= ESTABLISHING && clock_ms() - reviewed_ms > 1000) {
+            reviewed_ms = clock_ms(); /* it is a walk over the whole tree */
+            wants_review();
+        }
+        repairs_watch();
+        surplus_watch();
         trash_early();
         trash_watch();
         if (master.state >= ESTABLISHING) {
@@ -9523,15 +10288,18 @@ static enum status join_check(const struct peer *p, uint64_t instance, struct sl
     return DONE;
 }
 
-/* JOIN INSTANCE CLUSTER NAME ADDRESS: a node is here. It counts from its first PING on. */
+/* JOIN INSTANCE CLUSTER NAME ADDRESS ZONE VERSION: a node is here. It counts from its first PING on. */
 static enum status master_join(struct request *r) {
     struct peer said = {0};
     uint64_t id;
     if (!parse_id(slice_of(r->c->id), &id) || !parse_id(r->w.word[1], &said.instance) ||
         !parse_escaped(r->w.word[3], said.name, sizeof said.name) ||
-        !slice_copy(r->w.word[4], said.address, sizeof said.address))
+        !slice_copy(r->w.word[4], said.address, sizeof said.address) ||
+        !parse_escaped(r->w.word[5], said.zone, sizeof said.zone) ||
+        !parse_escaped(r->w.word[6], said.version, sizeof said.version))
         return fail(BAD_REQUEST, "an argument of JOIN that is none");
-    if (!label_is_good(said.name)) return fail(BAD_REQUEST, "a node's name has a byte that is not printable");
+    if (!label_is_good(said.name) || (*said.zone && !label_is_good(said.zone)) || !label_is_good(said.version))
+        return fail(BAD_REQUEST, "a node's name, zone or version has a byte that is not printable");
     lock_take(&master.lock);
     int slot = peer_slot(id);
     struct peer *p = slot >= 0 ? master.peers[slot] : NULL;
@@ -9544,6 +10312,7 @@ static enum status master_join(struct request *r) {
     }
     if (!slice_is(r->w.word[2], "-")) cluster_learn(r->w.word[2]);
     if (!p) p = peer_make(id), slot = master.peer_count - 1;
+    peers_drain();
     holders_clear(slot);
     if (p->instance != said.instance) { /* another process: what the last one had says nothing of it */
         p->streaming = p->told = p->unproved = p->failed = false;
@@ -9554,8 +10323,16 @@ static enum status master_join(struct request *r) {
     p->instance = said.instance;
     memcpy(p->name, said.name, sizeof p->name);
     memcpy(p->address, said.address, sizeof p->address);
+    memcpy(p->zone, said.zone, sizeof p->zone);
+    memcpy(p->version, said.version, sizeof p->version);
+    for (int i = 0; i < master.peer_count; i++) {
+        int number = 0;
+        while (strcmp(master.peers[number]->zone, master.peers[i]->zone) != 0) number++;
+        master.peers[i]->zone_number = number;
+    }
     p->link = r->c;
-    p->ping_ms = clock_ms();
+    p->stopping = p->forgotten = false;
+    p->joined_ms = p->ping_ms = clock_ms();
     p->echo_ms = 0;
     p->drop_count = 0; /* its inventory will tell what is left to drop */
     p->session = ++master.next_session;
@@ -9618,6 +10395,15 @@ static void ping_history(struct peer *p, const struct peer *said, uint64_t follo
     }
 }
 
+/* A node's disk failed: its copies count no longer, though who needs them may still read them. */
+static void disk_failed(struct peer *p) {
+    event_say("node %s: its disk failed", p->name);
+    p->alive_ms = p->down_ms = p->repair_ms = clock_ms();
+    p->repair_from = master.copied_bytes;
+    p->repairing = master.state >= ESTABLISHING;
+    if (master.state >= ESTABLISHING) chunks_review();
+}
+
 /* PING SESSION STATE FILES CHUNKS BYTES DAMAGED FREE TOTAL TRANSFERS ECHO FOLLOWS PROMISED EPOCH SEQ ROSTER-EPOCH
  * ROSTER-SEQ ROSTER: answered with a stamp that the next ping repeats, the epoch if this master reigns, and the epoch
  * that it reigns by or asks promises for. */
@@ -9638,15 +10424,20 @@ static enum status master_ping(struct request *r) {
     struct peer *p = peer_of_session(r, word[1]);
     if (p) {
         int64_t now_ms = clock_ms();
-        if (said.failed && !p->failed) log_line("node %s: its disk failed", p->name);
-        bool mended = p->failed && !said.failed;
+        bool mended = p->failed && !said.failed, broke = !p->failed && said.failed;
         p->failed = said.failed;
         if (mended && master.state >= ESTABLISHING) chunks_review(); /* its inventory may have come first */
+        if (broke) disk_failed(p);
         p->ping_ms = now_ms;
         ping_history(p, &said, follows);
         if (!p->up) { /* its first ping: it took the answer to JOIN in, and a blank node is formatted now */
-            log_line("node %s joined from %s", p->name, p->address);
+            if (p->down_ms == 0) event_say("node %s joined from %s", p->name, p->address);
+            else
+                event_say("node %s joined from %s, back after %.1f s", p->name, p->address,
+                          (double)(now_ms - p->down_ms) / 1000);
             p->up = true;
+            p->repairing = false;
+            if (p->down_ms != 0) master.changed_ms = now_ms;
             master.retry_ms = 0;
             peers_wake();
         }
@@ -9668,18 +10459,27 @@ static enum status master_ping(struct request *r) {
 }
 
 /* Notes that a node holds a chunk. */
-static void report_holder(int slot, const uint8_t hash[32], uint32_t length, bool fresh,
-                          const struct node_set *wanted) {
+static void report_holder(int slot, const uint8_t hash[32], uint32_t length, bool fresh, const struct standing *now) {
     uint32_t index = tree_chunk_make(&master.tree, hash, length);
     struct chunk *chunk = tree_chunk(&master.tree, index);
     if (chunk->length != length) return; /* can't be: the node verified it */
-    node_set_add(&chunk->holders, slot);
+    holder_add(chunk, slot);
     chunk->flags &= ~(uint32_t)(fresh ? CHUNK_AGE | CHUNK_DAMAGED : CHUNK_DAMAGED); /* an inventory is no news */
     if (fresh) chunk->flags |= CHUNK_FRESH;
     /* While the chain of an upload still fills its copies, nobody else need hurry. */
     bool chain_done = chunk->references > 0 || node_set_count(&chunk->holders) >= master.sync_copies;
-    if (chain_done && copies_lacking(chunk, wanted) > 0 && (fresh || master.peers[slot]->inventoried))
-        chunk_enqueue(index);
+    int lacking = copies_lacking(chunk, now);
+    if (chain_done && lacking > 0 && (fresh || master.peers[slot]->inventoried)) chunk_enqueue(index);
+    if (lacking < 0 && master.surplus_ms == 0) master.surplus_ms = clock_ms() + master.grace_ms;
+}
+
+/* BYE SESSION: a node is being stopped, and will be back. */
+static enum status master_bye(struct request *r) {
+    lock_take(&master.lock);
+    struct peer *p = peer_of_session(r, r->w.word[1]);
+    if (p) p->stopping = true;
+    lock_drop(&master.lock);
+    return p ? DONE : fail(NOT_FOUND, "no such session; join again");
 }
 
 /* The path of an inode, or the one that it had before it came to the trash. False if one of the directories above is
@@ -9734,19 +10534,20 @@ static void damage_say(const struct peer *p, uint32_t index) {
         chunk_paths(&path, " of ", index, 1);
         if (path.length > 0) path.data[path.length - 1] = 0;
     }
-    log_line("node %s: chunk %.64s%s was damaged", p->name, hex, path.data ? path.data : "");
+    event_say("node %s: chunk %.64s%s was damaged", p->name, hex, path.data ? path.data : "");
     text_free(&path);
 }
 
 /* One row of REPORT: `new` or nothing, SHA256 LENGTH; `lost SHA256 0`; `gone SHA256 0`, dropped; `all` after a whole
  * inventory. */
-static enum status report_row(struct peer *p, int slot, struct slice row, const struct node_set *wanted) {
+static enum status report_row(struct peer *p, int slot, struct slice row, struct standing *now) {
     struct words w;
     uint8_t hash[32];
     uint32_t length;
     if (!words_split(row, &w)) return fail(BAD_REQUEST, "a row of REPORT that is none");
     if (w.count == 1 && slice_is(w.word[0], "all")) {
-        p->inventoried = true;
+        p->inventoried = master.zones_due = true;
+        *now = standing_now();
         chunks_review();
         return DONE;
     }
@@ -9755,13 +10556,13 @@ static enum status report_row(struct peer *p, int slot, struct slice row, const 
     if (at < 0 || at > 1 || !parse_hex(w.word[at], hash, 32) || !parse_u32(w.word[at + 1], CHUNK_MAX_BYTES, &length))
         return fail(BAD_REQUEST, "a row of REPORT that is none");
     if (at == 0 || slice_is(w.word[0], "new")) {
-        if (length > 0) report_holder(slot, hash, length, at == 1, wanted);
+        if (length > 0) report_holder(slot, hash, length, at == 1, now);
         return DONE;
     }
     uint32_t index = tree_chunk_find(&master.tree, hash);
     if (index == NONE) return DONE;
     if (!gone) damage_say(p, index);
-    node_set_remove(&tree_chunk(&master.tree, index)->holders, slot);
+    holder_remove(tree_chunk(&master.tree, index), slot);
     if (!gone) tree_chunk(&master.tree, index)->flags |= CHUNK_DAMAGED;
     chunk_enqueue(index);
     tree_chunk_release(&master.tree, index);
@@ -9778,8 +10579,8 @@ static enum status master_report(struct request *r) {
     enum status status = p ? DONE : fail(NOT_FOUND, "no such session; join again");
     if (status == DONE && (master.state < ESTABLISHING || master.epoch != epoch))
         status = fail(READ_ONLY, "no reign of epoch %" PRIu64 " here", epoch);
-    struct node_set wanted = wanted_holders();
-    while (status == DONE && slice_line(&rest, &row)) status = report_row(p, peer_slot(p->id), row, &wanted);
+    struct standing now = standing_now();
+    while (status == DONE && slice_line(&rest, &row)) status = report_row(p, peer_slot(p->id), row, &now);
     holders_changed();
     lock_drop(&master.lock);
     return status;
@@ -9804,11 +10605,12 @@ static void upload_heard(uint64_t client, bool open, int64_t age_ms) {
     master.uploads[i] = (struct open_upload){client, now_ms - age_ms, now_ms + UPLOAD_LOST_MS};
 }
 
-/* TARGETS AGE: how many copies an upload needs before its commit, and the nodes to send to, best first. AGE is since
- * when, in ms, the client's oldest open upload is open, or -. */
+/* TARGETS AGE: how many copies an upload needs before its commit, and the nodes that take chunks: ID ADDRESS USED ZONE.
+ * USED is 0 for all if every node gets every chunk in any case. AGE is since when, in ms, the client's oldest open
+ * upload is open, or -. */
 static enum status master_targets(struct request *r) {
     struct candidate nodes[NODES_MAX];
-    int order[NODES_MAX], full = 0, up = 0, sound = 0;
+    int full = 0, up = 0, sound = 0, count = 0;
     uint64_t client, age_ms = 0;
     bool open = !slice_is(r->w.word[1], "-");
     if ((open && !parse_u64(r->w.word[1], 3650 * DAY_MS, &age_ms)) || !parse_id(slice_of(r->c->id), &client))
@@ -9816,31 +10618,34 @@ static enum status master_targets(struct request *r) {
     lock_take(&master.lock);
     upload_heard(client, open, (int64_t)age_ms);
     enum status status = master_check_reign();
+    int wanted = tree_copies(&master.tree, tree_by_id(&master.tree, ROOT_ID)), needed = copies_needed(wanted);
+    bool spread = wanted != COPIES_ALL || master.tree.copies_count > 0;
+    candidates_now(nodes);
     for (int i = 0; i < master.peer_count; i++) {
         const struct peer *p = master.peers[i];
         full += peer_usable(p) && peer_is_full(p);
         up += p->up && !p->failed;
-        nodes[i] = (struct candidate){p->bytes, (int)p->transfers, peer_usable(p) && !peer_is_full(p)};
-        sound += nodes[i].usable && !p->unproved;
+        nodes[i].target = peer_usable(p) && !peer_is_full(p) && !p->draining;
+        sound += nodes[i].target && !p->unproved;
     }
-    for (int i = 0; i < master.peer_count; i++) /* one that hung is sent nothing as long as there are others */
-        if (sound >= copies_needed() && master.peers[i]->unproved) nodes[i].usable = false;
-    int count = place_targets(nodes, master.peer_count, order);
+    for (int i = 0; i < master.peer_count; i++) { /* one that hung is sent nothing as long as there are others */
+        if (sound >= needed && master.peers[i]->unproved) nodes[i].target = false;
+        count += nodes[i].target;
+    }
     if (status == DONE && count == 0)
         status = full > 0 ? fail(NO_SPACE, "all nodes are full; delete files or add a node")
                  : up > 0 ? fail(READ_ONLY, "the nodes are still catching up")
                           : fail(UNAVAILABLE, "no node is up; start one with: dfs node DIR");
-    if (status == DONE && full > 0 && count < copies_needed())
+    if (status == DONE && full > 0 && count < needed)
         status = fail(NO_SPACE, "only %d of %d nodes have room, and %d must have the bytes; delete files or add a node",
-                      count, count + full, copies_needed());
+                      count, count + full, needed);
     r->has_reply = true;
-    text_format(r->line, " %d", master.sync_copies < count ? master.sync_copies : count);
-    for (int i = 0; i < count; i++) {
-        const struct peer *p = master.peers[order[i]];
+    text_format(r->line, " %d", needed < count ? needed : count);
+    for (int i = 0; i < master.peer_count; i++) {
+        const struct peer *p = master.peers[i];
+        if (!nodes[i].target) continue;
         text_id(&r->reply, p->id);
-        text_byte(&r->reply, ' ');
-        text_add(&r->reply, p->address);
-        text_byte(&r->reply, '\n');
+        text_format(&r->reply, " %s %" PRIu64 " %d\n", p->address, spread ? nodes[i].used_bytes : 0, nodes[i].zone);
     }
     lock_drop(&master.lock);
     return status;
@@ -9910,6 +10715,15 @@ static void line_discard(struct text *lines, const struct inode *n) {
                     trash_now_s() + master.trash_s);
 }
 
+/* How many copies there are to be of what has this path, or would have it. */
+static int path_copies(const char *path) {
+    const struct inode *n = tree_by_id(&master.tree, ROOT_ID);
+    struct slice rest = slice_of(path + 1), part;
+    for (const struct inode *next; slice_part(&rest, '/', &part); n = next)
+        if (!(next = tree_lookup(&master.tree, n->id, part.at, part.length))) break;
+    return tree_copies(&master.tree, n);
+}
+
 static enum status claim_parse(const struct request *r, struct claim *claim) {
     struct slice rest = {r->body.data, r->body.length}, row;
     struct words w;
@@ -9937,10 +10751,14 @@ static enum status claim_parse(const struct request *r, struct claim *claim) {
 
 /* Puts a claim's chunks in line to be copied: before its record named them nobody had to. */
 static void claim_review(const struct claim *claim) {
-    struct node_set wanted = wanted_holders();
+    struct standing now = standing_now();
     for (uint32_t i = 0; i < claim->count; i++) {
         uint32_t index = tree_chunk_find(&master.tree, claim->chunk[i].hash);
-        if (index != NONE && copies_lacking(tree_chunk(&master.tree, index), &wanted) > 0) chunk_enqueue(index);
+        if (index == NONE) continue;
+        chunk_raise(index, claim->copies);
+        int lacking = copies_lacking(tree_chunk(&master.tree, index), &now);
+        if (lacking > 0) chunk_enqueue(index);
+        else if (lacking < 0 && master.surplus_ms == 0) master.surplus_ms = clock_ms() + master.grace_ms;
     }
 }
 
@@ -9950,7 +10768,7 @@ static enum status claim_settle(struct claim *claim, uint64_t id) {
     if (!tree_by_id(&master.tree, id)) return DONE; /* it was there, and somebody removed it since */
     if (claim_wait(claim) == DONE) return DONE;
     return fail(UNKNOWN, "the file is there, but its bytes are not on %d disks yet; repeat the request, which is safe",
-                copies_needed());
+                copies_needed(claim->copies));
 }
 
 /* Writes the record of a claim and waits for it. */
@@ -9969,6 +10787,7 @@ static enum status claim_commit(struct request *r, struct claim *claim, const ch
         line_file(&lines, id, parent, last, claim->size, claim->mtime_ns, 0, claim->sha256, claim->count);
         for (uint32_t i = 0; i < claim->count && claim->count > 1; i++)
             line_chunk(&lines, i, claim->count, claim->chunk[i].hash, claim->chunk[i].length);
+        if (old && old->copies != 0) line_copies(&lines, id, old->copies);
         uint64_t seq = master_propose(&lines, claim->request_hex); /* not before the bytes were on enough disks */
         claim_review(claim);
         status = master_wait(seq); /* every node of the roster has the name on disk too: acknowledged, if no disk with
@@ -9990,6 +10809,7 @@ static enum status master_commit(struct request *r) {
         lock_take(&master.lock);
         status = master_check_reign();
         const struct done_request *done = NULL;
+        claim.copies = path_copies(path);
         if (status == DONE && !(done = tree_request(&master.tree, claim.request))) status = claim_wait(&claim);
         if (status == DONE && !done) done = tree_request(&master.tree, claim.request);
         if (status == DONE && !done) {
@@ -10010,13 +10830,20 @@ static enum status master_commit(struct request *r) {
 struct change {
     uint8_t id[16];
     char request[33], path[PATH_MAX_BYTES + 1], to[PATH_MAX_BYTES + 1];
+    int copies;
 };
 
 static enum status change_parse(const struct request *r, struct change *change) {
     if (!parse_hex(r->w.word[1], change->id, 16) || !slice_copy(r->w.word[1], change->request, sizeof change->request))
         return fail(BAD_REQUEST, "a request id is 32 hexadecimal digits");
     enum status status = request_path(r, 2, change->path);
-    return status == DONE && r->w.count > 3 ? request_path(r, 3, change->to) : status;
+    if (status != DONE || r->w.count == 3) return status;
+    if (!slice_is(r->w.word[0], "COPIES")) return request_path(r, 3, change->to);
+    change->copies = 0;
+    return slice_is(r->w.word[3], "-") || parse_copies(r->w.word[3], &change->copies)
+               ? DONE
+               : fail(BAD_REQUEST, "copies: write all, a number from 1 to %d, or - for as many as around it",
+                      NODES_MAX);
 }
 
 /* Writes the record of a change of inode `id`, waits for it, and answers. */
@@ -10042,6 +10869,7 @@ static enum status change_run(struct request *r,
         status = make(&change, &lines, &id);
         if (status == DONE) status = change_commit(r, &change, &lines, id);
     }
+    if (status == DONE && master.tree.copies_count > 0) master.copies_changed = true;
     status = change_end(status);
     lock_drop(&master.lock);
     text_free(&lines);
@@ -10168,6 +10996,98 @@ static enum status make_restore(const struct change *change, struct text *lines,
     return status;
 }
 
+static enum status make_copies(const struct change *change, struct text *lines, uint64_t *id) {
+    struct inode *n;
+    enum status status = tree_resolve(&master.tree, change->path, &n, NULL, NULL);
+    if (status != DONE) return status;
+    *id = n->id;
+    line_copies(lines, n->id, change->copies);
+    return DONE;
+}
+
+/* COPIES REQUEST PATH N: how many copies there are to be of a file, or of what is in a directory. */
+static enum status master_copies(struct request *r) {
+    enum status status = change_run(r, make_copies);
+    lock_take(&master.lock);
+    master.copies_changed = true; /* the last such line may have gone */
+    lock_drop(&master.lock);
+    return status;
+}
+
+/* The node of a name or an id; NULL, with why in `detail`, if there is none or more than one. */
+static const struct member *member_named(struct slice word, enum status *status) {
+    char name[LABEL_MAX_BYTES + 1];
+    const struct member *found = NULL;
+    uint64_t id = 0;
+    bool by_id = parse_id(word, &id);
+    *status = DONE;
+    if (!parse_escaped(word, name, sizeof name)) *name = 0;
+    for (int i = 0; i < master.tree.member_count && *status == DONE; i++) {
+        const struct member *m = &master.tree.members[i];
+        if (by_id ? m->id != id : strcmp(m->name, name) != 0) continue;
+        if (found) *status = fail(BAD_REQUEST, "several nodes are called '%s'; name it by its id", shown(name));
+        found = m;
+    }
+    if (!found) *status = fail(NOT_FOUND, "no node is called '%s'; dfs --nodes lists them", shown(name));
+    return *status == DONE ? found : NULL;
+}
+
+/* DRAIN REQUEST NODE 0|1: have a node give up what it holds, or not any more. */
+static enum status make_drain(const struct request *r, const struct member *m, struct text *lines) {
+    uint32_t draining;
+    if (!parse_u32(r->w.word[3], 1, &draining)) return fail(BAD_REQUEST, "DRAIN takes 1, or 0 to go on as before");
+    line_drain(lines, m->id, draining != 0);
+    return DONE;
+}
+
+/* FORGET REQUEST NODE: a node that will not come back is missed no longer. */
+static enum status make_forget(const struct request *r, const struct member *m, struct text *lines) {
+    int slot = peer_slot(m->id);
+    (void)r;
+    if (slot >= 0 && (master.peers[slot]->up || master.peers[slot]->link))
+        return fail(EXISTS, "node %s is up; stop it first", m->name);
+    if (slot >= 0 && (node_set_has(&master.roster, slot) || node_set_has(&master.next_roster, slot)))
+        return fail(READ_ONLY, "node %s is still in the roster; ask again", m->name);
+    text_add(lines, "FORGET ");
+    text_id(lines, m->id);
+    text_byte(lines, '\n');
+    if (slot < 0) return DONE;
+    if (master.peers[slot]->waited_for) repair_begin(slot);
+    master.peers[slot]->forgotten = true;
+    return DONE;
+}
+
+/* What both have in common. */
+static enum status member_run(struct request *r, enum status (*make)(const struct request *r, const struct member *m,
+                                                                      struct text *lines)) {
+    struct text lines = {0};
+    struct change change = {0};
+    enum status status = DONE;
+    if (!parse_hex(r->w.word[1], change.id, 16) || !slice_copy(r->w.word[1], change.request, sizeof change.request))
+        return fail(BAD_REQUEST, "a request id is 32 hexadecimal digits");
+    lock_take(&master.lock);
+    status = master_check_reign();
+    if (status == DONE && !request_repeated(r, change.id, &status)) {
+        const struct member *m = member_named(r->w.word[2], &status);
+        if (m) status = make(r, m, &lines);
+        if (status == DONE) status = change_commit(r, &change, &lines, 0);
+    }
+    peers_drain();
+    if (master.state >= ESTABLISHING) chunks_review();
+    status = change_end(status);
+    lock_drop(&master.lock);
+    text_free(&lines);
+    return status;
+}
+
+static enum status master_drain(struct request *r) {
+    return member_run(r, make_drain);
+}
+
+static enum status master_forget(struct request *r) {
+    return member_run(r, make_forget);
+}
+
 /* UNDELETE REQUEST PATH: take a file or directory back from the trash, with all that was in it. */
 static enum status master_undelete(struct request *r) {
     return change_run(r, make_restore);
@@ -10262,12 +11182,6 @@ static void stat_rows(struct text *t, const struct inode *n) {
     }
 }
 
-static bool inventories_due(void) {
-    for (int i = 0; i < master.peer_count; i++)
-        if (master.peers[i]->up && !master.peers[i]->failed && !master.peers[i]->inventoried) return true;
-    return false;
-}
-
 /* STAT PATH: what it is, and for a file, which nodes hold its chunks. */
 static enum status master_stat(struct request *r) {
     char path[PATH_MAX_BYTES + 1];
@@ -10300,17 +11214,22 @@ static enum status master_stat(struct request *r) {
     return status;
 }
 
-/* The least number of copies that any chunk of a file has. */
+/* The least number of copies that any chunk of a file has; on one node, if master.counted_on says so. */
 static int inode_copies(const struct inode *n) {
-    int least = NODES_MAX;
+    int least = n->chunk_count == 0 ? node_set_count(&master.roster) : NODES_MAX;
+    if (master.counted_on >= 0 && least > 1) least = 1;
     for (uint32_t i = 0; i < n->chunk_count; i++) {
-        int copies = chunk_copies(tree_chunk(&master.tree, inode_chunk(n, i)));
+        const struct chunk *chunk = tree_chunk(&master.tree, inode_chunk(n, i));
+        int copies = master.counted_on < 0 ? chunk_copies(chunk)
+                                           : node_set_has(&chunk->holders, master.counted_on) &&
+                                                 peer_usable(master.peers[master.counted_on]);
         if (copies < least) least = copies;
     }
-    return n->chunk_count == 0 ? node_set_count(&master.roster) : least;
+    return least;
 }
 
-/* LIST PATH AFTER: entries of a directory after the name AFTER, in byte order, as many as fit; with a file, itself. */
+/* LIST PATH AFTER NODE: entries of a directory after the name AFTER, in byte order, as many as fit; with a file,
+ * itself. With a NODE, the copies of files are counted on it alone: 0, or 1 if it holds all of one. */
 static enum status master_list(struct request *r) {
     char path[PATH_MAX_BYTES + 1], after[NAME_MAX_BYTES + 1];
     struct inode *directory = NULL;
@@ -10322,6 +11241,13 @@ static enum status master_list(struct request *r) {
     lock_take(&master.lock);
     status = read_begin(&epoch);
     if (status == DONE) status = tree_resolve(&master.tree, path, &directory, NULL, NULL);
+    master.counted_on = -1;
+    if (status == DONE && !slice_is(r->w.word[3], "-")) {
+        const struct member *m = member_named(r->w.word[3], &status);
+        if (m) master.counted_on = peer_slot(m->id);
+        if (m && (master.counted_on < 0 || !master.peers[master.counted_on]->up))
+            status = fail(UNAVAILABLE, "node %s is down", m->name);
+    }
     if (status == DONE) {
         text_entries(&r->reply, &words, &master.tree, directory, after, inode_copies);
         r->has_reply = true;
@@ -10334,8 +11260,45 @@ static enum status master_list(struct request *r) {
 static const char *peer_state(const struct peer *p) {
     if (!p->up) return "down";
     if (p->failed) return "failed";
+    if (p->draining) return "draining";
     int slot = peer_slot(p->id);
     return master.state == REIGNING && node_set_has(&master.roster, slot) ? "up" : "learner";
+}
+
+/* How many chunks that a draining node holds lack a copy elsewhere. */
+static uint64_t drain_left(int slot) {
+    struct standing now = standing_now();
+    uint64_t left = 0;
+    for (uint32_t i = 0; i < master.tree.chunk_high; i++) {
+        const struct chunk *chunk = tree_chunk(&master.tree, i);
+        struct node_set here = node_set_and(&chunk->holders, &now.here);
+        if (chunk->references == 0 || !node_set_has(&chunk->holders, slot)) continue;
+        left += node_set_empty(&here) || copies_lacking(chunk, &now) > 0; /* if nobody else is there, all is left */
+    }
+    return left + (uint64_t)!master.peers[slot]->inventoried;
+}
+
+/* EVENTS AFTER WAIT: what happened behind event number AFTER, as many as fit; waits for at most WAIT ms for one. The
+ * master's id is in the answer, since another one counts anew. */
+static enum status master_events(struct request *r) {
+    uint64_t after, wait_ms;
+    if (!parse_u64(r->w.word[1], UINT64_MAX, &after) || !parse_u64(r->w.word[2], CALL_TIMEOUT_MS / 2, &wait_ms))
+        return fail(BAD_REQUEST, "EVENTS takes a number and a time of at most %d ms", CALL_TIMEOUT_MS / 2);
+    int64_t until_ms = clock_ms() + (int64_t)wait_ms;
+    r->has_reply = true;
+    lock_take(&master.lock);
+    enum status status = master_check_reign();
+    while (status == DONE && after == master.event_count && cond_wait_until(&master.changed, &master.lock, until_ms))
+        status = master_check_reign();
+    uint64_t first = master.event_count > EVENTS_MAX ? master.event_count - EVENTS_MAX : 0;
+    if (after < first || after > master.event_count) after = first;
+    for (; status == DONE && after < master.event_count && r->reply.length < MIB; after++) {
+        const struct event *event = &master.events[after % EVENTS_MAX];
+        text_format(&r->reply, "%" PRIu64 " %" PRId64 " %s\n", event->number, event->wall_ms, event->text);
+    }
+    text_format(r->line, " %016" PRIx64 " %" PRIu64, master.id, after);
+    lock_drop(&master.lock);
+    return status;
 }
 
 /* NODES: one row for each node that the cluster knows. */
@@ -10346,38 +11309,28 @@ static enum status master_nodes(struct request *r) {
     text_add(r->line, master_has_lease() ? " current" : " old");
     for (int i = 0; i < master.peer_count; i++) {
         const struct peer *p = master.peers[i];
-        text_format(&r->reply, "%016" PRIx64 " ", p->id);
+        if (p->forgotten) continue;
+        text_id(&r->reply, p->id);
+        text_byte(&r->reply, ' ');
         text_escaped(&r->reply, p->name, strlen(p->name));
         text_format(&r->reply,
-                    " %s %s %" PRId64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
+                    " %s %s %" PRId64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %u ",
                     p->address, peer_state(p), now_ms - p->ping_ms, p->files, p->chunks, p->bytes, p->free_bytes,
-                    p->total_bytes, p->damaged_chunks);
+                    p->total_bytes, p->damaged_chunks, p->transfers);
+        text_escaped(&r->reply, p->zone, strlen(p->zone));
+        text_format(&r->reply, " %s %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", p->version, p->sent_bytes,
+                    p->received_bytes, p->draining ? drain_left(i) : 0);
     }
     for (int i = 0; i < master.tree.member_count; i++) {
         const struct member *m = &master.tree.members[i];
         if (peer_slot(m->id) >= 0) continue;
-        text_format(&r->reply, "%016" PRIx64 " ", m->id);
+        text_id(&r->reply, m->id);
+        text_byte(&r->reply, ' ');
         text_escaped(&r->reply, m->name, strlen(m->name));
-        text_format(&r->reply, " %s down -1 0 0 0 0 0 0\n", m->address);
+        text_format(&r->reply, " %s down -1 0 0 0 0 0 0 0 %% - 0 0 0\n", m->address);
     }
     lock_drop(&master.lock);
     return DONE;
-}
-
-/* Counts what lacks copies: for each live node, the chunks that a record names and it does not hold. */
-static void count_missing(uint64_t *copies, uint64_t *bytes, uint64_t *unavailable) {
-    struct node_set wanted = {{0}};
-    *copies = *bytes = *unavailable = 0;
-    for (int i = 0; i < master.peer_count; i++)
-        if (master.peers[i]->up && !master.peers[i]->failed) node_set_add(&wanted, i);
-    for (uint32_t i = 0; i < master.tree.chunk_high; i++) {
-        const struct chunk *chunk = tree_chunk(&master.tree, i);
-        if (chunk->references == 0) continue;
-        int lacking = copies_lacking(chunk, &wanted);
-        *copies += (uint64_t)lacking;
-        *bytes += (uint64_t)lacking * chunk->length;
-        *unavailable += node_set_empty(&chunk->holders);
-    }
 }
 
 /* Why the cluster is not healthy, one row each. Returns how many rows. */
@@ -10390,12 +11343,20 @@ static int status_reasons(struct text *t) {
         text_add(t, "why node ");
         text_escaped(t, m->name, strlen(m->name));
         const struct peer *p = slot >= 0 ? master.peers[slot] : NULL;
-        text_add(t, p && p->up ? " has a failed disk" : " is down");
+        int64_t now_ms = clock_ms();
+        text_add(t, p && p->up ? " has a failed disk" : p && p->stopping ? " was stopped" : " is down");
         if (p && p->up && *p->why) text_format(t, ": %s", p->why);
-        if (p && !p->up) text_format(t, " since %" PRId64 " s", (clock_ms() - p->down_ms) / 1000);
+        if (p && !p->up) text_format(t, " since %" PRId64 " s", (now_ms - p->down_ms) / 1000);
+        if (p && p->waited_for)
+            text_format(t, ", and is waited for %" PRId64 " s more", (p->repair_ms - now_ms) / 1000);
         text_byte(t, '\n');
         count++;
     }
+    int wanted = tree_copies(&master.tree, tree_by_id(&master.tree, ROOT_ID)), places = 0;
+    for (int i = 0; i < master.peer_count; i++)
+        places += master.peers[i]->up && !master.peers[i]->failed && !master.peers[i]->draining;
+    if (wanted != COPIES_ALL && places < wanted && ++count)
+        text_format(t, "why there are to be %d copies of each file, and %d nodes to hold them\n", wanted, places);
     for (int i = 0; i < master.peer_count; i++) {
         const struct peer *p = master.peers[i];
         if (!p->up || p->failed || !peer_is_full(p)) continue;
@@ -10440,8 +11401,14 @@ static enum status master_status(struct request *r) {
     if (reigning && copies > 0) {
         text_format(&why, "why %" PRIu64 " copies are missing, ", copies);
         text_size(&why, bytes);
+        bool going = copies_go_on() || inventories_due();
+        if (going && master.copy_rate > 0) {
+            text_add(&why, "; copying ");
+            text_size(&why, master.copy_rate);
+            text_format(&why, "/s, %" PRIu64 " s left", bytes / master.copy_rate + 1);
+        }
         text_add(&why, "\n");
-        state = "healing";
+        state = going ? "healing" : "degraded";
     }
     if (!reigning) text_format(&why, "why %s\n", *master.waiting_for ? master.waiting_for : reign_names[master.state]);
     text_format(t, "state %s\nepoch %" PRIu64 "\nseq %" PRIu64 "\nmaster %s\ncluster %s\n", state, master.epoch,
@@ -10453,6 +11420,11 @@ static enum status master_status(struct request *r) {
     text_format(t, "dropped_chunks %" PRIu64 "\ndropped_bytes %" PRIu64 "\n", master.dropped_chunks,
                 master.dropped_bytes);
     text_format(t, "roster %d\nreads %s\n", node_set_count(&master.roster), master_has_lease() ? "current" : "old");
+    int wanted = tree_copies(&master.tree, tree_by_id(&master.tree, ROOT_ID));
+    if (wanted == COPIES_ALL) text_add(t, "copies all\n");
+    else text_format(t, "copies %d\n", wanted);
+    text_format(t, "orders %d\nmoves %d\ncopied_bytes %" PRIu64 "\ncopy_rate %" PRIu64 "\n", master.orders,
+                master.moves, master.copied_bytes, master.copy_rate);
     text_format(t, "sync_copies %d\nrequests %llu\nrefused %llu\nconnections %d\n", master.sync_copies,
                 atomic_load(&server.requests), atomic_load(&server.refused), atomic_load(&server.connections));
     for (int i = 0; i < master.tree.forced_count; i++) {
@@ -10482,18 +11454,23 @@ static enum status master_digest(struct request *r) {
 
 static const struct command master_table[] = {
     {"STAT", master_stat, 1, NO_BODY, FROM_ALL, "PATH", "what a path is, and which nodes hold its chunks"},
-    {"LIST", master_list, 2, NO_BODY, FROM_ALL, "PATH AFTER", "entries of a directory behind the name AFTER"},
+    {"LIST", master_list, 3, NO_BODY, FROM_ALL, "PATH AFTER NODE", "entries of a directory behind the name AFTER"},
     {"TARGETS", master_targets, 1, NO_BODY, FROM_ALL, "AGE", "nodes to send chunks to, best first"},
     {"COMMIT", master_commit, 5, LINES_BODY, FROM_ALL, "REQUEST PATH SIZE MTIME SHA256", "make stored chunks a file"},
     {"MKDIR", master_mkdir, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "make a directory and those above it"},
     {"RM", master_rm, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "remove a file or an empty directory"},
     {"MV", master_mv, 3, NO_BODY, FROM_ALL, "REQUEST FROM TO", "give a file or directory another path"},
+    {"COPIES", master_copies, 3, NO_BODY, FROM_ALL, "REQUEST PATH N", "how many copies there are to be"},
     {"UNDELETE", master_undelete, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "take back from the trash"},
     {"TRASH", master_trash, 2, NO_BODY, FROM_ALL, "DIRECTORY KEY", "what is in the trash, behind this place"},
     {"STATUS", master_status, 0, NO_BODY, FROM_ALL, "", "state of the cluster"},
     {"NODES", master_nodes, 0, NO_BODY, FROM_ALL, "", "state of every node"},
+    {"EVENTS", master_events, 2, NO_BODY, FROM_ALL, "AFTER WAIT", "what happened behind event AFTER; waits for one"},
+    {"DRAIN", master_drain, 3, NO_BODY, FROM_ALL, "REQUEST NODE 0|1", "have a node give up what it holds"},
+    {"FORGET", master_forget, 2, NO_BODY, FROM_ALL, "REQUEST NODE", "do not miss a node any longer"},
     {"DIGEST", master_digest, 0, NO_BODY, FROM_ALL, "", "epoch, seq and SHA-256 of the namespace"},
-    {"JOIN", master_join, 4, NO_BODY, FROM_NODE, "INSTANCE CLUSTER NAME ADDRESS", "a node is here"},
+    {"JOIN", master_join, 6, NO_BODY, FROM_NODE, "INSTANCE CLUSTER NAME ADDRESS ZONE VERSION", "a node is here"},
+    {"BYE", master_bye, 1, NO_BODY, FROM_NODE, "SESSION", "this node is being stopped"},
     {"PING", master_ping, 17, NO_BODY, FROM_NODE,
      "SESSION STATE FILES CHUNKS BYTES DAMAGED FREE TOTAL TRANSFERS ECHO FOLLOWS PROMISED EPOCH SEQ ROSTER-EPOCH "
      "ROSTER-SEQ ROSTER",
@@ -10511,6 +11488,7 @@ static int master_main(bool init) {
     cond_init(&master.changed);
     cond_init(&master.copy_wanted);
     tree_init(&master.tree);
+    master.counted_on = -1;
     master.id = random_u64();
     snprintf(self_id, sizeof self_id, "%016" PRIx64, master.id);
     master.init = master.may_found = init;
@@ -10545,6 +11523,10 @@ enum option {
     OPT_MKDIR,
     OPT_STATUS,
     OPT_NODES,
+    OPT_WHERE,
+    OPT_EVENTS,
+    OPT_DRAIN,
+    OPT_FORGET,
     OPT_BENCH,
     OPT_SCRUB,
     OPT_FSCK,
@@ -10560,15 +11542,23 @@ enum option {
     OPT_JSON,
     OPT_QUIET,
     OPT_CHUNK_SIZE,
+    OPT_FROM,
+    OPT_NODE,
+    OPT_FOLLOW,
+    OPT_CANCEL,
     OPT_LISTEN,
     OPT_NAME,
+    OPT_ZONE,
     OPT_INIT,
     OPT_FORCE_FROM,
     OPT_ALLOW_FAULTS,
     OPT_ALLOW_DROPS,
     OPT_GRACE,
     OPT_TRASH_TIME,
+    OPT_COPIES,
     OPT_SYNC_COPIES,
+    OPT_REPAIR_AFTER,
+    OPT_REPAIR_RATE,
     OPT_ROSTER,
     OPT_PING,
     OPT_DEAD_AFTER,
@@ -10601,6 +11591,10 @@ static const struct option_row {
     [OPT_MKDIR] = {"mkdir", 0, NULL, AT_CLIENT, "REMOTE ...  make directories, and those above them"},
     [OPT_STATUS] = {"status", 0, NULL, AT_CLIENT, "how the cluster is: healthy, degraded, healing or read-only"},
     [OPT_NODES] = {"nodes", 0, NULL, AT_CLIENT, "how each node is"},
+    [OPT_WHERE] = {"where", 0, NULL, AT_CLIENT, "REMOTE  chunk by chunk, which nodes hold it"},
+    [OPT_EVENTS] = {"events", 0, NULL, AT_CLIENT, "what happened: nodes joined, lost, copies made anew; -f goes on"},
+    [OPT_DRAIN] = {"drain", 0, NULL, AT_CLIENT, "NODE  have others take what a node holds, until it is safe to unplug"},
+    [OPT_FORGET] = {"forget", 0, NULL, AT_CLIENT, "NODE  do not miss a node any longer that will not come back"},
     [OPT_BENCH] = {"bench", 0, NULL, AT_CLIENT, "up|down  move --files files of --size bytes with --clients at once"},
     [OPT_SCRUB] = {"scrub", 0, NULL, AT_CLIENT,
                    "[NODE ...]  have nodes, or all, read everything that they hold again now"},
@@ -10621,9 +11615,14 @@ static const struct option_row {
     [OPT_JSON] = {"json", 'j', NULL, AT_CLIENT, "answer in JSON"},
     [OPT_QUIET] = {"quiet", 'q', NULL, AT_CLIENT, "no progress, no summary"},
     [OPT_CHUNK_SIZE] = {"chunk-size", 0, "SIZE", AT_CLIENT, "cut uploads into chunks of this size (4M)"},
+    [OPT_FROM] = {"from", 0, "NODE", AT_CLIENT, "with -d: read from this node's copies alone"},
+    [OPT_NODE] = {"node", 0, "NODE", AT_CLIENT, "with --ls: only files of which this node holds all"},
+    [OPT_FOLLOW] = {"follow", 'f', NULL, AT_CLIENT, "with --events: go on until interrupted"},
+    [OPT_CANCEL] = {"cancel", 0, NULL, AT_CLIENT, "with --drain: the node goes on as before"},
     [OPT_LISTEN] = {"listen", 'l', "HOST:PORT", AT_MASTER | AT_NODE,
                     "serve here (0.0.0.0:3370, a node 0.0.0.0:3371); port 0 takes a free one"},
     [OPT_NAME] = {"name", 'n', "NAME", AT_NODE, "the node's name for people (the host's name)"},
+    [OPT_ZONE] = {"zone", 0, "NAME", AT_NODE, "what may fail together with it; copies are spread over zones first"},
     [OPT_INIT] = {"init", 0, NULL, AT_MASTER, "make a new cluster, and its key if there is none"},
     [OPT_FORCE_FROM] = {"force-from", 0, "NODE", AT_MASTER,
                         "go on from this node alone if too few are left; others' changes are lost"},
@@ -10633,6 +11632,13 @@ static const struct option_row {
     [OPT_GRACE] = {"grace", 0, "TIME", AT_MASTER, "drop a chunk that no record names not before this time (10m)"},
     [OPT_TRASH_TIME] = {"trash-time", 0, "TIME", AT_MASTER,
                         "keep what is removed or overwritten so long (1d); 0s: not at all"},
+    [OPT_COPIES] =
+        {"copies", 0, "N", AT_MASTER | AT_CLIENT,
+         "copies of each file: all (one on every node), or a number; dfs --copies N REMOTE: of what is there"},
+    [OPT_REPAIR_AFTER] = {"repair-after", 0, "TIME", AT_MASTER,
+                          "make a lost node's copies anew after this time (0s; 5m if it was stopped)"},
+    [OPT_REPAIR_RATE] = {"repair-rate", 0, "SIZE", AT_MASTER,
+                         "a node fetches at most so many bytes in a second, to make copies (0: no limit)"},
     [OPT_SYNC_COPIES] = {"sync-copies", 0, "N", AT_MASTER,
                          "copies of the bytes on disk before an upload is acknowledged (2)"},
     [OPT_ROSTER] = {"roster", 0, "N", AT_MASTER, "how many nodes must confirm every change (7)"},
@@ -10873,6 +11879,11 @@ static int cmd_master(int rest) {
     master.dead_after_ms = option_ms(OPT_DEAD_AFTER, DEAD_AFTER_MS, 30, DAY_MS);
     if (master.dead_after_ms < 2 * master.ping_ms) die(USAGE_ERROR, "--dead-after must be at least twice --ping");
     master.sync_copies = (int)option_number(OPT_SYNC_COPIES, 2, 1, 8);
+    if (option_value[OPT_COPIES] && !parse_copies(slice_of(option_value[OPT_COPIES]), &master.copies))
+        die(USAGE_ERROR, "--copies %s: write all, or a number from 1 to %d", option_value[OPT_COPIES], NODES_MAX);
+    master.repair_wait_ms = option_ms(OPT_REPAIR_AFTER, 0, 0, 365 * DAY_MS);
+    master.stopped_wait_ms = option_ms(OPT_REPAIR_AFTER, STOPPED_MS, 0, 365 * DAY_MS);
+    master.repair_rate = option_size(OPT_REPAIR_RATE, 0, 0, 64 * GIB);
     master.roster_most = (int)option_number(OPT_ROSTER, ROSTER_MAX, 1, ROSTER_LIMIT);
     master.allow_faults = option_value[OPT_ALLOW_FAULTS] != NULL;
     master.allow_drops = option_value[OPT_ALLOW_DROPS] != NULL;
@@ -10907,7 +11918,9 @@ static int cmd_node(int rest, char **words) {
     int64_t ping_ms = option_ms(OPT_PING, PING_MS, 10, DAY_MS),
             dead_ms = option_ms(OPT_DEAD_AFTER, DEAD_AFTER_MS, 30, DAY_MS);
     if (dead_ms < 2 * ping_ms) die(USAGE_ERROR, "--dead-after must be at least twice --ping");
-    return node_main(words[0], address, masters_option(), option_value[OPT_NAME],
+    if (option_value[OPT_ZONE] && !label_is_good(option_value[OPT_ZONE]))
+        die(USAGE_ERROR, "--zone: 1 to %d bytes, all of them printable", LABEL_MAX_BYTES);
+    return node_main(words[0], address, masters_option(), option_value[OPT_NAME], option_value[OPT_ZONE],
                      option_size(OPT_SEGMENT_SIZE, 0, 64 * KIB, SEGMENT_LIMIT_BYTES),
                      option_size(OPT_SCRUB_RATE, SCRUB_RATE_BYTES, 0, 64 * GIB), ping_ms, dead_ms);
 }
@@ -10975,7 +11988,7 @@ static void nodes_note(struct client *cl) {
     if (client_ask(cl, &line, NULL, false, true, &a) == DONE) {
         rest = (struct slice){a.body.data, a.body.length};
         while (slice_line(&rest, &row)) {
-            if (!words_split(row, &w) || w.count != 11) continue;
+            if (!words_split(row, &w) || w.count != NODE_ROW_WORDS) continue;
             text_byte(&list, ',');
             text_bytes(&list, w.word[2].at, w.word[2].length);
         }
@@ -11158,32 +12171,6 @@ static enum status download_finish(int fd, const char *target, int64_t mtime_ns)
     return status;
 }
 
-/* dfs -d REMOTE LOCAL */
-static int cmd_download(struct client *cl, int rest, char **words) {
-    char path[PATH_MAX_BYTES + 1], target[PATH_MAX];
-    struct file_info *f;
-    int fd;
-    int64_t begun_ms = clock_ms();
-    if (rest != 2) die(USAGE_ERROR, "write dfs -d REMOTE LOCAL; LOCAL may be - for standard output");
-    bool pipe_out = strcmp(words[1], "-") == 0;
-    enum status status = remote_path(words[0], path);
-    if (status == DONE) status = client_stat(cl, path, &f);
-    if (status != DONE) return cmd_failed("download", status);
-    if (f->directory) status = fail(WRONG_KIND, "'%s' is a directory; name a file in it", shown(path));
-    if (status == DONE) status = download_open(path, words[1], target, &fd);
-    if (status != DONE) {
-        file_info_free(f);
-        return cmd_failed("download", status);
-    }
-    status = client_download(cl, path, f, fd);
-    if (status == DONE && *download_temporary) status = download_finish(fd, target, f->mtime_ns);
-    else if (!pipe_out && close(fd) != 0 && status == DONE) status = fail(INTERNAL, "%s: %s", target, strerror(errno));
-    if (status == DONE && !(pipe_out && option_value[OPT_JSON]))
-        summary("downloaded", path, f->size, f->sha256, begun_ms);
-    file_info_free(f);
-    return status == DONE ? 0 : cmd_failed("download", status);
-}
-
 /* A row of NODES, as far as commands want it. */
 struct node_row {
     uint64_t id;
@@ -11208,7 +12195,7 @@ static int nodes_known(struct client *cl, const struct node_row **rows, enum sta
         struct slice rest = {a.body.data, a.body.length};
         while (asked == DONE && count < 2 * NODES_MAX && slice_line(&rest, &row)) {
             struct node_row *one = &known[count];
-            if (!words_split(row, &w) || w.count != 11 || !parse_id(w.word[0], &one->id) ||
+            if (!words_split(row, &w) || w.count != NODE_ROW_WORDS || !parse_id(w.word[0], &one->id) ||
                 !slice_copy(w.word[0], one->id_text, sizeof one->id_text) ||
                 !parse_escaped(w.word[1], one->name, sizeof one->name) ||
                 !slice_copy(w.word[2], one->address, sizeof one->address))
@@ -11356,8 +12343,8 @@ struct list_row {
 };
 
 /* Calls `each` for every entry of a directory, or for the file itself. */
-static enum status client_list(struct client *cl, const char *path, void (*each)(void *, const struct list_row *),
-                               void *context) {
+static enum status client_list(struct client *cl, const char *path, const char *holder,
+                               void (*each)(void *, const struct list_row *), void *context) {
     struct text line = {0};
     struct answer a = {0};
     struct list_row row = {.name = ""};
@@ -11370,6 +12357,9 @@ static enum status client_list(struct client *cl, const char *path, void (*each)
         text_escaped(&line, path, strlen(path));
         text_byte(&line, ' ');
         text_escaped(&line, row.name, strlen(row.name));
+        text_byte(&line, ' ');
+        if (holder) text_escaped(&line, holder, strlen(holder));
+        else text_byte(&line, '-');
         status = client_ask(cl, &line, NULL, false, true, &a);
         if (status != DONE) break;
         more = a.w.count == 6 && slice_is(a.w.word[3], "more");
@@ -11383,7 +12373,7 @@ static enum status client_list(struct client *cl, const char *path, void (*each)
                 break;
             }
             row.directory = slice_is(w.word[0], "dir");
-            each(context, &row);
+            if (!holder || row.directory || row.copies > 0) each(context, &row);
         }
     }
     text_free(&line);
@@ -11434,12 +12424,12 @@ static int cmd_ls(struct client *cl, int rest, char **words) {
     if (status == DONE && option_value[OPT_JSON]) {
         json_begin(&w);
         json_array(&w);
-        status = client_list(cl, path, list_json_row, &w);
+        status = client_list(cl, path, option_value[OPT_NODE], list_json_row, &w);
         json_array_end(&w);
         if (status == DONE) json_print(&w);
         else json_free(&w);
     } else if (status == DONE) {
-        status = client_list(cl, path, list_text_row, NULL);
+        status = client_list(cl, path, option_value[OPT_NODE], list_text_row, NULL);
     }
     return status == DONE ? 0 : cmd_failed("ls", status);
 }
@@ -11463,7 +12453,7 @@ static void list_keep(void *context, const struct list_row *row) {
 static enum status view_level(struct client *cl, const char *path, const char *indent, struct json_writer *w,
                               uint64_t totals[3]) {
     struct list_rows rows = {0};
-    enum status status = client_list(cl, path, list_keep, &rows);
+    enum status status = client_list(cl, path, NULL, list_keep, &rows);
     for (size_t i = 0; i < rows.count && status == DONE; i++) {
         const struct list_row *row = &rows.row[i];
         bool last = i + 1 == rows.count;
@@ -11537,7 +12527,8 @@ static int cmd_view(struct client *cl, int rest, char **words) {
 }
 
 /* dfs --rm, --undelete and --mkdir: one request for each path; goes on after an error and returns the first. */
-static int cmd_each(struct client *cl, const char *verb, const char *what, int rest, char **words) {
+static int cmd_each(struct client *cl, const char *verb, const char *what, const char *argument, int rest,
+                    char **words) {
     char path[PATH_MAX_BYTES + 1];
     int code = 0;
     struct json_writer w;
@@ -11553,6 +12544,7 @@ static int cmd_each(struct client *cl, const char *verb, const char *what, int r
             text_request_id(&line);
             text_byte(&line, ' ');
             text_escaped(&line, path, strlen(path));
+            if (argument) text_format(&line, " %s", argument);
             status = client_ask(cl, &line, NULL, true, false, &a);
         }
         json_object(&w);
@@ -11637,8 +12629,9 @@ static void status_json_rows(struct json_writer *w, const struct answer *status,
 
 static void status_json(const struct answer *status, const struct answer *nodes) {
     static const char *const numbers[] = {"epoch", "seq", "files", "directories", "bytes", "chunks", "copies_missing",
-                                          "bytes_missing", "unavailable_chunks", "roster", "sync_copies"};
-    static const char *const texts[] = {"state", "master", "cluster", "reads"};
+                                          "bytes_missing", "unavailable_chunks", "roster", "sync_copies",
+                                          "orders", "moves", "copied_bytes", "copy_rate"};
+    static const char *const texts[] = {"state", "master", "cluster", "reads", "copies"};
     struct json_writer w;
     struct slice rest, row;
     uint64_t number;
@@ -11659,10 +12652,11 @@ static void status_json(const struct answer *status, const struct answer *nodes)
     rest = (struct slice){nodes->body.data, nodes->body.length};
     struct words words;
     while (slice_line(&rest, &row)) {
-        static const char *const keys[] = {"files", "chunks", "bytes", "free", "total", "damaged_chunks"};
+        static const char *const keys[] = {"files", "chunks", "bytes", "free", "total", "damaged_chunks", "transfers"};
         char label[LABEL_MAX_BYTES + 1];
         int64_t ping_ms;
-        if (!words_split(row, &words) || words.count != 11 || !parse_escaped(words.word[1], label, sizeof label))
+        if (!words_split(row, &words) || words.count != NODE_ROW_WORDS ||
+            !parse_escaped(words.word[1], label, sizeof label))
             continue;
         json_object(&w);
         json_key_string(&w, "name", label);
@@ -11675,8 +12669,14 @@ static void status_json(const struct answer *status, const struct answer *nodes)
         json_key(&w, "ping_ms");
         if (parse_i64(words.word[4], &ping_ms) && ping_ms >= 0) json_signed(&w, ping_ms);
         else json_null(&w);
-        for (int i = 0; i < 6; i++)
+        for (int i = 0; i < 7; i++)
             if (parse_u64(words.word[5 + i], UINT64_MAX, &number)) json_key_unsigned(&w, keys[i], number);
+        if (parse_escaped(words.word[12], label, sizeof label)) json_key_string(&w, "zone", label);
+        json_key(&w, "version");
+        json_string_bytes(&w, words.word[13].at, words.word[13].length);
+        static const char *const more[] = {"sent_bytes", "received_bytes", "left_to_copy"};
+        for (int i = 0; i < 3; i++)
+            if (parse_u64(words.word[14 + i], UINT64_MAX, &number)) json_key_unsigned(&w, more[i], number);
         json_object_end(&w);
     }
     json_array_end(&w);
@@ -11687,25 +12687,29 @@ static void status_json(const struct answer *status, const struct answer *nodes)
 static void nodes_text(const struct answer *nodes) {
     struct slice rest = {nodes->body.data, nodes->body.length}, row;
     struct words w;
-    uint64_t bytes, room, damaged;
-    char label[LABEL_MAX_BYTES + 1];
+    uint64_t bytes, room, damaged, left;
+    char label[LABEL_MAX_BYTES + 1], zone[LABEL_MAX_BYTES + 1];
     int64_t ping_ms;
-    printf("%-20s %-8s %9s %9s %9s %11s %11s  %s\n", "NODE", "STATE", "PING", "FILES", "CHUNKS", "STORED", "FREE",
-           "ADDRESS");
+    printf("%-16s %-8s %9s %9s %9s %11s %11s %5s  %-21s %-8s %s\n", "NODE", "STATE", "PING", "FILES", "CHUNKS",
+           "STORED", "FREE", "LOAD", "ADDRESS", "VERSION", "ZONE");
     while (slice_line(&rest, &row)) {
         struct text stored = {0}, space = {0}, ping = {0};
-        if (!words_split(row, &w) || w.count != 11 || !parse_escaped(w.word[1], label, sizeof label) ||
+        if (!words_split(row, &w) || w.count != NODE_ROW_WORDS || !parse_escaped(w.word[1], label, sizeof label) ||
             !parse_i64(w.word[4], &ping_ms) || !parse_u64(w.word[7], UINT64_MAX, &bytes) ||
-            !parse_u64(w.word[8], UINT64_MAX, &room) || !parse_u64(w.word[10], UINT64_MAX, &damaged))
+            !parse_u64(w.word[8], UINT64_MAX, &room) || !parse_u64(w.word[10], UINT64_MAX, &damaged) ||
+            !parse_escaped(w.word[12], zone, sizeof zone) || !parse_u64(w.word[16], UINT64_MAX, &left))
             continue;
         text_size(&stored, bytes);
         text_size(&space, room);
         if (ping_ms < 0) text_add(&ping, "never");
         else text_format(&ping, "%.1fs ago", (double)ping_ms / 1000);
-        printf("%-20s %-8.*s %9s %9.*s %9.*s %11s %11s  %.*s", shown(label), (int)w.word[3].length, w.word[3].at,
-               ping.data, (int)w.word[5].length, w.word[5].at, (int)w.word[6].length, w.word[6].at, stored.data,
-               space.data, (int)w.word[2].length, w.word[2].at);
+        printf("%-16s %-8.*s %9s %9.*s %9.*s %11s %11s %5.*s  %-21.*s %-8.*s %s", shown(label), (int)w.word[3].length,
+               w.word[3].at, ping.data, (int)w.word[5].length, w.word[5].at, (int)w.word[6].length, w.word[6].at,
+               stored.data, space.data, (int)w.word[11].length, w.word[11].at, (int)w.word[2].length, w.word[2].at,
+               (int)w.word[13].length, w.word[13].at, shown(zone));
         if (damaged > 0) printf("  %" PRIu64 " damaged chunks set aside", damaged);
+        if (slice_is(w.word[3], "draining") && left > 0) printf("  %" PRIu64 " chunks left to copy", left);
+        else if (slice_is(w.word[3], "draining")) printf("  safe to unplug");
         printf("\n");
         text_free(&stored);
         text_free(&space);
@@ -11716,7 +12720,7 @@ static void nodes_text(const struct answer *nodes) {
 static void status_text(const struct answer *a) {
     static const struct { const char *word, *shown; } rows[] = {
         {"state", "state"}, {"master", "master"}, {"epoch", "epoch"}, {"seq", "last record"}, {"files", "files"},
-        {"bytes", "bytes"}, {"copies_missing", "copies missing"}, {"reads", "reads"}};
+        {"bytes", "bytes"}, {"copies", "copies"}, {"copies_missing", "copies missing"}, {"reads", "reads"}};
     struct slice rest = {a->body.data, a->body.length}, row, name;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct slice value = row_value(a, rows[i].word);
@@ -11741,10 +12745,12 @@ static int cmd_status(struct client *cl, bool nodes_only, int rest) {
     if (status == DONE && option_value[OPT_JSON]) status_json(&status_answer, &nodes_answer);
     else if (status == DONE && nodes_only) nodes_text(&nodes_answer);
     else if (status == DONE) status_text(&status_answer);
+    struct slice state = row_value(&status_answer, "state");
+    int code = nodes_only || slice_is(state, "healthy") ? 0 : slice_is(state, "read-only") ? READ_ONLY : UNAVAILABLE;
     text_free(&line);
     answer_free(&status_answer);
     answer_free(&nodes_answer);
-    return status == DONE ? 0 : cmd_failed(nodes_only ? "nodes" : "status", status);
+    return status == DONE ? code : cmd_failed(nodes_only ? "nodes" : "status", status);
 }
 /* dfs --undelete: what is in the trash. */
 static int cmd_trash(struct client *cl) {
@@ -11817,6 +12823,47 @@ static enum status node_locate(struct client *cl, const char *name, char address
         return fail(NOT_FOUND, "no node is called '%s'; dfs --nodes lists them", shown(name));
     if (found >= 0) memcpy(address, rows[found].address, sizeof rows[found].address);
     return status;
+}
+
+/* The id of the node of this name or id. */
+static enum status node_identify(struct client *cl, const char *name, uint64_t *id) {
+    const struct node_row *rows;
+    enum status status;
+    int count = nodes_known(cl, &rows, &status), found = -1;
+    for (int i = 0; i < count; i++)
+        if ((strcmp(rows[i].name, name) == 0 || strcmp(rows[i].id_text, name) == 0) && (found < 0 || rows[i].up))
+            found = i;
+    if (status != DONE) return status;
+    if (found < 0) return fail(NOT_FOUND, "no node is called '%s'; dfs --nodes lists them", shown(name));
+    *id = rows[found].id;
+    return DONE;
+}
+
+/* dfs -d REMOTE LOCAL */
+static int cmd_download(struct client *cl, int rest, char **words) {
+    char path[PATH_MAX_BYTES + 1], target[PATH_MAX];
+    struct file_info *f;
+    int fd;
+    int64_t begun_ms = clock_ms();
+    if (rest != 2) die(USAGE_ERROR, "write dfs -d REMOTE LOCAL; LOCAL may be - for standard output");
+    bool pipe_out = strcmp(words[1], "-") == 0;
+    enum status status = remote_path(words[0], path);
+    if (status == DONE && option_value[OPT_FROM]) status = node_identify(cl, option_value[OPT_FROM], &cl->only);
+    if (status == DONE) status = client_stat(cl, path, &f);
+    if (status != DONE) return cmd_failed("download", status);
+    if (f->directory) status = fail(WRONG_KIND, "'%s' is a directory; name a file in it", shown(path));
+    if (status == DONE) status = download_open(path, words[1], target, &fd);
+    if (status != DONE) {
+        file_info_free(f);
+        return cmd_failed("download", status);
+    }
+    status = client_download(cl, path, f, fd);
+    if (status == DONE && *download_temporary) status = download_finish(fd, target, f->mtime_ns);
+    else if (!pipe_out && close(fd) != 0 && status == DONE) status = fail(INTERNAL, "%s: %s", target, strerror(errno));
+    if (status == DONE && !(pipe_out && option_value[OPT_JSON]))
+        summary("downloaded", path, f->size, f->sha256, begun_ms);
+    file_info_free(f);
+    return status == DONE ? 0 : cmd_failed("download", status);
 }
 
 /* A node that is being scrubbed. */
@@ -11956,6 +13003,211 @@ static int cmd_fault(struct client *cl, int rest, char **words) {
     json_key_string(&w, "fault", words[1]);
     json_object_end(&w);
     json_print(&w);
+    return 0;
+}
+
+/* ---- Copies: where they are, how many, who gives them up ---- */
+
+/* dfs --copies N REMOTE ... */
+static int cmd_copies(struct client *cl, int rest, char **words) {
+    const char *value = option_value[OPT_COPIES];
+    int copies;
+    if (rest == 0 || (strcmp(value, "-") != 0 && !parse_copies(slice_of(value), &copies)))
+        die(USAGE_ERROR,
+            "write dfs --copies N REMOTE ...; N is all, a number from 1 to %d, or - for as many as around it",
+            NODES_MAX);
+    return cmd_each(cl, "COPIES", "copies", value, rest, words);
+}
+
+/* dfs --where REMOTE */
+static int cmd_where(struct client *cl, int rest, char **words) {
+    char path[PATH_MAX_BYTES + 1];
+    struct file_info *f;
+    struct text t = {0};
+    if (rest != 1) die(USAGE_ERROR, "write dfs --where REMOTE");
+    enum status status = remote_path(words[0], path);
+    if (status == DONE) status = client_stat(cl, path, &f);
+    if (status == DONE && f->directory) {
+        file_info_free(f);
+        status = fail(WRONG_KIND, "'%s' is a directory; name a file in it", shown(path));
+    }
+    if (status != DONE) return cmd_failed("where", status);
+    if (option_value[OPT_JSON]) {
+        stat_json(cl, path, f);
+        file_info_free(f);
+        return 0;
+    }
+    for (uint32_t i = 0; i < f->chunk_count; i++) {
+        text_format(&t, "%6u  ", i + 1);
+        text_hex(&t, f->chunk[i].hash, 32);
+        text_format(&t, "  %8u ", f->chunk[i].length);
+        for (int n = 0; n < f->node_count; n++)
+            if (node_set_has(&f->chunk[i].holders, n)) text_format(&t, " %s", shown(node_name(cl, f->node[n].id)));
+        text_add(&t, node_set_empty(&f->chunk[i].holders) ? " on no live node\n" : "\n");
+    }
+    for (int n = 0; n < f->node_count; n++) {
+        uint64_t chunks = 0, bytes = 0;
+        for (uint32_t i = 0; i < f->chunk_count; i++) {
+            if (!node_set_has(&f->chunk[i].holders, n)) continue;
+            chunks++;
+            bytes += f->chunk[i].length;
+        }
+        text_format(&t, "%s: %" PRIu64 " of %u chunks, ", shown(node_name(cl, f->node[n].id)), chunks, f->chunk_count);
+        text_size(&t, bytes);
+        text_byte(&t, '\n');
+    }
+    if (t.length > 0) fwrite(t.data, 1, t.length, stdout);
+    text_free(&t);
+    file_info_free(f);
+    return 0;
+}
+
+/* Prints one row of EVENTS: NUMBER TIME TEXT. */
+static void event_print(struct slice row) {
+    struct slice number, word;
+    struct text t = {0};
+    int64_t wall_ms;
+    uint64_t count;
+    if (!slice_part(&row, ' ', &number) || !parse_u64(number, UINT64_MAX, &count) || !slice_part(&row, ' ', &word) ||
+        !parse_i64(word, &wall_ms))
+        return;
+    if (option_value[OPT_JSON]) {
+        struct json_writer w;
+        json_start(&w);
+        json_object(&w);
+        json_key_unsigned(&w, "number", count);
+        json_key(&w, "time");
+        json_time(&w, wall_ms * 1000000);
+        json_key(&w, "event");
+        json_string_bytes(&w, row.at, row.length);
+        json_object_end(&w);
+        if (json_done(&w)) text_bytes(&t, w.data, w.length);
+        json_free(&w);
+    } else {
+        text_time(&t, wall_ms * 1000000);
+        text_format(&t, ".%03d  ", (int)(wall_ms % 1000));
+        text_display(&t, row.at, row.length);
+    }
+    text_byte(&t, '\n');
+    fwrite(t.data, 1, t.length, stdout);
+    text_free(&t);
+}
+
+/* dfs --events [-f]: what the master that reigns remembers. When another one does, it begins with that one's first. */
+static int cmd_events(struct client *cl, int rest) {
+    enum { WAIT_MS = 2000 };
+    char master_id[17] = "";
+    uint64_t after = 0, next;
+    enum status status = DONE;
+    bool more = true;
+    if (rest > 0) die(USAGE_ERROR, "write dfs --events, or dfs --events -f");
+    while (more && status == DONE) {
+        struct text line = {0};
+        struct answer a = {0};
+        struct slice row;
+        text_format(&line, "EVENTS %" PRIu64 " %d", after, option_value[OPT_FOLLOW] ? WAIT_MS : 0);
+        status = client_ask(cl, &line, NULL, false, true, &a);
+        if (status == DONE && (a.w.count != 5 || !parse_u64(a.w.word[2], UINT64_MAX, &next)))
+            status = fail(INTERNAL, "the master's answer to EVENTS is none");
+        bool other = status == DONE && *master_id && !slice_is(a.w.word[1], master_id);
+        struct slice events = {a.body.data, a.body.length};
+        if (status == DONE && !other) {
+            while (slice_line(&events, &row)) event_print(row);
+            fflush(stdout);
+            more = option_value[OPT_FOLLOW] || next != after;
+            after = next;
+        } else if (other) {
+            after = 0;
+        }
+        if (status == DONE) slice_copy(a.w.word[1], master_id, sizeof master_id);
+        text_free(&line);
+        answer_free(&a);
+    }
+    return status == DONE ? 0 : cmd_failed("events", status);
+}
+
+/* Sends DRAIN or FORGET. */
+static enum status member_ask(struct client *cl, const char *verb, const char *name, const char *argument) {
+    struct text line = {0};
+    struct answer a = {0};
+    text_format(&line, "%s ", verb);
+    text_request_id(&line);
+    text_byte(&line, ' ');
+    text_escaped(&line, name, strlen(name));
+    if (argument) text_format(&line, " %s", argument);
+    enum status status = client_ask(cl, &line, NULL, true, false, &a);
+    text_free(&line);
+    answer_free(&a);
+    return status;
+}
+
+/* Asks how many chunks a draining node still has to be copied from. UNAVAILABLE if it is down, or not draining any
+ * more. */
+static enum status drain_left_ask(struct client *cl, const char *name, uint64_t *left) {
+    struct text line = {0};
+    struct answer a = {0};
+    struct slice row;
+    struct words w;
+    char label[LABEL_MAX_BYTES + 1];
+    text_add(&line, "NODES");
+    enum status status = client_ask(cl, &line, NULL, false, true, &a);
+    bool found = false;
+    struct slice rest = {a.body.data, a.body.length};
+    while (status == DONE && !found && slice_line(&rest, &row)) {
+        if (!words_split(row, &w) || w.count != NODE_ROW_WORDS || !parse_escaped(w.word[1], label, sizeof label))
+            continue;
+        found = (strcmp(label, name) == 0 || slice_is(w.word[0], name)) && slice_is(w.word[3], "draining") &&
+                parse_u64(w.word[16], UINT64_MAX, left);
+    }
+    if (status == DONE && !found)
+        status = fail(UNAVAILABLE, "node %s is not there, or not draining any more; dfs --nodes shows", shown(name));
+    text_free(&line);
+    answer_free(&a);
+    return status;
+}
+
+/* dfs --drain NODE [--cancel] */
+static int cmd_drain(struct client *cl, int rest, char **words) {
+    uint64_t left = 1;
+    bool cancel = option_value[OPT_CANCEL] != NULL;
+    if (rest != 1) die(USAGE_ERROR, "write dfs --drain NODE, or dfs --drain NODE --cancel");
+    enum status status = member_ask(cl, "DRAIN", words[0], cancel ? "0" : "1");
+    while (status == DONE && !cancel && left > 0) {
+        status = drain_left_ask(cl, words[0], &left);
+        if (status == DONE && left > 0 && !option_quiet && isatty(STDERR_FILENO))
+            fprintf(stderr, "\r%" PRIu64 " chunks left to copy\033[K", left);
+        if (status == DONE && left > 0) sleep_ms(LOOK_MS);
+    }
+    if (isatty(STDERR_FILENO) && !option_quiet) fprintf(stderr, "\r\033[K");
+    if (status != DONE) return cmd_failed("drain", status);
+    if (option_value[OPT_JSON]) {
+        struct json_writer w;
+        json_begin(&w);
+        json_object(&w);
+        json_key_string(&w, "node", words[0]);
+        json_key_bool(&w, "draining", !cancel);
+        json_object_end(&w);
+        json_print(&w);
+    } else if (!option_quiet) {
+        printf(cancel ? "node %s goes on as before\n" : "node %s: safe to unplug, all it holds is elsewhere\n",
+               shown(words[0]));
+    }
+    return 0;
+}
+
+/* dfs --forget NODE */
+static int cmd_forget(struct client *cl, int rest, char **words) {
+    if (rest != 1) die(USAGE_ERROR, "write dfs --forget NODE");
+    enum status status = member_ask(cl, "FORGET", words[0], NULL);
+    if (status != DONE) return cmd_failed("forget", status);
+    if (option_value[OPT_JSON]) {
+        struct json_writer w;
+        json_begin(&w);
+        json_object(&w);
+        json_key_string(&w, "forgotten", words[0]);
+        json_object_end(&w);
+        json_print(&w);
+    }
     return 0;
 }
 
@@ -12397,6 +13649,76 @@ static void fuzz_text(const char *bytes, size_t length) {
     text_free(&escaped);
 }
 
+/* What place_target and place_surplus choose by, one number after the other; the lowest is best. */
+static void place_key(const struct candidate *nodes, int count, const struct node_set *set, int slot, uint64_t key[4]) {
+    key[0] = 0;
+    for (int i = 0; i < count; i++) key[0] += node_set_has(set, i) && nodes[i].zone == nodes[slot].zone;
+    key[1] = nodes[slot].used_bytes;
+    key[2] = (uint64_t)nodes[slot].busy;
+    key[3] = (uint64_t)slot;
+}
+
+static bool key_less(const uint64_t a[4], const uint64_t b[4]) {
+    int i = 0;
+    while (i < 3 && a[i] == b[i]) i++;
+    return a[i] < b[i];
+}
+
+/* Placement in any state of the nodes, against the plainest way to say the same. */
+static void fuzz_placement(const uint8_t *bytes, size_t length) {
+    struct candidate nodes[NODES_MAX] = {{0}};
+    struct node_set set = {{0}};
+    uint64_t key[4], best_key[4] = {0}, least = UINT64_MAX;
+    int count = 0, best = -1, worst = -1, source = -1;
+    for (; length >= 5 && count < NODES_MAX; bytes += 5, length -= 5, count++) {
+        nodes[count] = (struct candidate){.used_bytes = bytes[0], .sent_bytes = bytes[1], .busy = bytes[2] & 3,
+                                          .sending = bytes[2] >> 5, .zone = bytes[3] & 7,
+                                          .source = bytes[4] & 1, .target = (bytes[4] & 2) != 0,
+                                          .ready = (bytes[4] & 8) == 0};
+        if (bytes[4] & 4) node_set_add(&set, count);
+    }
+    for (int i = 0; i < count; i++) {
+        if (!nodes[i].target || node_set_has(&set, i)) continue;
+        place_key(nodes, count, &set, i, key);
+        if (key[0] < least) least = key[0];
+    }
+    for (int i = 0; i < count; i++) {
+        if (!nodes[i].target || node_set_has(&set, i)) continue;
+        place_key(nodes, count, &set, i, key);
+        assert(place_suits(nodes, count, &set, i) == (key[0] == least));
+        if (!nodes[i].ready || key[0] > least) continue;
+        if (best < 0 || key_less(key, best_key)) best = i, memcpy(best_key, key, sizeof key);
+    }
+    assert(place_target(nodes, count, &set) == best);
+    for (int i = 0; i < count; i++) {
+        if (!node_set_has(&set, i)) continue;
+        place_key(nodes, count, &set, i, key);
+        key[2] = 0; /* which of equals goes is all the same, but always the first */
+        if (worst < 0 || key[0] > best_key[0] || (key[0] == best_key[0] && key[1] > best_key[1]))
+            worst = i, memcpy(best_key, key, sizeof key);
+    }
+    assert(place_surplus(nodes, count, &set) == worst);
+    for (int i = 0; i < count; i++) {
+        if (!nodes[i].source || !node_set_has(&set, i) || nodes[i].sending >= COPY_SOURCE_MAX) continue;
+        uint64_t rank = (uint64_t)nodes[i].sending << 32 | nodes[i].sent_bytes << 8 | (uint64_t)i;
+        if (source < 0 ||
+            rank < ((uint64_t)nodes[source].sending << 32 | nodes[source].sent_bytes << 8 | (uint64_t)source))
+            source = i;
+    }
+    assert(place_source(nodes, count, &set) == source);
+    for (int to = 0; to < count && worst >= 0; to++) { /* a move never leaves fewer zones */
+        struct node_set moved = set;
+        int before[NODES_MAX], after[NODES_MAX], zones = 0;
+        node_set_remove(&moved, worst);
+        node_set_add(&moved, to);
+        zones_count(nodes, count, &set, before);
+        zones_count(nodes, count, &moved, after);
+        for (int i = 0; i < NODES_MAX; i++) zones += (after[i] > 0) - (before[i] > 0);
+        if (place_may_move(nodes, count, &set, worst, to)) assert(!node_set_has(&set, to) && zones >= 0);
+        else assert(node_set_has(&set, to) || zones < 0);
+    }
+}
+
 /* A connection's whole input, as a node that is blank serves it. */
 static void fuzz_requests(const void *bytes, size_t length) {
     int pair[2];
@@ -12444,10 +13766,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 2) return 0;
     char *bytes = mem_alloc(size); /* of its own, so that a read behind its end is seen */
     memcpy(bytes, data + 1, size - 1);
-    switch (data[0] % 5) {
+    switch (data[0] % 6) {
     case 0: fuzz_records(bytes, size - 1); break;
     case 1: fuzz_snapshot(bytes, size - 1); break;
     case 2: fuzz_text(bytes, size - 1); break;
+    case 5: fuzz_placement((const uint8_t *)bytes, size - 1); break;
     case 3: dns_answers(data + 1, size - 1, data[1] & 1 ? 1 : 28, 53, found, 4); break;
     default: fuzz_requests(bytes, size - 1); break;
     }
@@ -12471,10 +13794,15 @@ static int command_given(void) {
     return found;
 }
 
+/* Whether an option is on the command line: what is in the environment may be for others. */
+static bool option_is_given(int option) {
+    return option_value[option] && option_value[option] != option_environment(option);
+}
+
 /* Refuses options that would do nothing here, rather than to ignore them. */
 static void options_refuse(unsigned at, const char *where) {
     for (int i = OPT_COMMANDS_END; i < OPT_COUNT; i++)
-        if (option_value[i] && option_value[i] != option_environment(i) && !(option_table[i].at & at))
+        if (option_is_given(i) && !(option_table[i].at & at))
             die(USAGE_ERROR, "--%s does nothing for %s; dfs --help says what it is for", option_table[i].name, where);
 }
 
@@ -12487,7 +13815,12 @@ static int run_client(int command, int rest, char **words) {
         if (signal(ends[i], SIG_IGN) != SIG_IGN) signal(ends[i], on_client_signal);
     atexit(download_forget); /* for when it dies of something else */
     options_refuse(AT_CLIENT | (command == OPT_BENCH ? AT_BENCH : 0), "this command");
-    if (option_value[OPT_REPAIR] && command != OPT_FSCK) die(USAGE_ERROR, "--repair is for --fsck");
+    static const struct { int option, command; } belongs[] = {{OPT_REPAIR, OPT_FSCK}, {OPT_COPIES, OPT_COPIES},
+        {OPT_FROM, OPT_DOWNLOAD}, {OPT_NODE, OPT_LS}, {OPT_FOLLOW, OPT_EVENTS}, {OPT_CANCEL, OPT_DRAIN}};
+    for (size_t i = 0; i < sizeof belongs / sizeof *belongs; i++)
+        if (option_is_given(belongs[i].option) && command != belongs[i].command)
+            die(USAGE_ERROR, "--%s is for --%s", option_table[belongs[i].option].name,
+                option_table[belongs[i].command].name);
     if (option_value[OPT_JSON] && command == OPT_EXTRACT) die(USAGE_ERROR, "--extract has no answer in JSON");
     if (command == OPT_FSCK) return cmd_fsck(rest, words);
     if (command == OPT_EXTRACT) return cmd_extract(rest, words);
@@ -12501,12 +13834,19 @@ static int run_client(int command, int rest, char **words) {
     case OPT_VIEW: code = cmd_view(&cl, rest, words); break;
     case OPT_STAT: code = cmd_stat(&cl, rest, words); break;
     case OPT_LS: code = cmd_ls(&cl, rest, words); break;
-    case OPT_RM: code = cmd_each(&cl, "RM", "rm", rest, words); break;
-    case OPT_UNDELETE: code = rest == 0 ? cmd_trash(&cl) : cmd_each(&cl, "UNDELETE", "undelete", rest, words); break;
+    case OPT_RM: code = cmd_each(&cl, "RM", "rm", NULL, rest, words); break;
+    case OPT_UNDELETE:
+        code = rest == 0 ? cmd_trash(&cl) : cmd_each(&cl, "UNDELETE", "undelete", NULL, rest, words);
+        break;
     case OPT_MV: code = cmd_mv(&cl, rest, words); break;
-    case OPT_MKDIR: code = cmd_each(&cl, "MKDIR", "mkdir", rest, words); break;
+    case OPT_MKDIR: code = cmd_each(&cl, "MKDIR", "mkdir", NULL, rest, words); break;
     case OPT_STATUS: code = cmd_status(&cl, false, rest); break;
     case OPT_NODES: code = cmd_status(&cl, true, rest); break;
+    case OPT_COPIES: code = cmd_copies(&cl, rest, words); break;
+    case OPT_WHERE: code = cmd_where(&cl, rest, words); break;
+    case OPT_EVENTS: code = cmd_events(&cl, rest); break;
+    case OPT_DRAIN: code = cmd_drain(&cl, rest, words); break;
+    case OPT_FORGET: code = cmd_forget(&cl, rest, words); break;
     case OPT_SCRUB: code = cmd_scrub(&cl, rest, words); break;
     case OPT_FAULT: code = cmd_fault(&cl, rest, words); break;
     default: code = cmd_bench(masters_option(), rest, words); break;
@@ -12550,6 +13890,7 @@ int main(int argc, char **argv) {
         options_refuse(serve_master ? AT_MASTER : AT_NODE, serve_master ? "dfs master" : "dfs node");
         return serve_master ? cmd_master(rest) : cmd_node(rest, words);
     }
+    if (command < 0 && option_is_given(OPT_COPIES)) command = OPT_COPIES;
     if (command < 0) {
         fprintf(stderr, "%sdfs --help says more.\n", usage_text);
         return USAGE_ERROR;

@@ -110,15 +110,16 @@ cluster() { # N [MASTER-ARGS...]: a new cluster with a key and N nodes, all in i
 }
 settled() { # N: so many nodes are up, and all is well
     wait_for is_up "$1"
-    wait_for state healthy || { dfs --status; dfs --nodes; return 1; }
+    wait_for state healthy || { status; dfs --nodes; return 1; }
     wait_for current
 }
-current() { dfs --status | grep -q '^reads *current'; }
+status() { dfs --status "$@" || true; } # its exit code says how the cluster is
+current() { status | grep -q '^reads *current'; }
 fast() { export DFS_PING=50ms DFS_DEAD_AFTER=1s; [ "$slow" = 1 ] || export DFS_PING=200ms DFS_DEAD_AFTER=3s; }
-state_now() { dfs --status | awk '$1 == "state" {print $2}'; }
+state_now() { status | awk '$1 == "state" {print $2}'; }
 state() { [ "$(state_now)" = "$1" ]; }
 is_up() { [ "$(dfs --nodes | grep -c ' up ')" = "$1" ]; }
-roster_is() { dfs --status -j | grep -q "\"roster\": $1,"; } # and a master reigns
+roster_is() { status -j | grep -q "\"roster\": $1,"; } # and a master reigns
 node_is() { dfs --nodes | awk -v n="$1" '$1 == n {print $2}' | grep -qx "$2"; }
 held_by() { # PATH NODE...: every chunk of PATH is on all these nodes
     local path=$1 text who
@@ -382,7 +383,7 @@ test_exit_codes() {
     wait_for state healthy
     crash n2 n3
     wait_for state read-only
-    dfs --status | grep -q '^why .*n[23]'
+    status | grep -q '^why .*n[23]'
     fails 13 --mkdir /x
     same /f f
     crash n1
@@ -400,7 +401,7 @@ test_json() {
     dfs -q -u $'/d/\xff' f
     wait_for state healthy
     wait_for counted 2
-    dfs --status --json | jq -e '.state == "healthy" and .epoch >= 1 and .seq >= 1 and (.master | test(":[0-9]+$")) and
+    status --json | jq -e '.state == "healthy" and .epoch >= 1 and .seq >= 1 and (.master | test(":[0-9]+$")) and
         .copies_missing == 0 and .files == 2 and (.nodes | length) == 3 and all(.nodes[];
         (.name | test("^n[123]$")) and (.id | test("^[0-9a-f]{16}$")) and (.address | test(":[0-9]+$")) and
         .state == "up" and .files == 2 and .chunks == 2 and .bytes == 5000000)'
@@ -433,7 +434,7 @@ traffic() {
         echo "$i" >"traffic.$1"
     done
 }
-watch_states() { until [ -e halt ]; do dfs --status | grep -E '^(state|why) '; done >states; }
+watch_states() { until [ -e halt ]; do status | grep -E '^(state|why) '; done >states; }
 more_traffic() { # every worker has moved on
     local before w
     before=$(cat traffic.[123])
@@ -460,7 +461,7 @@ test_node_killed() {
     echo "noticed after $ms ms"
     [ "$ms" -lt $((slow * 2000)) ] # a second, and what it takes to ask
     wait_for state degraded
-    dfs --status | grep -q '^why .*n1 is down'
+    status | grep -q '^why .*n1 is down'
     more_traffic
     random 100000000 >new
     dfs -q -u /new new
@@ -540,7 +541,7 @@ kill_round() { # COUNT VICTIM...
         if [ "$code" = 2 ] && [ "${got[$f]}" != 0 ]; then absent=$((absent + 1)); continue; fi
         if [[ $code =~ ^(1|4|13)$ ]]; then # nobody could tell just then; when all is well somebody must
             wait_for state healthy ||
-                die "/$ROUND/$f: upload ended with ${got[$f]}, download with $code; $(dfs --status | grep ^why)"
+                die "/$ROUND/$f: upload ended with ${got[$f]}, download with $code; $(status | grep ^why)"
             late=$((late + 1)) code=0
             dfs -q -d "/$ROUND/$f" "down/$f" || code=$?
             hash[down/$f]=$(sha <"down/$f")
@@ -852,7 +853,7 @@ again() { # NAME...: starts servers again where they were
         esac
     done
 }
-of_master() { dfs -m "${ADDR[$1]}" --status; } # NAME
+of_master() { dfs -m "${ADDR[$1]}" --status || true; } # NAME
 says_current() { of_master "$1" | grep -q '^reads *current'; }
 stands_by() { # NAME: it does not reign, and says why; it may say that it waits only while its nodes are on their way
     of_master "$1" | grep -q '^why .*standing by: n[1-9].* follow another master'
@@ -1344,7 +1345,7 @@ one_cut() { # MASTERS NODES A B WAY: all is well, and is cut; one side goes on, 
             [ "$winner" != c2 ] || took $ms
         else # the old master's side, half of a smaller roster that the other side got to hear of, and could not confirm
             [ "$winner $5" = 'c2 in' ]
-            dfs --status | grep '^why .*more than half of the' >status
+            status | grep '^why .*more than half of the' >status
             not grep "of the $2 nodes" status
             cat status
             winner='' losers=("${!HOST[@]}")
@@ -1609,7 +1610,7 @@ test_restarts() {
     dfs -q -u /f f
     dfs -q -u /gone f
     wait_for held_by /f n1 n2 n3
-    why() { dfs --status | grep -q "^why .*$1"; }
+    why() { status | grep -q "^why .*$1"; }
     waits() { # TEXT: read-only, and says why in status and log
         wait_for why "$1"
         state read-only
@@ -1753,8 +1754,8 @@ test_restarts() {
 
 # --force-from: on from one node of three when the others are gone; said for ever
 test_forced() {
-    waits() { dfs --status | grep -q 'waiting for more than half'; }
-    forced() { dfs --status | grep -q '^forced .* n1 alone'; }
+    waits() { status | grep -q 'waiting for more than half'; }
+    forced() { status | grep -q '^forced .* n1 alone'; }
     fast
     cluster 3
     random 300000 >f
@@ -1777,7 +1778,7 @@ test_forced() {
     master m "$DFS_MASTER"
     settled 3
     forced
-    dfs --status -j | grep -q '"forced": \['
+    status -j | grep -q '"forced": \['
 }
 
 # no master: reads come from the nodes, and say that they are possibly old; changes are refused
@@ -2082,7 +2083,7 @@ none_left() { # NODE: somebody else's file takes its disk to the last byte
     sync -f "$1"
     [ "$(df -B1K --output=avail "$1" | tail -n 1)" -lt 64 ]
 }
-whys() { dfs --status -j | jq -r '.why[]'; }
+whys() { status -j | jq -r '.why[]'; }
 full_are() { # [NODE...]: these and no others are said to be full
     [ "$(whys | sed -nE 's/^node (n[0-9]) is full: [0-9.]+ [KM]?i?B of .* are free.*/\1/p' | xargs)" = "$*" ]
 }
@@ -2090,7 +2091,7 @@ failed_are() { # [NODE...]: the same for those whose disk has failed; they are i
     [ "$(whys | sed -nE 's/^node (n[0-9]) has a failed disk.*/\1/p' | xargs)" = "$*" ] && roster_is $((3 - $#)) &&
         [ "$(dfs --nodes -j | jq -r '.nodes[] | select(.state == "failed").name' | xargs)" = "$*" ]
 }
-lacking() { dfs --status -j | jq -e ".copies_missing == $1"; }
+lacking() { status -j | jq -e ".copies_missing == $1"; }
 long_names() { seq -f "/$1/%0200.0f" 300; } # some 70 KB of them
 dfs_all() { xargs "$DFS" "$@" 2>>client.err; } # with the words of a pipe
 
@@ -2147,7 +2148,7 @@ test_full() {
     done
     keep_file /before/4 g # over a file
     lacking 7
-    dfs --status >status
+    status >status
     grep -qE '^why +node n2 is full: .* free' status
     grep -qE '^why +7 copies are missing, 11.4 MiB$' status
     is_up 3
@@ -2360,7 +2361,7 @@ test_limits() {
     for i in 1 2 3; do
         keep_file "/few/$i" f
         same "/few/$i" f
-        dfs --status >status
+        status >status
     done
     from=()
 
@@ -2459,7 +2460,7 @@ test_clock_jumps() {
     reader() { until [ -e halt ]; do dfs -q -d /f - | cmp - f || echo "a download failed" >>read.failed; done; }
     lines() { cat kept.* 2>/dev/null | wc -l; }
     goes_on() { [ "$(lines)" -gt $((before + 2)) ]; }
-    epoch_now() { dfs --status | awk '$1 == "epoch" {print $2}'; }
+    epoch_now() { status | awk '$1 == "epoch" {print $2}'; }
     lived() { sed 's/^[^ ]* //' "$1.err" | grep -cE "$2"; } # SERVER TEXT: how often it said that
     quiet() { # none has lost another, or found it again
         local who
@@ -2593,7 +2594,7 @@ test_memory() {
     each=$((($(rss_kb "${PID[m]}") - before) * 1024 / count))
     echo "$each bytes per file after a restart"
     [ "$each" -lt 300 ]
-    [ "$(dfs --status | awk '$1 == "files" {print $2}')" = $((count + 1000)) ]
+    [ "$(status | awk '$1 == "files" {print $2}')" = $((count + 1000)) ]
 }
 
 # what reads bytes from elsewhere, with what clang's fuzzer makes up
@@ -2699,11 +2700,11 @@ test_scrub() {
     fails 11 -d "/a/b c" got
     grep -q "/a/b c" fails.text
     [ ! -e got ]
-    dfs --status | grep -qx 'lost  *.a/b%20c'
+    status | grep -qx 'lost  *.a/b%20c'
     crash m n1 n2 n3 # they remember
     again m n1 n2 n3
     wait_for is_up 3
-    lost() { dfs --status | grep -qx 'lost  *.a/b%20c'; }
+    lost() { status | grep -qx 'lost  *.a/b%20c'; }
     wait_for lost
     fails 11 -d "/a/b c" got
     same /a/f f
@@ -2836,7 +2837,7 @@ EOF
     export DFS_MASTER=${ADDR[m]}
     node n1
     wait_for current # not healthy: n2 is not there
-    dfs --status | grep -q '^files  *11$'
+    status | grep -q '^files  *11$'
     mkdir got
     while read -r hash path; do
         mkdir -p "got/$(dirname "$path")"
@@ -2954,7 +2955,7 @@ test_descriptors() {
             dfs -q -u /f f
             dfs -q -d /f - | cmp - f
             dfs -q -d /f - | head -c 100000 >/dev/null || true
-            dfs --status >/dev/null
+            status >/dev/null
             timeout 0.05 "$DFS" -q -u /cut big 2>>client.err || true
             timeout 0.05 "$DFS" -q -d /big - >/dev/null 2>>client.err || true
         done
@@ -3007,7 +3008,7 @@ test_trash() {
     dfs --undelete -j | jq -e --argjson hour "$hour" 'length == 1 and (.[0] | .path == "/d/f" and .kind == "file" and
         .size == 300000 and .expires > $hour - 100 and .expires <= $hour + 100)'
     dfs --undelete | grep -qE ' until 20[0-9-]+ [0-9:]+.* /d/f$'
-    dfs --status -j | jq -e '.files == 2 and .bytes == 300000' # the trash does not count
+    status -j | jq -e '.files == 2 and .bytes == 300000' # the trash does not count
     not grep -w f <<<"$(dfs --ls /d)"
     dfs --undelete /d/f
     same /d/f v3
@@ -3315,7 +3316,7 @@ test_damage() {
         wait_for roster_is 3 || die "$place: it does not come back"
         for f in f1 f2 f3; do same "/d/$f" "$f" || die "$place: $f"; done
         verified || wait_for verified || die "$place: $(sort verdict | uniq -c | xargs)"
-        wait_for state healthy || die "$place: $(dfs --status | grep ^why)"
+        wait_for state healthy || die "$place: $(status | grep ^why)"
         wait_for agreed || die "$place: the trees differ"
         [ "$1" != must ] || grep -qE 'DAMAGED|damaged' n3.err || echo "$place: the node says nothing" >>unnamed
         if [ $((RANDOM % 4)) = 0 ]; then # healed is healed
@@ -3480,7 +3481,7 @@ test_forced_drops() {
     DFS_FORCE_FROM=n3 again m
     wait_for roster_is 1
     dfs --rm /f
-    dfs --status | grep -q '^forced'
+    status | grep -q '^forced'
     not wait_for -t 22 dropped "$(sha <f)" 2>/dev/null
     again n1 # what these still have was not dropped either
     again n2
@@ -3492,7 +3493,7 @@ test_forced_drops() {
     settled 3
     wait_for -t 90 dropped "$(sha <f)"
     same /g g
-    dfs --status | grep -q '^forced'
+    status | grep -q '^forced'
 }
 
 # a node that missed many changes gets the difference or a snapshot, whichever is less, while the cluster goes on
@@ -3513,7 +3514,7 @@ test_behind() {
     }
     took() { grep -c 'took a snapshot' "$1.err" || true; }
     told() { grep -c "node $1 got [0-9]* records that it lacked" m.err || true; }
-    caught_up() { [ "$(dfs --status -j | grep -o '"roster": [0-9]*' | grep -o '[0-9]*$')" = 3 ]; }
+    caught_up() { [ "$(status -j | grep -o '"roster": [0-9]*' | grep -o '[0-9]*$')" = 3 ]; }
 
     crash n3
     wait_for roster_is 2
@@ -3597,14 +3598,14 @@ test_million() {
     crash m
     begun=$(ms_now)
     master m "$DFS_MASTER"
-    reigns() { dfs --status -j | jq -e '.reads == "current" and .roster == 3'; }
+    reigns() { status -j | jq -e '.reads == "current" and .roster == 3'; }
     wait_for -t 300 reigns
     ms=$(($(ms_now) - begun))
     echo "the master's successor reigns after $ms ms"
     [ "$ms" -lt $((7000 + count / 50)) ]
     wait_for -t 300 state healthy
     each 'after the take-over'
-    counted_all() { dfs --status -j | jq -e ".files == $count"; }
+    counted_all() { status -j | jq -e ".files == $count"; }
     wait_for counted_all
     dfs --bench down --files 5000 --size 100
     wait_for agreed
@@ -3645,6 +3646,730 @@ test_trash_short() {
         [ "$(dfs -q -d "/f$(((last - i) % 3))" - | sha)" = "$(content $((last - i)) | sha)" ]
     done
     in_order n1 n2 n3
+    wait_for agreed
+}
+
+# ---- Copies ----
+
+# What the master says of who holds what: PATH NUMBER LENGTH NODE... for each chunk, in the file `layout`.
+layout() { "${from[@]}" python3 "$here/.ci/wire.py" layout "$DFS_MASTER" "$@" >layout; }
+copies_are() { # N [PATH]: of every chunk below PATH there are exactly so many copies, never two on one node
+    layout "${2:-/}" && awk -v n="$1" '{for (i = 5; i <= NF; i++) if ($i == $(i - 1)) bad = 1}
+        NF - 3 != n {bad = 1} END {exit bad || NR == 0}' layout
+}
+even() { # NODE...: by the layout these differ by at most 10 % or a MiB, and nobody else holds anything
+    awk -v nodes="$*" '{for (i = 4; i <= NF; i++) {held[$i] += $3; all += $3}}
+        END {count = split(nodes, n); most = 0; least = all
+            for (i = 1; i <= count; i++) {
+                h = held[n[i]]; delete held[n[i]]
+                if (h > most) most = h
+                if (h < least) least = h
+            }
+            for (other in held) exit 1
+            apart = 0.1 * all / count
+            exit all == 0 || most - least > (apart > 1048576 ? apart : 1048576)}' layout
+}
+stored_is() { # on the nodes' disks is what the layout says, and nothing else
+    status -j | jq -r '.nodes[] | select(.state != "down") | "\(.name) \(.bytes)"' |
+        awk 'NR == FNR {for (i = 4; i <= NF; i++) held[$i] += $3; next}
+            held[$1] + 0 != $2 {print $1, $2, held[$1]; bad = 1} END {exit bad}' layout - >stored
+}
+laid_out() { copies_are "$1" && even "${@:2}" && stored_is; } # COPIES NODE...
+sums_hold() { # PREFIX...: every file of the list `sums` below one of these is there, and what it was
+    local sum path
+    while read -r sum path; do
+        [ "$(dfs -q -d "$path" - | sha)" = "$sum" ] || die "$path is not what it was"
+    done < <(for path in "${@:-/}"; do grep -F " $path" sums; done)
+}
+many() { # COUNT FOLDER: so many files of mixed sizes, 300 KB in the middle, by four clients; their sums into `sums`
+    local i jobs=()
+    mkdir -p many
+    for i in $(seq 0 $(($1 - 1))); do
+        case $((i % 20)) in
+        0) random $((RANDOM * 100 + 2000000)) ;;
+        [1-5]) random $((RANDOM * 20 + 1)) ;;
+        *) random $((RANDOM + 1)) ;;
+        esac >"many/$i"
+    done
+    for w in 0 1 2 3; do
+        (for ((i = w; i < $1; i += 4)); do dfs -q -u "$2/$((i % 7))/$i" "many/$i" --chunk-size 512K; done) &
+        jobs+=($!)
+    done
+    for w in "${jobs[@]}"; do wait "$w"; done
+    for ((i = 0; i < $1; i++)); do echo "$(sha <"many/$i") $2/$((i % 7))/$i"; done >>sums
+    rm -r many
+}
+
+# 1, 2, 3 copies and one on every node: exactly so many, balanced; nodes are added, drained, killed, come back
+test_copies() {
+    local count=200 n
+    need jq python3
+    fast
+    [ "$slow" = 1 ] || count=60
+    [ -z "$long" ] || count=1000
+    export DFS_GRACE=1s DFS_TRASH_TIME=0s
+    cluster 5 --copies 2
+    many "$count" /many
+    wait_for laid_out 2 n1 n2 n3 n4 n5
+    for n in 3 1 all 2; do
+        dfs --copies "$n" /
+        [ "$n" != all ] || n=5
+        wait_for laid_out "$n" n1 n2 n3 n4 n5
+        wait_for state healthy
+    done
+    for n in 2 ${long:+1 3}; do
+        dfs --copies "$n" /
+        wait_for laid_out "$n" n1 n2 n3 n4 n5
+        node n6
+        wait_for laid_out "$n" n1 n2 n3 n4 n5 n6
+        dfs --drain n2
+        crash n2 # at once: it is safe to
+        layout /
+        awk -v n="$n" 'NF - 3 < n' layout >lacking
+        not grep . lacking
+        sums_hold /many/3
+        wait_for laid_out "$n" n1 n3 n4 n5 n6
+        dfs --drain n2 --cancel
+        crash n3
+        if [ "$n" = 1 ]; then
+            wait_for state degraded
+        else
+            wait_for laid_out "$n" n1 n4 n5 n6
+        fi
+        node n2
+        node n3
+        wait_for laid_out "$n" n1 n2 n3 n4 n5 n6
+        wait_for state healthy
+        dfs --drain n6
+        stop n6
+        wait_for node_is n6 down
+        wait_for roster_is 5
+        dfs --forget n6
+        rm -r n6
+        wait_for laid_out "$n" n1 n2 n3 n4 n5
+    done
+    sums_hold /
+    wait_for agreed
+}
+
+# how many copies a directory and a file say, what inherits it, what takes it along
+test_numbers() {
+    need jq python3
+    fast
+    export DFS_GRACE=500ms DFS_TRASH_TIME=0s
+    cluster 4 --copies 2
+    random 700000 >f
+    random 700000 >g
+    dfs --mkdir /three /one/two
+    dfs --copies 3 /three
+    dfs --copies 1 /one
+    for n in /two /three/a /one/a /one/two/a /three/own; do
+        random 700000 | tee >(sha >sum) | dfs -q -u "$n" -
+        echo "$(cat sum) $n" >>sums
+    done
+    dfs --copies 4 /three/own
+    wait_for copies_are 2 /two
+    wait_for copies_are 3 /three/a
+    wait_for copies_are 4 /three/own
+    wait_for copies_are 1 /one
+    dfs -q -u /three/own g # another content goes by the same number
+    wait_for copies_are 4 /three/own
+    dfs --copies - /three/own
+    wait_for copies_are 3 /three
+    dfs --copies all /three/own
+    dfs --mv /three/own /one/own # it takes its own along
+    dfs --mv /three/a /one/b # and what has none goes by where it is
+    wait_for copies_are 4 /one/own
+    wait_for copies_are 1 /one/b
+    dfs --mv /one/two /two.d
+    wait_for copies_are 2 /two.d
+    dfs -q -u /one/same f
+    dfs -q -u /three/same f # the same bytes: as many as the one wants that wants most
+    wait_for copies_are 3 /one/same
+    dfs --rm /three/same
+    wait_for copies_are 1 /one/same
+    stop m
+    again m
+    settled 4
+    copies_are 4 /one/own
+    random 700000 | dfs -q -u /one/late -
+    wait_for copies_are 1 /one/late
+    dfs --rm /one/own
+    wait_for copies_are 1 /one
+    fails 2 --copies 2 /none
+    fails '6|64' --copies 0 /one
+    fails '6|64' --copies 129 /one
+    fails '6|64' --copies x /one
+    fails 64 --copies 2
+    dfs --copies 1 /
+    wait_for copies_are 1 /two
+    dfs --copies - /
+    wait_for copies_are 4 /two
+    wait_for agreed
+}
+
+patient() { # ARGS...: dfs, and again as long as nobody serves because the master is away
+    local code
+    while code=0 && { dfs "$@" || code=$?; } && [ "$code" = 1 ] && [ -e away ]; do pause 100; done
+    return "$code"
+}
+# Readers and writers that go on until `halt`: each file that is written is read again, and some that were there. What
+# fails is in load.failed; `load.W` counts, for worker W; what is kept is in the list `sums`.
+load() { # WORKER
+    local i=0 sum path
+    until [ -e halt ]; do
+        i=$((i + 1))
+        random $((RANDOM * 10 + 1)) >"load.in.$1"
+        sum=$(sha <"load.in.$1")
+        if ! { patient -q -u "/load/$1.$i.new" "load.in.$1" && patient --mv "/load/$1.$i.new" "/load/$1.$i" &&
+            [ "$(patient -q -d "/load/$1.$i" - | sha)" = "$sum" ]; }; then
+            echo "worker $1, file $i" >>load.failed
+            return
+        fi
+        echo "$sum /load/$1.$i" >>"load.sums.$1"
+        read -r sum path < <(shuf -n 1 sums)
+        [ "$(patient -q -d "$path" - | sha)" = "$sum" ] || { echo "worker $1 reads $path" >>load.failed; return; }
+        echo "$i" >"load.$1"
+    done
+}
+load_begin() { # WORKERS
+    local w
+    loaders=()
+    for w in $(seq "$1"); do
+        echo 0 >"load.$w"
+        load "$w" &
+        loaders+=($!)
+    done
+}
+load_more() { # every worker gets on with it
+    local w had
+    had=$(cat load.?)
+    for w in "${!loaders[@]}"; do wait_for load_moved $((w + 1)) "$(sed -n "$((w + 1))p" <<<"$had")"; done
+    [ ! -e load.failed ]
+}
+load_moved() { [ "$(cat "load.$1")" -gt $(($2 + 2)) ] || [ -e load.failed ]; }
+load_end() {
+    touch halt
+    wait "${loaders[@]}"
+    not cat load.failed
+    cat load.sums.* >>sums
+    rm halt load.sums.*
+}
+event() { dfs --events | grep -q "$1"; }
+copied_is() { status -j | jq -e ".copied_bytes $1"; }
+fetched() { status -j | jq '[.nodes[].received_bytes] | add'; } # by all orders of this master, to balance too
+clock_of() { # NODE: the last time it was lost, what the event says: whole after, noticed after, MiB, copied in; in ms
+    local n='([0-9.]+)'
+    dfs --events | sed -nE "s/.* node $1 is lost, whole again after $n s: noticed $n s, copied $n ([KMG]?i?B) in\
+ $n s/\1 \2 \3 \4 \5/p" |
+        tail -n 1 | awk '{u = $4 == "GiB" ? 1024 : $4 == "MiB" ? 1 : $4 == "KiB" ? 1 / 1024 : 0
+            printf "%d %d %d %d\n", $1 * 1000, $2 * 1000, $3 * u, $5 * 1000}'
+}
+
+# nodes are killed under load, another during the repair; the clock tells the truth; who comes back in time is free
+test_repair() {
+    local begun ms said before count=120
+    need jq python3
+    fast
+    [ "$slow" = 1 ] || count=40
+    [ -z "$long" ] || count=2000
+    export DFS_GRACE=1s DFS_TRASH_TIME=0s
+    cluster 5 --copies 2
+    many "$count" /many
+    wait_for copies_are 2
+    load_begin 2
+    load_more
+    begun=$(ms_now)
+    crash n1
+    wait_for event 'node n1 is lost, whole again'
+    ms=$(($(ms_now) - begun))
+    read -ra said < <(clock_of n1)
+    echo "whole again after $ms ms by the stopwatch; by the clock after ${said[0]}: noticed ${said[1]}," \
+        "copied ${said[2]} MiB in ${said[3]}"
+    [ "${said[0]}" -le $((ms + 200)) ]
+    [ "${said[0]}" -ge $((ms - 1500 * slow)) ]
+    [ "${said[1]}" -lt $((1500 * slow)) ]
+    [ "${said[2]}" -ge 2 ]
+    ms=$((said[0] - said[1] - said[3]))
+    [ "${ms#-}" -lt 200 ]
+    load_more
+    dfs --copies 3 /
+    wait_for copies_are 3
+    before=$(dfs --events | wc -l)
+    crash n2
+    repairing() { dfs --events | tail -n +$((before + 1)) | grep -q "repair of what was on node n2 begins"; }
+    wait_for repairing
+    crash n3 # while that goes on
+    wait_for event 'node n2 is lost, whole again'
+    wait_for event 'node n3 is lost, whole again'
+    load_more
+    wait_for copies_are 2 # of those that are left each has one
+    before=$(fetched)
+    again n1 n2 n3
+    load_end
+    settled 5
+    wait_for copies_are 3
+    wait_for stored_is
+    sums_hold /
+    wait_for agreed
+}
+
+# --repair-after holds a repair back, one that is back in time is not copied; a node that says goodbye is waited for
+test_patience() {
+    local begun ms before
+    need jq python3
+    fast
+    export DFS_GRACE=1s DFS_TRASH_TIME=0s
+    cluster 4 --copies 2 --repair-after 4s
+    many 60 /many
+    wait_for copies_are 2
+    wait_for state healthy
+    before=$(fetched)
+    begun=$(ms_now)
+    crash n1
+    wait_for node_is n1 down
+    status | grep -q '^why .*n1 is down.* waited for'
+    again n1
+    settled 4
+    echo "back after $(($(ms_now) - begun)) ms: $(($(fetched) - before)) bytes copied"
+    [ $(($(fetched) - before)) -lt 2000000 ]
+    wait_for copies_are 2
+    begun=$(ms_now)
+    crash n3
+    wait_for event 'node n3 is lost, whole again'
+    ms=$(($(ms_now) - begun))
+    echo "not back: whole after $ms ms"
+    [ "$ms" -ge 4000 ]
+    again n3
+    settled 4
+    wait_for copies_are 2
+    stop m
+    again m # now as it is when nothing is said
+    settled 4
+    stop n2 # says goodbye: it is waited for, for minutes
+    wait_for node_is n2 down
+    event 'node n2 is down: it was stopped'
+    status | grep '^why .*n2 was stopped.* waited for'
+    random 3000000 >new
+    dfs -q -u /new new
+    same /new new
+    crash n3
+    wait_for event 'repair of what was on node n3 begins'
+    not event 'repair of what was on node n2'
+    again n2
+    settled_but() { is_up 3 && status -j | jq -e '.copies_missing == 0 and .unavailable_chunks == 0'; }
+    wait_for settled_but
+    again n3
+    settled 4
+    wait_for copies_are 2
+    stop n1
+    wait_for node_is n1 down
+    dfs --forget n1 # it is waited for no longer
+    wait_for event 'node n1 is lost, whole again'
+    wait_for copies_are 2
+    wait_for state healthy
+    sums_hold /
+    wait_for agreed
+}
+
+# --repair-rate is kept, each node for itself
+test_rate() {
+    local begun ms bytes rate=2097152
+    need jq python3
+    plain
+    fast
+    export DFS_GRACE=1s
+    cluster 4 --copies 2 --repair-rate 2M
+    for i in 1 2 3 4; do
+        random 12000000 >f
+        dfs -q -u "/f$i" f --chunk-size 256K
+    done
+    settled 4
+    bytes=$(status -j | jq .copied_bytes)
+    begun=$(ms_now)
+    crash n1
+    wait_for event 'node n1 is lost, whole again'
+    ms=$(($(ms_now) - begun))
+    bytes=$(($(status -j | jq .copied_bytes) - bytes))
+    echo "$bytes bytes in $ms ms by three nodes"
+    [ "$bytes" -gt 15000000 ]
+    [ $((bytes / 1000 * 1000 / ms)) -lt $((rate * 39 / 10000)) ] # an order ahead for each
+    [ "$ms" -lt 30000 ]
+    copies_are 2
+}
+
+# two of five are killed at once: with 3 copies nothing is lost; with 2 what both had is named, and back with one
+test_two_lost() {
+    local lost path sum count=100 files=0
+    need jq python3
+    fast
+    export DFS_GRACE=1s
+    cluster 5 --copies 3
+    many "$count" /many
+    wait_for copies_are 3
+    wait_for state healthy
+    crash n1 n2
+    wait_for node_is n1 down
+    wait_for node_is n2 down
+    sums_hold /many/1 /many/2
+    status -j | jq -e '.unavailable_chunks == 0 and .lost == []'
+    wait_for copies_are 3
+    sums_hold /many/3
+    again n1 n2
+    settled 5
+    dfs --copies 2 /
+    wait_for copies_are 2
+    wait_for stored_is
+    layout /
+    awk '/ n4 n5$/ {print $1}' layout | sort -u >both
+    crash n4 n5
+    wait_for node_is n4 down
+    wait_for node_is n5 down
+    wait_for state degraded
+    lost=$(status -j | jq -r '.lost[]' | sort)
+    [ "$(wc -l <both)" -gt 0 ]
+    [ "$(wc -l <<<"$lost")" = "$(head -n 20 both | wc -l)" ]
+    [ -z "$(comm -23 - both <<<"$lost")" ]
+    [ "$(status -j | jq .unavailable_chunks)" = "$(awk '/ n4 n5$/' layout | wc -l)" ]
+    status | grep -E '^why +[0-9]+ chunks are on no live node'
+    not "$DFS" --status >/dev/null 2>&1
+    fails 4 -d "$(head -n 1 both)" got
+    [ ! -e got ]
+    while read -r sum path; do
+        grep -qx "$path" both && continue
+        files=$((files + 1))
+        [ $((files % 5)) != 0 ] || [ "$(dfs -q -d "$path" - | sha)" = "$sum" ] || die "$path is not what it was"
+    done <sums
+    wait_for event 'node n4 is lost, but for what nobody holds all is whole again'
+    again n5
+    wait_for node_is n5 up
+    available() { status -j | jq -e '.unavailable_chunks == 0 and .lost == []'; }
+    wait_for available
+    sums_hold /many/4
+    wait_for copies_are 2
+    again n4
+    settled 5
+    wait_for copies_are 2
+    sums_hold /many/5
+    wait_for agreed
+}
+
+# all nodes and the master are stopped and started in turn under load: nothing fails, hardly anything is copied
+test_rolling() {
+    local n before all
+    need jq python3
+    fast
+    export DFS_GRACE=1s DFS_TRASH_TIME=0s
+    cluster 5 --copies 2
+    many 100 /many
+    wait_for copies_are 2
+    wait_for state healthy
+    load_begin 3
+    load_more
+    before=$(fetched)
+    for n in n1 n2 n3 n4 n5; do
+        stop "$n"
+        load_more
+        again "$n"
+        wait_for node_is "$n" up
+        wait_for roster_is 5
+        load_more
+    done
+    all=$(($(status -j | jq .bytes) * 2))
+    echo "five nodes stopped and started: $(($(fetched) - before)) bytes copied of $all," \
+        "$(status -j | jq .copied_bytes) not to balance"
+    [ $(($(fetched) - before)) -lt $((all / 10)) ]
+    touch away
+    dfs --bench up --files 4000 --size 100 --clients 4 >bench.out & # one client that lives through it
+    n=$!
+    load_more
+    stop m
+    pause 500
+    again m
+    wait_for roster_is 5
+    wait "$n"
+    grep ' 0 gave up' bench.out
+    load_more
+    rm away
+    load_more
+    load_end
+    settled 5
+    echo "the master too: $(fetched) bytes"
+    [ "$(fetched)" -lt $((all / 10)) ]
+    wait_for copies_are 2
+    wait_for stored_is
+    sums_hold /load /many/3
+    wait_for agreed
+}
+
+# 6 nodes in 3 zones: never two copies of a chunk in one zone, while the zones last
+test_zones() {
+    local n
+    need jq python3
+    fast
+    export DFS_GRACE=1s DFS_TRASH_TIME=0s
+    zone() { n=$1; start "n$n" node "$PWD/n$n" -n "n$n" -l "${2:-127.0.0.1:0}" --zone "z$((n % 3))"; }
+    apart() { # ZONES: the copies of each chunk are in at least so many zones
+        layout / && awk -v least="$1" '{delete seen; count = 0
+            for (i = 4; i <= NF; i++) count += !seen[substr($i, 2) % 3]++
+            if (count < least) {bad = 1; print}} END {exit bad || NR == 0}' layout
+    }
+    cluster 0 --copies 2
+    for n in 1 2 3 4 5 6; do zone "$n"; done
+    settled 6
+    many 100 /many
+    wait_for copies_are 2
+    apart 2
+    wait_for even n1 n2 n3 n4 n5 n6
+    crash n1
+    wait_for event 'node n1 is lost, whole again'
+    wait_for copies_are 2
+    apart 2
+    crash n4 # now zone 1 is gone
+    wait_for event 'node n4 is lost, whole again'
+    wait_for copies_are 2
+    apart 2
+    rm -r n1 n4
+    zone 1
+    zone 4
+    dfs --nodes >nodes
+    awk 'NR == 1 || $1 == "n2"' nodes
+    grep -q '^n2 .* z2$' nodes
+    n=$(awk '$2 == "down" {print}' nodes | wc -l)
+    echo "$n are down"
+    wait_for laid_out 2 n1 n2 n3 n4 n5 n6
+    apart 2
+    dfs --copies 3 /
+    wait_for copies_are 3
+    wait_for apart 3
+    crash n2
+    wait_for event 'node n2 is lost, whole again'
+    wait_for copies_are 3
+    apart 3
+    crash n5 # two zones are left
+    wait_for event 'node n5 is lost, whole again'
+    wait_for copies_are 3
+    apart 2
+    for n in 2 5; do rm -r "n$n"; zone "$n"; done # and three again
+    wait_for apart 3
+    wait_for copies_are 3
+    sums_hold /
+    wait_for agreed
+}
+
+# a file of 64 MiB for 8 nodes: each sends it at most three times
+test_epidemic() {
+    local size=$((64 << 20)) most sent
+    need jq
+    [ "$slow" = 1 ] || size=$((16 << 20))
+    fast
+    cluster 8 --sync-copies 1 --roster 8
+    random "$size" >f
+    dfs -q -u /f f
+    wait_for held_by /f n1 n2 n3 n4 n5 n6 n7 n8
+    wait_for state healthy
+    sent=$(status -j | jq -c '[.nodes[].sent_bytes]')
+    echo "sent: $sent"
+    most=$(jq max <<<"$sent")
+    [ "$most" -le $((size * 3)) ]
+    [ "$(jq add <<<"$sent")" -ge $((size * 6)) ]
+    [ "$(jq add <<<"$sent")" -le $((size * 8)) ]
+    same /f f
+}
+
+# many small nodes: membership, placement and the repair of one that is killed; an idle master
+test_hundred() {
+    local n nodes=40 files=1000 begun ticks
+    need jq python3
+    [ "$slow" = 1 ] || nodes=15 files=300
+    [ -z "$long" ] || nodes=100 files=10000
+    export DFS_PING=1s DFS_DEAD_AFTER=10s DFS_SEGMENT_SIZE=64K DFS_GRACE=2s
+    cluster 0 --copies 3
+    for n in $(seq "$nodes"); do
+        "$DFS" node "$PWD/n$n" -n "n$n" -l 127.0.0.1:0 >"n$n.out" 2>>"n$n.err" &
+        PID[n$n]=$!
+    done
+    wait_for -t 120 is_up_all "$nodes"
+    wait_for roster_is 7
+    dfs --bench up --files "$files" --size 100
+    wait_for -t 120 copies_are 3
+    wait_for state healthy
+    for n in 3 17 11; do
+        [ "$n" -le "$nodes" ] || n=5
+        begun=$(ms_now)
+        crash "n$n"
+        wait_for -t 120 event "node n$n is lost, whole again"
+        echo "n$n: whole again after $(($(ms_now) - begun)) ms; $(dfs --events | grep "n$n is lost")"
+    done
+    wait_for -t 120 copies_are 3
+    wait_for current
+    dfs --bench down --files "$files" --size 100
+    [ "$slow" = 1 ] || return 0
+    ticks() { awk '{print $14 + $15}' "/proc/${PID[m]}/stat"; }
+    begun=$(ticks)
+    wait_for -t 30 passed 10
+    ticks=$(($(ticks) - begun))
+    echo "the idle master took $ticks ticks of 1000"
+    [ "$ticks" -le 10 ]
+}
+is_up_all() { [ "$(dfs --nodes | awk '$2 == "up" || $2 == "learner"' | wc -l)" = "$1" ]; }
+passed() { [ -e since ] || date +%s >since; [ $(($(date +%s) - $(<since))) -ge "$1" ]; }
+
+# what shows who holds what, and what is said to nodes: --where, --ls --node, --from, --events, --drain, --forget
+test_commands() {
+    local n code=0 id job
+    need jq python3
+    fast
+    export DFS_GRACE=1s
+    cluster 4 --copies 2
+    random 9000000 >f
+    dfs -q -u /d/f f --chunk-size 1M
+    random 1000 >small
+    dfs -q -u /d/small small
+    wait_for copies_are 2
+    wait_for state healthy
+    layout /d/f
+    dfs --where /d/f >where
+    grep -cE '^ +[0-9]+  [0-9a-f]{64}  +[0-9]+  n[1-4] n[1-4]$' where | grep -x 9
+    for n in n1 n2 n3 n4; do # the two agree
+        code=$(grep -cw "$n" layout) || true
+        [ "$code" = 0 ] || grep -q "^$n: $code of 9 chunks, " where
+        [ "$(sed -n '1,9p' where | grep -cw "$n")" = "$code" ]
+    done
+    dfs --where -j /d/f | jq -e '(.chunks | length) == 9 and all(.chunks[]; (.nodes | unique | length) == 2)'
+    fails 9 --where /d
+    fails 2 --where /none
+    layout /d/small
+    read -r _ _ _ has other <layout
+    dfs --ls --node "$has" /d | grep small
+    dfs --ls --node "$other" /d | grep small
+    for n in n1 n2 n3 n4; do
+        dfs --ls --node "$n" /d >ls.out
+        [ "$n" = "$has" ] || [ "$n" = "$other" ] || not grep small ls.out
+        if [ "$(sed -n 1,9p where | grep -cw "$n")" = 9 ]; then grep ' f$' ls.out; else not grep ' f$' ls.out; fi
+    done
+    dfs -q -d /d/small got --from "$has"
+    cmp got small
+    rm got
+    for n in n1 n2 n3 n4; do
+        code=0
+        timeout $((90 * slow)) "$DFS" -q -d /d/small got --from "$n" 2>>client.err || code=$?
+        if grep -qw "$n" layout; then [ "$code" = 0 ]; else [ "$code" = 4 ] && [ ! -e got ]; fi
+        rm -f got
+    done
+    fails 2 -d /d/small got --from nobody
+    fails 2 --ls --node nobody /d
+    dfs --copies all /d
+    wait_for copies_are 4
+    dfs --ls --node n3 /d | grep -E ' f$'
+    dfs -q -d /d/f got --from n2
+    cmp got f
+    timeout 60 "$DFS" --events -f >follow 2>>client.err &
+    job=$!
+    dfs --events -j | jq -es 'length > 4 and all(.[]; .number > 0 and (.time | length) > 0 and (.event | length) > 0)
+        and ([.[].number] | . == (sort | unique))'
+    stop n4
+    wait_for grep -q 'n4 is down: it was stopped' follow
+    fails 4 -d /d/small - --from n4
+    fails 4 --ls --node n4 /d
+    wait_for roster_is 3
+    wait_for state degraded
+    dfs --forget n4
+    wait_for state healthy
+    not grep n4 <<<"$(dfs --nodes)"
+    fails 2 --forget n4
+    fails 2 --forget nobody
+    fails 3 --forget n1
+    again n4 # it comes back all the same
+    settled 4
+    wait_for grep -q 'n4 joined' follow
+    id=$(status -j | jq -r '.nodes[] | select(.name == "n3") | .id')
+    dfs --copies 1 /
+    dfs --copies - /d
+    wait_for copies_are 1
+    dfs --drain "$id" | grep 'safe to unplug'
+    node_is n3 draining
+    dfs --nodes | grep '^n3 .*safe to unplug'
+    layout /
+    awk '{other = 0; for (i = 4; i <= NF; i++) other += $i != "n3"; if (!other) exit 1}' layout
+    status -j | jq -e '.nodes[] | select(.name == "n3") | .left_to_copy == 0'
+    random 3000000 >new
+    dfs -q -u /more new --chunk-size 256K
+    layout /more
+    not grep -w n3 layout # it takes nothing new
+    stop m
+    again m
+    wait_for node_is n3 draining
+    stop n3
+    stop m
+    again m
+    wait_for roster_is 3
+    again n3 # it was away when the master took over
+    wait_for node_is n3 draining
+    same /more new
+    same /d/f f
+    dfs --drain n3 --cancel
+    wait_for node_is n3 up
+    for n in n1 n2 n4; do dfs --drain "$n"; done
+    code=0
+    timeout 10 "$DFS" --drain n3 >drained 2>>client.err || code=$? # the last one is never safe to unplug
+    [ "$code" != 0 ] || die "all that is left is safe to unplug: $(cat drained)"
+    for n in n1 n2 n3 n4; do dfs --drain "$n" --cancel; done
+    fails 2 --drain nobody
+    fails 64 --drain
+    settled 4
+    same /d/f f
+    kill "$job"
+    wait "$job" || true
+    wait_for agreed
+}
+
+# the only copies move about while the master and the nodes are killed: none is dropped before another is on disk
+test_only_copy() {
+    local n=0 round job writer
+    need jq python3
+    fast
+    export DFS_GRACE=500ms DFS_TRASH_TIME=0s
+    cluster 4 --copies 1
+    many "$(rounds 80 40)" /many
+    until [ -e halt ]; do # what is acknowledged counts
+        random 50000 >new
+        n=$((n + 1))
+        ! "$DFS" -q -u "/new/$n" new 2>>new.err || echo "$(sha <new) /new/$n" >>sums.new
+    done &
+    writer=$!
+    for round in $(seq "$(rounds 4 2)"); do
+        n=n$((RANDOM % 4 + 1))
+        timeout $((90 * slow)) "$DFS" --drain "$n" >drained 2>>client.err &
+        job=$!
+        pause 400
+        case $((RANDOM % 4)) in
+        0) crash m ;;
+        1) crash "$n" m ;;
+        2) crash "$n" ;;
+        *) crash "n$((RANDOM % 4 + 1))" m ;;
+        esac
+        pause 300
+        for n in m n1 n2 n3 n4; do [ -n "${PID[$n]:-}" ] || again "$n"; done
+        wait "$job" || true
+        settled_or_drained() { status -j | jq -e '.roster == 4 and .copies_missing == 0 and .unavailable_chunks == 0'; }
+        wait_for settled_or_drained
+        for n in n1 n2 n3 n4; do dfs --drain "$n" --cancel; done
+        dfs --copies 2 /
+        pause 500
+        dfs --copies 1 /
+        pause 800 # now they are dropped
+        [ $((RANDOM % 2)) = 0 ] || { crash m; again m; }
+        wait_for settled_or_drained
+    done
+    touch halt
+    wait "$writer"
+    cat sums.new >>sums
+    settled 4
+    sums_hold /
+    wait_for copies_are 1
+    wait_for stored_is
+    sums_hold /
     wait_for agreed
 }
 

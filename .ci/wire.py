@@ -385,7 +385,7 @@ def attack_words(address):
             except (Refused, OSError) as why:
                 if not isinstance(why, Refused) or why.args[0] is None:
                     w = Wire(address)
-    others = {"master": [("client", b"REPORT 1 1 0 " + HASH.encode()), ("client", b"JOIN a b c d"),
+    others = {"master": [("client", b"REPORT 1 1 0 " + HASH.encode()), ("client", b"JOIN a b c d e f"),
                          ("master", b"PING 1 ok 0 0 0 0 0 0 0 0 - 0 0 0 0 0 -")],
               "node": [("client", b"PROMISE 999999"), ("node", b"PROMISE 999999"), ("client", b"SNAPSHOT 0"),
                        ("client", b"RECORDS 9 0 " + HASH.encode()), ("node", b"INSTALL 9 0 " + HASH.encode())]}
@@ -552,10 +552,10 @@ def attack_noise(address, seed):
     """Random changes of requests that are right, with right MACs, and plain noise."""
     rng = random.Random(seed)
     good = hashlib.sha256(b"good").hexdigest()
-    lines = ["DIGEST", "STATUS", "NODES", "TARGETS -", "STAT /noise", "LIST / -", "LIST / %41", "HELP", "STATE",
+    lines = ["DIGEST", "STATUS", "NODES", "TARGETS -", "STAT /noise", "LIST / - -", "LIST / %41 -", "HELP", "STATE",
              f"GET {good}", f"VERIFY {good}", f"PUT - 4 {good}\ngood", "PING 1 ok 1 2 3 4 5 6 7 8 - 1 1 1 1 1 -",
              f"REPORT 1 1 0 {HASH}",
-             "JOIN 0123456789abcdef - n 127.0.0.1:1", f"COMMIT {'0' * 32} /noise 0 0 {HASH} 0 {HASH}",
+             "JOIN 0123456789abcdef - n 127.0.0.1:1 % 0.1.0", f"COMMIT {'0' * 32} /noise 0 0 {HASH} 0 {HASH}",
              f"COMMIT {'0' * 32} /noise 4 0 {good} 67 {HASH}\n{good} 4\n", f"MKDIR {'1' * 32} /noise",
              "HELLO dfs/1 client 0 0"]
     values = b" ", b"-1", b"18446744073709551615", b"99999999999999999999", b"%", b"/", b"\0"
@@ -591,7 +591,7 @@ def ambush(address, number, old_sha, go):
     """Exit code 1 if a master that hung while another took over acknowledges something, or calls something old current.
     Since it was stopped, /changed/N got other contents than OLD_SHA, /removed/N was removed, /made/N was made."""
     asked = {f"STAT /changed/{number}": True, f"STAT /removed/{number}": True, f"STAT /made/{number}": True,
-             "LIST /made -": True, "STATUS": True, "NODES": True, "TARGETS -": True,
+             "LIST /made - -": True, "STATUS": True, "NODES": True, "TARGETS -": True,
              f"MKDIR {random_id()} /made/{number}": False, f"RM {random_id()} /removed/{number}": False,
              f"MKDIR {random_id()} /wrong/{number}": False, f"COMMIT {random_id()} /wrong/{number} 0 0 {HASH}": False}
     wires = [(line, Wire(address)) for line in asked for _ in range(2)]
@@ -722,7 +722,7 @@ def reuse(master, seconds):
     def work(number):
         try:
             with Wire(master) as w:
-                nodes = dict(row.split() for row in w.call("TARGETS -", has_body=True)[1].decode().splitlines())
+                nodes = dict(row.split()[:2] for row in w.call("TARGETS -", has_body=True)[1].decode().splitlines())
                 i, mine = 0, os.urandom(80000)
                 while time.monotonic() < end:
                     i += 1
@@ -761,7 +761,7 @@ def late_node(address):
                  if row.startswith("epoch ")][0]
         cluster = [row.split()[1] for row in asker.call("STATUS", has_body=True)[1].decode().splitlines()
                    if row.startswith("cluster ")][0]
-        join = f"JOIN {instance} {cluster} late 127.0.0.1:9"
+        join = f"JOIN {instance} {cluster} late 127.0.0.1:9 % 0.1.0"
         first = old.call(join)[1]
         old.call(ping(first))
         second = new.call(join)[1]
@@ -772,6 +772,32 @@ def late_node(address):
         refused(old, ping(first), words=("notfound",))
         refused(new, f"REPORT {second} {int(epoch) + 1}", f"new {chunk} 4\n".encode(), words=("readonly",))
         new.call(f"REPORT {second} {epoch}", f"new {chunk} 4\n".encode())
+
+
+def layout(address, path="/"):
+    """A row for each chunk of each file below a path: PATH NUMBER LENGTH NODE NODE ..., by the nodes' names."""
+    with Wire(address) as w:
+        def rows(line):
+            words, data = w.call(line, has_body=True)
+            return words, [row.split(" ") for row in data.decode().split("\n")[:-1]]
+
+        name = {row[0]: row[1] for row in rows("NODES")[1]}
+        below = [path.rstrip("/")]
+        while below:
+            here, after, more = below.pop(), "%", True
+            while more:
+                words, entries = rows(f"LIST {here or '/'} {after} -")
+                more = words[3] == "more"
+                for kind, *_, after in entries:
+                    if kind == "dir":
+                        below.append(f"{here}/{after}")
+                        continue
+                    file = here if words[2] == "file" else f"{here}/{after}"
+                    held = rows(f"STAT {file}")[1]
+                    nodes = [name[row[1]] for row in held if row[0] == "node"]
+                    for number, (_, _, length, by) in enumerate(row for row in held if row[0] == "chunk"):
+                        on = [nodes[int(i)] for i in by.split(",")] if by[0].isdigit() else []
+                        print(file, number, length, *sorted(on))
 
 
 def main():
@@ -790,6 +816,8 @@ def main():
         with Wire(rest[0]) as w:
             for chunk in rest[1:]:
                 print(*w.call(f"VERIFY {chunk}")[1:])
+    elif what == "layout":
+        layout(*rest)
     elif what == "late":
         late(*rest)
     elif what == "late_node":
