@@ -8061,8 +8061,9 @@ struct peer {
     /* When it is lost: what became of its copies. */
     bool stopping;            /* it said goodbye */
     bool waited_for;          /* its copies still count, though it is down: in master.away */
-    bool repairing;           /* they do not, and there was no event yet that says that all is whole again */
-    int64_t alive_ms, repair_ms; /* its last sign of life; since when its copies are made anew, or will be */
+    bool repairing;           /* there was no event yet that says that all is whole again */
+    int64_t alive_ms, repair_ms; /* its last sign of life; since when its copies are made anew, or will be, or it is
+                               * back */
     uint64_t repair_from;     /* master.copied_bytes then */
     /* What its pings say while nobody reigns here, then what it said when it promised. */
     bool told;                /* the next four are of now, not of before a reign */
@@ -9993,7 +9994,6 @@ static void repair_begin(int slot) {
     struct text size = {0};
     holders_clear(slot);
     chunks_review();
-    p->repairing = true;
     p->repair_ms = clock_ms();
     p->repair_from = master.copied_bytes;
     count_missing(&copies, &bytes, &unavailable);
@@ -10018,6 +10018,7 @@ static void peer_lost(int slot, bool silent) {
     p->up = p->streaming = p->inventoried = false;
     p->down_ms = master.changed_ms = now_ms;
     p->session = 0;
+    p->repairing = master.state >= ESTABLISHING;
     peer_cut(p);
     for (int i = 0; i < master.peer_count; i++) /* and who fetches from it is given another source */
         for (int k = 0; k < COPY_WORKERS; k++)
@@ -10064,7 +10065,7 @@ static void repairs_watch(void) {
     for (int i = 0; i < master.peer_count; i++) {
         const struct peer *p = master.peers[i];
         if (p->waited_for && now_ms >= p->repair_ms) repair_begin(i);
-        any = any || p->repairing;
+        any = any || (p->repairing && !p->waited_for);
     }
     if (!any || master.state != REIGNING || copies_go_on() || inventories_due() || now_ms - counted_ms < WATCH_MS)
         return;
@@ -10074,10 +10075,11 @@ static void repairs_watch(void) {
     if (copies > 0) return;
     for (int i = 0; i < master.peer_count; i++) {
         struct peer *p = master.peers[i];
-        if (!p->repairing) continue;
+        if (!p->repairing || p->waited_for) continue;
         struct text size = {0};
         text_size(&size, master.copied_bytes - p->repair_from);
-        event_say("node %s is lost, %s after %.1f s: noticed %.1f s, copied %s in %.1f s", p->name,
+        event_say("node %s %s, %s after %.1f s: noticed %.1f s, copied %s in %.1f s", p->name,
+                  p->up && !p->failed ? "was lost and is back" : "is lost",
                   unavailable > 0 ? "but for what nobody holds all is whole again" : "whole again",
                   (double)(now_ms - p->alive_ms) / 1000, (double)(p->down_ms - p->alive_ms) / 1000, size.data,
                   (double)(now_ms - p->repair_ms) / 1000);
@@ -10436,8 +10438,11 @@ static enum status master_ping(struct request *r) {
                 event_say("node %s joined from %s, back after %.1f s", p->name, p->address,
                           (double)(now_ms - p->down_ms) / 1000);
             p->up = true;
-            p->repairing = false;
             if (p->down_ms != 0) master.changed_ms = now_ms;
+            if (p->repairing && p->repair_ms > now_ms) { /* it was waited for */
+                p->repair_ms = now_ms;
+                p->repair_from = master.copied_bytes;
+            }
             master.retry_ms = 0;
             peers_wake();
         }

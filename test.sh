@@ -12,6 +12,7 @@
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 self=$here/$(basename "$0")
+PATH=/usr/bin:$PATH # the system's own tools: a python3 that is a wrapper can take half a second to start
 DFS=$(realpath "${DFS:-$here/dfs}")
 alarm='Sanitizer|runtime error:|Assertion .* failed|stack smashing'
 work='' seed=$((RANDOM * 32768 + RANDOM)) long='' keep='' parallel=3 slow=1 patience=90 names=()
@@ -3912,6 +3913,65 @@ test_repair() {
     wait_for stored_is
     sums_hold /
     wait_for agreed
+}
+
+# one of 5 nodes is killed while clients go on: whole again about as fast as the same bytes can be copied and hashed here
+test_whole() {
+    local size=$((256 << 20)) i begun ms bytes reference said before unavailable
+    need jq python3
+    patience=300
+    [ -z "$long" ] || size=$((2 << 30))
+    [ "$slow" = 1 ] || size=$((48 << 20))
+    [ "$(df --output=avail -B1 . | tail -n 1)" -gt $((size * 5)) ] || skip "not enough space on this disk"
+    export DFS_GRACE=1s DFS_TRASH_TIME=0s
+    cluster 5 --copies 2
+    for i in 1 2 3 4 5 6 7 8; do
+        random $((size / 8)) | tee >(sha >sum) | dfs -q -u "/big/$i" -
+        wait_for test -s sum
+        echo "$(cat sum) /big/$i" >>sums
+        rm sum
+    done
+    wait_for -t 300 copies_are 2
+    settled 5
+    bytes=$(status -j | jq '.nodes[] | select(.name == "n1") | .bytes')
+    dfs -q -d /big/1 - >part
+    random $((bytes / 2)) | tee half.1 >half.2
+    sync half.1 half.2
+    begun=$(ms_now) # the reference: so many bytes, by two processes, hashed on the way and synced
+    for i in 1 2; do (tee "copy.$i" <"half.$i" | sha >"hash.$i" && sync "copy.$i") & said[i]=$!; done
+    wait "${said[1]}" "${said[2]}"
+    reference=$(($(ms_now) - begun))
+    rm half.? copy.? part
+    load_begin 1
+    load_more
+    begun=$(ms_now)
+    crash n1
+    wait_for -t 300 event 'node n1 is lost, whole again'
+    ms=$(($(ms_now) - begun))
+    read -ra said < <(clock_of n1)
+    echo "lost $((bytes >> 20)) MiB, whole again after $ms ms by the stopwatch; by the clock after ${said[0]}:" \
+        "noticed ${said[1]}, copied ${said[2]} MiB in ${said[3]}; locally the same takes $reference ms:" \
+        "$((reference * 100 / (said[3] + 1))) %"
+    [ "${said[0]}" -le $((ms + 300)) ]
+    [ "${said[0]}" -ge $((ms - 3000 * slow)) ]
+    [ "${said[1]}" -lt $((3500 * slow)) ]
+    [ -z "$long" ] || [ $((said[3] * 80)) -le $((reference * 100)) ]
+    load_more
+    wait_for copies_are 2
+    load_end
+    crash n2
+    wait_for event 'repair of what was on node n2 begins'
+    crash n3 # while that goes on: what was on these two is away now
+    wait_for node_is n3 down
+    again n3
+    wait_for -t 300 event 'node n2 is lost, .*whole again'
+    wait_for -t 300 event 'node n3 was lost and is back, whole again'
+    wait_for copies_are 2
+    sums_hold /big
+    again n1 n2
+    settled 5
+    wait_for -t 300 copies_are 2
+    sums_hold /
 }
 
 # --repair-after holds a repair back, one that is back in time is not copied; a node that says goodbye is waited for
