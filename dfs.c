@@ -67,6 +67,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <netinet/in.h>
@@ -84,6 +85,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -94,6 +96,7 @@
 #include <sys/time.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -174,7 +177,7 @@ enum {
     NODE_ROW_WORDS = 17,   /* in a row of NODES */
     REPORT_BATCH = 4096,   /* stored chunks in one report of a node */
     LOST_SHOWN = 20,       /* paths of files that STATUS lists because a part of them is nowhere */
-    RESTORE_MOST = 200000, /* files and directories that one UNDELETE takes back */
+    TREE_MOST = 200000,    /* files and directories that one UNDELETE, RMALL or CP is about */
     DROP_BATCH = 1000,     /* chunks in one order to drop */
     SWEEP_STEP = 16384,    /* chunks that are looked at in one go for whether they may be dropped */
     UPLOADS_MAX = 1024,    /* clients with open uploads that a master keeps apart; while there are more, no drops */
@@ -2653,6 +2656,25 @@ static struct inode *tree_next(const struct tree *t, uint64_t directory, const c
     return n && n->parent == directory ? n : NULL;
 }
 
+static struct inode *tree_by_id(const struct tree *t, uint64_t id) {
+    if (t->bucket_count == 0) return NULL;
+    struct inode *n = t->by_id[mix64(id) & (t->bucket_count - 1)];
+    while (n && n->id != id) n = n->next;
+    return n;
+}
+
+/* The next inode in `top` and all directories below it: a directory before what is in it. Begin with `top` itself; NULL
+ * at the end. No recursion: a tree may be as deep as a path is long. */
+static struct inode *tree_below(const struct tree *t, const struct inode *top, const struct inode *n) {
+    struct inode *next = n->kind == KIND_DIRECTORY ? tree_next(t, n->id, "") : NULL;
+    while (!next && n != top) {
+        next = tree_after(t, n->parent, n->name, n->name_length);
+        if (next && next->parent != n->parent) next = NULL;
+        if (!next) n = tree_by_id(t, n->parent);
+    }
+    return next;
+}
+
 /* The entry of the trash that was called `name` in a directory and came there last; NULL if there is none. */
 static struct inode *trash_newest(const struct tree *t, uint64_t directory, struct slice name) {
     char key[TRASH_NAME_MAX_BYTES + 1];
@@ -2674,13 +2696,6 @@ static struct inode *trash_newest(const struct tree *t, uint64_t directory, stru
 static struct slice trash_name(const struct inode *n) {
     const char *slash = memchr(n->name, '/', n->name_length);
     return (struct slice){n->name, slash ? (size_t)(slash - n->name) : n->name_length};
-}
-
-static struct inode *tree_by_id(const struct tree *t, uint64_t id) {
-    if (t->bucket_count == 0) return NULL;
-    struct inode *n = t->by_id[mix64(id) & (t->bucket_count - 1)];
-    while (n && n->id != id) n = n->next;
-    return n;
 }
 
 static void treap_insert(struct tree *t, struct inode *added) {
@@ -3084,6 +3099,68 @@ static enum status apply_move(struct apply *a, const struct words *w, struct sli
     return DONE;
 }
 
+/* Makes a copy of one inode, without what is in it. It names the same chunks. */
+static struct inode *inode_copy(struct tree *t, const struct inode *from, uint64_t parent, struct slice name) {
+    struct inode *n = inode_make(t, t->next_id, parent, name, (enum kind)from->kind);
+    n->size = from->size;
+    n->mtime_ns = from->mtime_ns;
+    n->copies = from->copies;
+    t->live.bytes += n->size;
+    t->copies_count += n->copies != 0;
+    n->chunk_count = from->chunk_count;
+    n->chunks = from->chunks;
+    if (n->chunk_count > 1) {
+        size_t bytes = sizeof *n->chunks.list + n->chunk_count * sizeof *n->chunks.list->chunk;
+        n->chunks.list = mem_alloc(bytes);
+        memcpy(n->chunks.list, from->chunks.list, bytes);
+    }
+    for (uint32_t i = 0; i < n->chunk_count; i++) tree_chunk(t, inode_chunk(n, i))->references++;
+    return n;
+}
+
+/* CP ID PARENT NAME: a copy of a file, or of a directory with all that is in it. The new inodes' ids are the next ones,
+ * in the order of tree_below, so all nodes give the same ones. */
+static enum status apply_copy(struct apply *a, const struct words *w, struct slice line) {
+    uint64_t id, parent;
+    char name[NAME_MAX_BYTES + 1];
+    if (w->count != 4 || !parse_u64(w->word[1], UINT64_MAX, &id) || id == ROOT_ID ||
+        !parse_u64(w->word[2], UINT64_MAX, &parent) || !parse_escaped(w->word[3], name, sizeof name) || *name == 0)
+        return bad_line(line, "not CP ID PARENT NAME");
+    struct inode *top = tree_by_id(a->t, id), *above = tree_by_id(a->t, parent);
+    if (!top || top->parent & TRASH_BIT || !above || above->kind != KIND_DIRECTORY || above->parent & TRASH_BIT)
+        return bad_line(line, "no such inode");
+    if (tree_lookup(a->t, parent, name, strlen(name))) return bad_line(line, "its name is in use");
+    for (size_t depth = 0; above && above->id != ROOT_ID; depth++) {
+        if (above == top || depth > a->t->inode_count) return bad_line(line, "a directory into itself");
+        above = tree_by_id(a->t, above->parent);
+    }
+    struct inode *into = inode_copy(a->t, top, parent, slice_of(name)), *before = top;
+    a->subject = into->id;
+    for (struct inode *n = tree_below(a->t, top, top); n; before = n, n = tree_below(a->t, top, n)) {
+        if (n->parent != before->id) /* not the first entry of the directory before it, but of one further up */
+            for (const struct inode *up = before; up->parent != n->parent; up = tree_by_id(a->t, up->parent))
+                into = tree_by_id(a->t, into->parent);
+        uint64_t in = n->parent == before->id ? into->id : into->parent;
+        into = inode_copy(a->t, n, in, (struct slice){n->name, n->name_length});
+    }
+    return DONE;
+}
+
+/* TIME ID MTIME: a file's or directory's time. */
+static enum status apply_time(struct apply *a, const struct words *w, struct slice line) {
+    uint64_t id;
+    int64_t mtime_ns;
+    if (w->count != 3 || !parse_u64(w->word[1], UINT64_MAX, &id) || id == ROOT_ID ||
+        !parse_i64(w->word[2], &mtime_ns))
+        return bad_line(line, "not TIME ID MTIME");
+    struct inode *n = tree_by_id(a->t, id);
+    if (!n) return bad_line(line, "no such inode");
+    save_inode(a->t, n, &a->t->saving.early);
+    n->mtime_ns = mtime_ns;
+    a->subject = id;
+    return DONE;
+}
+
 /* TRASH ID EXPIRY: out of its directory, which it stays bound to, and to be removed after EXPIRY. */
 static enum status apply_trash(struct apply *a, const struct words *w, struct slice line) {
     uint64_t id;
@@ -3186,6 +3263,8 @@ static enum status apply_line(struct apply *a, const struct words *w, struct sli
     if (slice_is(w->word[0], "DIR")) return apply_directory(a, w, line);
     if (slice_is(w->word[0], "RM")) return apply_remove(a, w, line);
     if (slice_is(w->word[0], "MV")) return apply_move(a, w, line);
+    if (slice_is(w->word[0], "CP")) return apply_copy(a, w, line);
+    if (slice_is(w->word[0], "TIME")) return apply_time(a, w, line);
     if (slice_is(w->word[0], "TRASH")) return apply_trash(a, w, line);
     if (slice_is(w->word[0], "ROSTER")) return apply_roster(a, w, line, at);
     if (slice_is(w->word[0], "NODE")) return apply_node(a, w, line);
@@ -5909,6 +5988,41 @@ struct target {
     int zone;
 };
 
+/* Hashes, each once: open addressing, at most half full. SHA-256 is as random as can be. */
+struct hash_set {
+    uint8_t (*hash)[32];
+    uint8_t *used;
+    size_t capacity, count;
+};
+
+static void hash_set_free(struct hash_set *set) {
+    free(set->hash);
+    free(set->used);
+    *set = (struct hash_set){0};
+}
+
+/* Adds a hash; false if it is there already. */
+static bool hash_set_add(struct hash_set *set, const uint8_t hash[32]) {
+    size_t at;
+    if (2 * (set->count + 1) > set->capacity) {
+        struct hash_set old = *set;
+        set->capacity = old.capacity ? 2 * old.capacity : 16;
+        set->hash = mem_alloc(set->capacity * sizeof *set->hash);
+        set->used = mem_alloc(set->capacity);
+        set->count = 0;
+        for (size_t i = 0; i < old.capacity; i++)
+            if (old.used[i]) hash_set_add(set, old.hash[i]);
+        hash_set_free(&old);
+    }
+    memcpy(&at, hash, sizeof at);
+    for (at &= set->capacity - 1; set->used[at]; at = (at + 1) & (set->capacity - 1))
+        if (memcmp(set->hash[at], hash, 32) == 0) return false;
+    set->used[at] = 1;
+    memcpy(set->hash[at], hash, 32);
+    set->count++;
+    return true;
+}
+
 /* One upload that is open, somewhere on the stack of who does it. */
 struct upload_open {
     int64_t since_ms;
@@ -5924,12 +6038,16 @@ struct client {
     atomic_bool met;             /* some call was answered: from now on a silent master is waited for */
     struct lock lock;            /* RANK_TRANSFER; guards the rest, which is what TARGETS said last */
     uint64_t only;               /* the node whose copies alone are read; 0: all are */
+    bool cache_on;               /* --cache-ttl: what is read is kept, */
+    int64_t cache_ttl_ms;        /* and read from there without a question so long, */
+    uint64_t cache_bytes;        /* as long as all of it is not larger */
     struct target target[NODES_MAX];
     int target_count, copies;
     int64_t targets_ms;          /* when; 0: never */
     unsigned turn;
     struct upload_open *uploads; /* open ones */
     bool told;                   /* the master was told of one of them */
+    struct hash_set sent;        /* chunks that those that are open have sent, or are about to */
 };
 
 /* An answer: the words of its line, which point into `line`, and its body. Freed by answer_free. */
@@ -6075,6 +6193,14 @@ static void text_request_id(struct text *t) {
     text_hex(t, id, sizeof id);
 }
 
+/* Begins a request that changes one path: VERB REQUEST PATH. */
+static void change_line(struct text *line, const char *verb, const char *path) {
+    text_format(line, "%s ", verb);
+    text_request_id(line);
+    text_byte(line, ' ');
+    text_escaped(line, path, strlen(path));
+}
+
 /* ---- Sending chunks ---- */
 
 /* Asks for targets if the last answer is old. */
@@ -6138,6 +6264,7 @@ static void upload_end(struct client *cl, struct upload_open *one) {
     *link = one->next;
     bool last = cl->told && !cl->uploads;
     if (last) cl->told = false;
+    if (!cl->uploads) hash_set_free(&cl->sent);
     lock_drop(&cl->lock);
     if (!last) return;
     char why[DETAIL_BYTES], address[ADDRESS_MAX_BYTES + 1] = "";
@@ -6286,53 +6413,146 @@ static enum status client_put(struct client *cl, const uint8_t hash[32], const v
     return status;
 }
 
-/* ---- Progress ---- */
+/* ---- What the user sees while it goes on ---- */
 
-/* A bar on standard error, if that is a terminal; nothing else otherwise. */
-struct progress {
+/* How far a command is: a bar on standard error, if that is a terminal. There is one in a process; any thread adds. */
+static struct {
     const char *verb;
-    uint64_t done, total; /* bytes; total 0: not known */
-    int64_t begun_ms, shown_ms;
-    bool on, drawn;
-};
+    atomic_ullong done, total, files, files_total; /* bytes, files; totals of 0 are not known */
+    int64_t begun_ms;
+    atomic_llong shown_ms; /* 0: there is no bar on the screen */
+    bool on;
+} progress;
 
 static bool option_quiet;
 
-static void progress_begin(struct progress *p, const char *verb, uint64_t total) {
-    *p = (struct progress){.verb = verb, .total = total, .begun_ms = clock_ms()};
-    p->on = !option_quiet && isatty(STDERR_FILENO);
+static void progress_begin(const char *verb, uint64_t total, uint64_t files_total) {
+    progress.verb = verb;
+    atomic_store(&progress.done, 0);
+    atomic_store(&progress.total, total);
+    atomic_store(&progress.files, 0);
+    atomic_store(&progress.files_total, files_total);
+    progress.begun_ms = clock_ms();
+    progress.on = !option_quiet && isatty(STDERR_FILENO);
 }
 
-static void progress_add(struct progress *p, uint64_t bytes) {
-    int64_t now_ms = clock_ms();
-    p->done += bytes;
-    if (!p->on || now_ms - p->begun_ms < 500 || now_ms - p->shown_ms < 100) return;
-    p->shown_ms = now_ms;
-    p->drawn = true;
+/* Columns of a terminal; 80 if it does not tell. */
+static int terminal_columns(int fd) {
+    struct winsize size;
+    return ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+/* VERB [#####.....]  42% 1.2 GiB  89.0 MiB/s  12 s left  17 of 230 files */
+static void progress_draw(int64_t elapsed_ms) {
     struct text t = {0};
-    uint64_t rate = p->done * 1000 / (uint64_t)(now_ms - p->begun_ms);
-    text_format(&t, "\r%s ", p->verb);
-    if (p->total > 0) {
-        int filled = (int)(p->done * 30 / p->total);
+    uint64_t done = atomic_load(&progress.done), total = atomic_load(&progress.total);
+    uint64_t files = atomic_load(&progress.files), files_total = atomic_load(&progress.files_total);
+    uint64_t rate = done * 1000 / (uint64_t)(elapsed_ms > 0 ? elapsed_ms : 1);
+    int columns = terminal_columns(STDERR_FILENO), width = columns >= 80 ? 24 : 10;
+    text_format(&t, "%s ", progress.verb);
+    if (total > 0) {
+        uint64_t part = done < total ? done : total;
+        int filled = (int)((double)part / (double)total * width);
         text_byte(&t, '[');
-        for (int i = 0; i < 30; i++) text_byte(&t, i < filled ? '#' : '.');
-        text_format(&t, "] %3d%% ", (int)(p->done * 100 / p->total));
+        for (int i = 0; i < width; i++) text_byte(&t, i < filled ? '#' : '.');
+        text_format(&t, "] %3d%% ", (int)((double)part / (double)total * 100));
     }
-    text_size(&t, p->done);
+    text_size(&t, done);
     text_add(&t, "  ");
     text_size(&t, rate);
     text_add(&t, "/s");
-    if (p->total > p->done && rate > 0) text_format(&t, "  %" PRIu64 " s left", (p->total - p->done) / rate + 1);
-    text_add(&t, "\033[K");
-    if (!sys_write(STDERR_FILENO, t.data, t.length)) p->on = false;
+    if (total > done && rate > 0) text_format(&t, "  %" PRIu64 " s left", (total - done) / rate + 1);
+    if (files_total > 1) text_format(&t, "  %" PRIu64 " of %" PRIu64 " files", files, files_total);
+    if (t.length >= (size_t)columns) t.length = (size_t)columns - 1;
+    struct text line = {0};
+    text_byte(&line, '\r');
+    text_bytes(&line, t.data, t.length);
+    text_add(&line, "\033[K");
+    if (!sys_write(STDERR_FILENO, line.data, line.length)) progress.on = false;
+    text_free(&line);
     text_free(&t);
 }
 
-static void progress_end(struct progress *p) {
-    if (p->drawn && write(STDERR_FILENO, "\r\033[K", 4) < 0) p->on = false;
+/* Counts bytes and files that are done. The bar is drawn by one thread, ten times a second, when half a second is over. */
+static void progress_add(uint64_t bytes, uint64_t files) {
+    enum { FIRST_MS = 500, EVERY_MS = 100 };
+    atomic_fetch_add(&progress.done, bytes);
+    atomic_fetch_add(&progress.files, files);
+    if (!progress.on) return;
+    int64_t now_ms = clock_ms();
+    long long shown_ms = atomic_load(&progress.shown_ms);
+    if (now_ms - progress.begun_ms < FIRST_MS || now_ms - shown_ms < EVERY_MS) return;
+    if (atomic_compare_exchange_strong(&progress.shown_ms, &shown_ms, now_ms)) progress_draw(now_ms - progress.begun_ms);
+}
+
+/* There is more to do than was known, or less: what turned out to be there already. */
+static void progress_more(int64_t bytes, int64_t files) {
+    atomic_fetch_add(&progress.total, (unsigned long long)bytes);
+    atomic_fetch_add(&progress.files_total, (unsigned long long)files);
+}
+
+/* Takes the bar off the screen. */
+static void progress_end(void) {
+    if (atomic_exchange(&progress.shown_ms, 0) != 0 && !sys_write(STDERR_FILENO, "\r\033[K", 4)) progress.on = false;
+}
+
+/* Says what failed, why, and what to do; returns the exit code. */
+static int complain(const char *what, enum status status) {
+    struct text t = {0};
+    if (atomic_load(&progress.shown_ms) != 0) text_add(&t, "\r\033[K");
+    text_format(&t, "dfs: %s: %s: %s\n", what, status_table[status].text, detail);
+    fflush(stdout);
+    if (write(STDERR_FILENO, t.data, t.length) < 0) progress.on = false; /* there is nowhere left to complain */
+    text_free(&t);
+    return (int)status;
 }
 
 /* ---- Upload ---- */
+
+/* Which of these chunks the cluster has, so that they need not be sent: `have` gets a row for each. What can't be found
+ * out is sent. An upload must be open: from now on the master drops none of them until it ends. */
+static void client_have(struct client *cl, const uint8_t (*hash)[32], int count, bool *have) {
+    struct text line = {0}, rows = {0};
+    struct answer a = {0};
+    struct slice row;
+    char hex[65] = "";
+    for (int i = 0; i < count; i++) {
+        have[i] = false;
+        text_hex(&rows, hash[i], 32);
+        text_byte(&rows, '\n');
+    }
+    lock_take(&cl->lock);
+    int64_t now_ms = clock_ms(), since_ms = now_ms;
+    for (const struct upload_open *one = cl->uploads; one; one = one->next)
+        if (one->since_ms < since_ms) since_ms = one->since_ms;
+    cl->told = true;
+    lock_drop(&cl->lock);
+    text_format(&line, "HAVE %" PRId64, now_ms - since_ms);
+    struct slice body = {rows.data, rows.length};
+    if (client_ask(cl, &line, &body, false, true, &a) == DONE) {
+        struct slice rest = {a.body.data, a.body.length};
+        int i = 0;
+        while (slice_line(&rest, &row) && row.length == 64) /* in the order that was asked for */
+            for (bool found = false; i < count && !found; i++) {
+                hex_write(hex, hash[i], 32);
+                found = have[i] = memcmp(hex, row.at, 64) == 0;
+            }
+    }
+    text_free(&line);
+    text_free(&rows);
+    answer_free(&a);
+}
+
+/* What to upload, and how. */
+struct put {
+    const char *path;       /* normalized */
+    const char *condition;  /* IF of COMMIT: "-", "none", or the SHA-256 that the file there must have */
+    uint64_t size_hint;     /* 0: not known */
+    int64_t mtime_ns;
+    size_t chunk_size;
+    uint64_t size;          /* what it was, and its hash, when it is done */
+    uint8_t sha256[32];
+};
 
 struct piece {
     uint8_t *buffer;
@@ -6348,18 +6568,26 @@ struct upload {
     struct piece queue[WINDOW_CHUNKS]; /* waiting to be sent */
     int queued, sending;
     bool over;                         /* nothing more comes */
+    bool resend;                       /* send what should be there already */
+    atomic_bool spared;                /* some chunk was not sent, because it is there, or on its way */
     enum status status;                /* the first error */
     char why[DETAIL_BYTES];
     struct text list;                  /* SHA256 LENGTH\n for each chunk */
     uint32_t chunk_count;
-    uint32_t *seen;                    /* set of chunk numbers by hash, so that equal chunks are sent once */
-    uint32_t seen_size;
 };
 
 static void upload_failed(struct upload *u, enum status status) {
     if (u->status != DONE) return;
     u->status = status;
     memcpy(u->why, detail, sizeof u->why);
+}
+
+/* Sends one chunk, unless the cluster has it. */
+static enum status upload_piece(struct upload *u, const struct piece *piece) {
+    bool have = false;
+    if (!u->resend) client_have(u->cl, &piece->hash, 1, &have);
+    if (have) atomic_store(&u->spared, true);
+    return have ? DONE : client_put(u->cl, piece->hash, piece->buffer, piece->length);
 }
 
 static void *upload_worker(void *argument) {
@@ -6378,8 +6606,9 @@ static void *upload_worker(void *argument) {
         memmove(u->queue, u->queue + 1, (size_t)u->queued * sizeof *u->queue);
         cond_broadcast(&u->changed);
         lock_drop(&u->lock);
-        enum status status = client_put(u->cl, piece.hash, piece.buffer, piece.length);
+        enum status status = upload_piece(u, &piece);
         buffer_give(piece.buffer);
+        progress_add(piece.length, 0);
         lock_take(&u->lock);
         if (status != DONE) upload_failed(u, status);
         cond_broadcast(&u->changed);
@@ -6388,49 +6617,27 @@ static void *upload_worker(void *argument) {
     return NULL;
 }
 
-/* Notes a chunk in the list; true if this upload did not have it before. */
+/* Notes a chunk in the list; true if it is to be sent: no upload of this client that is open has done so. */
 static bool upload_note(struct upload *u, const uint8_t hash[32], size_t length) {
-    enum { ROW_HEX = 64 };
-    char hex[ROW_HEX];
-    hex_write(hex, hash, 32);
-    if ((u->chunk_count + 1) * 2 > u->seen_size) { /* grow, by noting all again */
-        uint32_t size = u->seen_size ? u->seen_size * 2 : 16;
-        free(u->seen);
-        u->seen = mem_alloc(size * sizeof *u->seen);
-        u->seen_size = size;
-        struct slice rest = {u->list.data, u->list.length}, line;
-        while (slice_line(&rest, &line)) {
-            uint32_t at, offset = (uint32_t)(line.at - u->list.data);
-            uint8_t other[4];
-            parse_hex((struct slice){line.at, 8}, other, 4);
-            memcpy(&at, other, 4);
-            for (at &= size - 1; u->seen[at] != 0; at = (at + 1) & (size - 1)) continue;
-            u->seen[at] = offset + 1;
-        }
-    }
-    uint32_t at;
-    memcpy(&at, hash, 4);
-    at &= u->seen_size - 1;
-    bool fresh = true;
-    for (; u->seen[at] != 0 && fresh; at = (at + 1) & (u->seen_size - 1))
-        if (memcmp(u->list.data + u->seen[at] - 1, hex, ROW_HEX) == 0) fresh = false;
-    if (fresh) u->seen[at] = (uint32_t)u->list.length + 1;
-    text_bytes(&u->list, hex, ROW_HEX);
+    text_hex(&u->list, hash, 32);
     text_byte(&u->list, ' ');
     text_u64(&u->list, length);
     text_byte(&u->list, '\n');
     u->chunk_count++;
+    lock_take(&u->cl->lock);
+    bool fresh = hash_set_add(&u->cl->sent, hash) || u->resend;
+    lock_drop(&u->cl->lock);
+    if (!fresh) atomic_store(&u->spared, true);
     return fresh;
 }
 
 /* Reads the source to its end, hashing each chunk and the whole in one pass, and hands new chunks to the workers. */
-static enum status upload_read(struct upload *u, int fd, size_t chunk_size, struct sha256 *whole, uint64_t *size,
-                               struct progress *p) {
+static enum status upload_read(struct upload *u, int fd, struct put *put, struct sha256 *whole) {
     for (;;) {
         struct sha256 state;
         struct piece piece = {.buffer = buffer_take(0)};
         if (!piece.buffer) return NO_SPACE;
-        ssize_t got = sys_read(fd, piece.buffer, chunk_size);
+        ssize_t got = sys_read(fd, piece.buffer, put->chunk_size);
         if (got <= 0) {
             buffer_give(piece.buffer);
             return got == 0 ? DONE : fail(INTERNAL, "reading the file: %s", strerror(errno));
@@ -6439,7 +6646,7 @@ static enum status upload_read(struct upload *u, int fd, size_t chunk_size, stru
         sha256_update2(&state, whole, piece.buffer, (size_t)got);
         sha256_final(&state, piece.hash);
         piece.length = (uint32_t)got;
-        *size += (uint64_t)got;
+        put->size += (uint64_t)got;
         if (u->chunk_count == FILE_MAX_CHUNKS) {
             buffer_give(piece.buffer);
             return fail(BAD_REQUEST, "the file has more than %u chunks; use a larger --chunk-size", FILE_MAX_CHUNKS);
@@ -6453,51 +6660,46 @@ static enum status upload_read(struct upload *u, int fd, size_t chunk_size, stru
         lock_drop(&u->lock);
         if (!going || !fresh) buffer_give(piece.buffer);
         if (!going) return DONE; /* the worker's error counts */
-        progress_add(p, (uint64_t)got);
-        if ((size_t)got < chunk_size) return DONE;
+        if (!fresh) progress_add((uint64_t)got, 0);
+        if ((size_t)got < put->chunk_size) return DONE;
     }
 }
 
 /* Commits the file at the master: it compares what this client says with what the nodes said. */
-static enum status upload_commit(struct upload *u, const char *path, uint64_t size, int64_t mtime_ns,
-                                 const uint8_t sha[32], struct answer *a) {
+static enum status upload_commit(struct upload *u, const struct put *put) {
     struct text line = {0};
+    struct answer a = {0};
     struct slice body = {u->list.data ? u->list.data : "", u->list.length};
     text_add(&line, "COMMIT ");
     text_request_id(&line);
     text_byte(&line, ' ');
-    text_escaped(&line, path, strlen(path));
+    text_escaped(&line, put->path, strlen(put->path));
     text_byte(&line, ' ');
-    text_u64(&line, size);
+    text_u64(&line, put->size);
     text_byte(&line, ' ');
-    text_i64(&line, mtime_ns);
-    text_byte(&line, ' ');
-    text_hex(&line, sha, 32);
-    enum status status = client_ask(u->cl, &line, &body, true, false, a);
+    text_i64(&line, put->mtime_ns);
+    text_format(&line, " %s ", put->condition);
+    text_hex(&line, put->sha256, 32);
+    enum status status = client_ask(u->cl, &line, &body, true, false, &a);
     text_free(&line);
+    answer_free(&a);
     return status;
 }
 
-/* Uploads what `fd` gives until its end as the file `path`. `size_hint` is for the bar only. */
-static enum status client_upload(struct client *cl, const char *path, int fd, uint64_t size_hint, int64_t mtime_ns,
-                                 size_t chunk_size, uint8_t sha[32], uint64_t *size_out) {
-    struct upload u = {.cl = cl};
+/* One try of an upload, from where `fd` stands. */
+static enum status upload_once(struct client *cl, struct put *put, int fd, bool resend, bool *spared) {
+    struct upload u = {.cl = cl, .resend = resend};
     struct sha256 whole;
-    struct progress p;
-    struct answer a = {0};
     pthread_t worker[UPLOAD_WORKERS];
-    uint64_t size = 0;
     struct stat before, after;
-    int workers = size_hint != 0 && size_hint <= chunk_size ? 1 : UPLOAD_WORKERS;
+    int workers = put->size_hint != 0 && put->size_hint <= put->chunk_size ? 1 : UPLOAD_WORKERS;
     if (fstat(fd, &before) != 0) return fail(INTERNAL, "reading the file: %s", strerror(errno));
-    struct upload_open open;
-    upload_begin(cl, &open);
+    put->size = 0;
     lock_init(&u.lock, RANK_TRANSFER);
     cond_init(&u.changed);
     sha256_init(&whole);
-    progress_begin(&p, "up", size_hint);
     for (int i = 0; i < workers; i++) worker[i] = thread_spawn(upload_worker, &u);
-    enum status status = upload_read(&u, fd, chunk_size, &whole, &size, &p);
+    enum status status = upload_read(&u, fd, put, &whole);
     if (status == DONE && S_ISREG(before.st_mode) &&
         (fstat(fd, &after) != 0 || after.st_size != before.st_size || after.st_mtim.tv_sec != before.st_mtim.tv_sec ||
          after.st_mtim.tv_nsec != before.st_mtim.tv_nsec))
@@ -6509,15 +6711,42 @@ static enum status client_upload(struct client *cl, const char *path, int fd, ui
     lock_drop(&u.lock);
     for (int i = 0; i < workers; i++) pthread_join(worker[i], NULL);
     for (int i = 0; i < u.queued; i++) buffer_give(u.queue[i].buffer);
-    progress_end(&p);
-    sha256_final(&whole, sha);
-    *size_out = size;
-    status = u.status == DONE ? upload_commit(&u, path, size, mtime_ns, sha, &a) : fail(u.status, "%s", u.why);
-    upload_end(cl, &open);
-    answer_free(&a);
+    sha256_final(&whole, put->sha256);
+    status = u.status == DONE ? upload_commit(&u, put) : fail(u.status, "%s", u.why);
+    *spared = atomic_load(&u.spared);
     text_free(&u.list);
-    free(u.seen);
     cond_free(&u.changed);
+    return status;
+}
+
+/* Uploads what `fd` gives until its end. If chunks that were spared turn out not to be there, all are sent. */
+static enum status client_upload(struct client *cl, struct put *put, int fd) {
+    struct upload_open open;
+    bool spared = false;
+    upload_begin(cl, &open);
+    enum status status = upload_once(cl, put, fd, false, &spared);
+    if (status == UNAVAILABLE && spared && lseek(fd, 0, SEEK_SET) == 0)
+        status = upload_once(cl, put, fd, true, &spared);
+    upload_end(cl, &open);
+    return status;
+}
+
+/* A file of at most one chunk from memory, without the threads that a large one wants. `put` says its size and hash;
+ * `have`: the cluster has the chunk. */
+static enum status client_upload_small(struct client *cl, const struct put *put, const void *bytes, bool have) {
+    struct upload u = {.cl = cl};
+    enum status status = DONE;
+    struct upload_open open;
+    upload_begin(cl, &open);
+    bool spared = put->size > 0 && (!upload_note(&u, put->sha256, put->size) || have);
+    if (put->size > 0 && !spared) status = client_put(cl, put->sha256, bytes, put->size);
+    if (status == DONE) status = upload_commit(&u, put);
+    if (status == UNAVAILABLE && spared) {
+        status = client_put(cl, put->sha256, bytes, put->size);
+        if (status == DONE) status = upload_commit(&u, put);
+    }
+    upload_end(cl, &open);
+    text_free(&u.list);
     return status;
 }
 
@@ -6782,37 +7011,54 @@ static enum status download_take(struct download *d, uint32_t number, uint8_t *b
                : fail(status_of_errno(), "writing: %s", strerror(errno));
 }
 
-/* Downloads a file that was looked up into `fd`. Only verified bytes are written, in order. */
-static enum status client_download(struct client *cl, const char *path, struct file_info *f, int fd) {
+/* Writes the chunks from number `begin` on into `fd`, as they come from the workers; without workers it fetches them
+ * itself. */
+static enum status download_run(struct download *d, uint32_t begin, int workers, struct sha256 *whole, int fd) {
+    enum status status = DONE;
+    for (uint32_t n = begin; n < d->f->chunk_count && status == DONE; n++) {
+        uint32_t at = n % WINDOW_CHUNKS;
+        if (workers == 0) {
+            struct node_set tried = {{0}};
+            uint8_t *buffer = buffer_take(0);
+            int from = -1;
+            status = buffer ? get_any(d->f, n, d->turn, &tried, false, buffer, &from) : NO_SPACE;
+            status = download_take(d, n, buffer, status, from, whole, fd);
+            buffer_give(buffer);
+            progress_add(d->f->chunk[n].length, 0);
+            continue;
+        }
+        lock_take(&d->lock);
+        while (!d->slot[at].ready) cond_wait(&d->changed, &d->lock);
+        uint8_t *buffer = d->slot[at].buffer;
+        lock_drop(&d->lock);
+        status = download_take(d, n, buffer, d->slot[at].status, d->slot[at].from, whole, fd);
+        buffer_give(buffer);
+        progress_add(d->f->chunk[n].length, 0);
+        lock_take(&d->lock);
+        d->slot[at].ready = false;
+        d->slot[at].buffer = NULL;
+        d->next_write++;
+        cond_broadcast(&d->changed);
+        lock_drop(&d->lock);
+    }
+    return status;
+}
+
+/* Downloads a file that was looked up into `fd`. Only verified bytes are written, in order. The chunks before number
+ * `begin` are there already, and `whole` has been through them. */
+static enum status client_download(struct client *cl, const char *path, struct file_info *f, int fd, uint32_t begin,
+                                   struct sha256 *whole) {
     struct download d = {.cl = cl, .path = path, .f = f, .turn = (unsigned)(random_u64() % NODES_MAX)};
-    struct sha256 whole;
-    struct progress p;
     pthread_t worker[DOWNLOAD_WORKERS];
     uint8_t digest[32];
-    enum status status = DONE;
-    int workers = f->chunk_count < DOWNLOAD_WORKERS ? (int)f->chunk_count : DOWNLOAD_WORKERS;
+    char why[DETAIL_BYTES];
+    uint32_t left = f->chunk_count - begin;
+    int workers = left < 2 ? 0 : left < DOWNLOAD_WORKERS ? (int)left : DOWNLOAD_WORKERS;
+    d.next_fetch = d.next_write = begin;
     lock_init(&d.lock, RANK_TRANSFER);
     cond_init(&d.changed);
-    sha256_init(&whole);
-    progress_begin(&p, "down", f->size);
     for (int i = 0; i < workers; i++) worker[i] = thread_spawn(download_worker, &d);
-    for (uint32_t n = 0; n < f->chunk_count && status == DONE; n++) {
-        uint32_t at = n % WINDOW_CHUNKS;
-        lock_take(&d.lock);
-        while (!d.slot[at].ready) cond_wait(&d.changed, &d.lock);
-        uint8_t *buffer = d.slot[at].buffer;
-        lock_drop(&d.lock);
-        status = download_take(&d, n, buffer, d.slot[at].status, d.slot[at].from, &whole, fd);
-        buffer_give(buffer);
-        progress_add(&p, f->chunk[n].length);
-        lock_take(&d.lock);
-        d.slot[at].ready = false;
-        d.slot[at].buffer = NULL;
-        d.next_write++;
-        cond_broadcast(&d.changed);
-        lock_drop(&d.lock);
-    }
-    char why[DETAIL_BYTES];
+    enum status status = download_run(&d, begin, workers, whole, fd);
     memcpy(why, detail, sizeof why);
     lock_take(&d.lock);
     d.over = true;
@@ -6820,13 +7066,1197 @@ static enum status client_download(struct client *cl, const char *path, struct f
     lock_drop(&d.lock);
     for (int i = 0; i < workers; i++) pthread_join(worker[i], NULL);
     for (int i = 0; i < WINDOW_CHUNKS; i++) buffer_give(d.slot[i].buffer);
-    progress_end(&p);
     cond_free(&d.changed);
-    sha256_final(&whole, digest);
     if (status != DONE) return fail(status, "'%s': %s", shown(path), why);
+    sha256_final(whole, digest);
     if (memcmp(digest, f->sha256, 32) != 0)
         return fail(DAMAGED, "'%s': the chunks are right but the whole is not", shown(path));
     return DONE;
+}
+
+/* ---- Where a download lands: beside its target, and in its place when it is whole ---- */
+
+enum {
+    LANDINGS_MAX = 64, /* downloads of one process at once */
+    PART_NAME_HEX = 16,
+    COPY_BYTES = 65536,
+};
+#define PART_MIN_BYTES (16 * MIB) /* so much of a file that has arrived stays when its download is broken off */
+
+/* Files that are not whole yet, so that a signal can clean up. */
+static struct {
+    atomic_bool taken; /* by a download, which may write `path` while it is not used */
+    atomic_bool used;  /* the file is there, or is about to be */
+    char path[PATH_MAX + 40];
+} temporaries[LANDINGS_MAX];
+
+struct landing {
+    int fd;
+    int slot;              /* in `temporaries`; -1: a pipe or a device, written as it is */
+    char target[PATH_MAX];
+};
+
+/* Removes temporary files, but for those that are worth going on with. Also called by signal handlers. */
+static void temporaries_clean(void) {
+    static const char said[] = "\ndfs: what has arrived of a large file is kept; repeat the command to go on with it\n";
+    struct stat about;
+    bool kept = false;
+    for (int i = 0; i < LANDINGS_MAX; i++) {
+        if (!atomic_load(&temporaries[i].used)) continue;
+        bool part = strstr(temporaries[i].path, "/.dfs-part-") || strncmp(temporaries[i].path, ".dfs-part-", 10) == 0;
+        if (part && stat(temporaries[i].path, &about) == 0 && (uint64_t)about.st_size >= PART_MIN_BYTES) kept = true;
+        else unlink(temporaries[i].path);
+        atomic_store(&temporaries[i].used, false);
+    }
+    if (kept && write(STDERR_FILENO, said, sizeof said - 1) < 0) return;
+}
+
+/* Opens the temporary file beside the target. That of a large file has a name by which the next try finds it. */
+static enum status landing_temporary(struct landing *l, const struct file_info *f, bool exists, mode_t mode) {
+    struct sha256 state;
+    uint8_t digest[32];
+    char name[PART_NAME_HEX + 1];
+    struct stat about, now;
+    const char *slash = strrchr(l->target, '/');
+    int folder = slash ? (int)(slash + 1 - l->target) : 0;
+    for (l->slot = 0; l->slot < LANDINGS_MAX && atomic_exchange(&temporaries[l->slot].taken, true);) l->slot++;
+    assert(l->slot < LANDINGS_MAX);
+    char *path = temporaries[l->slot].path;
+    sha256_init(&state);
+    sha256_update(&state, l->target, strlen(l->target) + 1);
+    sha256_update(&state, f->sha256, 32);
+    sha256_final(&state, digest);
+    hex_write(name, digest, PART_NAME_HEX / 2);
+    name[PART_NAME_HEX] = 0;
+    if (f->size >= PART_MIN_BYTES) {
+        snprintf(path, sizeof temporaries[0].path, "%.*s.dfs-part-%s", folder, l->target, name);
+        atomic_store(&temporaries[l->slot].used, true);
+        l->fd = sys_open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0666);
+        /* unless another process is at it, or just put it in its place */
+        if (l->fd >= 0 && (flock(l->fd, LOCK_EX | LOCK_NB) != 0 || fstat(l->fd, &about) != 0 || stat(path, &now) != 0 ||
+                           about.st_ino != now.st_ino || !S_ISREG(about.st_mode))) {
+            close(l->fd);
+            l->fd = -1;
+        }
+    }
+    if (l->fd < 0) {
+        atomic_store(&temporaries[l->slot].used, false);
+        snprintf(path, sizeof temporaries[0].path, "%.*s.dfs-%08x", folder, l->target, (unsigned)random_u64());
+        atomic_store(&temporaries[l->slot].used, true);
+        l->fd = sys_open(path, O_RDWR | O_CREAT | O_EXCL, 0666);
+    }
+    if (l->fd >= 0 && (!exists || fchmod(l->fd, mode & 07777) == 0)) return DONE;
+    return fail(status_of_errno(), "%s: %s", path, strerror(errno));
+}
+
+/* Gives the slot of a temporary file back. */
+static void landing_close(struct landing *l) {
+    if (l->slot >= 0) {
+        atomic_store(&temporaries[l->slot].used, false);
+        atomic_store(&temporaries[l->slot].taken, false);
+    }
+    if (l->fd > STDERR_FILENO) close(l->fd);
+    l->fd = -1;
+}
+
+/* Opens what a download is written into: a temporary file in the target's folder, with the mode of the file that it
+ * will replace, or standard output for "-". A link is followed, so that the file it points to is replaced. The caller
+ * ends it with landing_finish or landing_drop, if this is DONE. */
+static enum status landing_open(struct landing *l, const struct file_info *f, const char *local) {
+    struct stat about;
+    *l = (struct landing){.fd = -1, .slot = -1};
+    if (strcmp(local, "-") == 0) {
+        l->fd = STDOUT_FILENO;
+        return DONE;
+    }
+    bool exists = stat(local, &about) == 0;
+    if (strlen(local) >= PATH_MAX) return fail(BAD_REQUEST, "%s: the path is too long", shown(local));
+    if (!exists || !realpath(local, l->target)) snprintf(l->target, PATH_MAX, "%s", local);
+    if (exists && S_ISDIR(about.st_mode)) return fail(WRONG_KIND, "%s is a folder", shown(local));
+    if (exists && !S_ISREG(about.st_mode)) { /* a device or a pipe is written as it is */
+        l->fd = sys_open(l->target, O_WRONLY, 0);
+        return l->fd >= 0 ? DONE : fail(status_of_errno(), "%s: %s", shown(l->target), strerror(errno));
+    }
+    enum status status = landing_temporary(l, f, exists, about.st_mode);
+    if (status == DONE) return DONE;
+    unlink(temporaries[l->slot].path);
+    landing_close(l);
+    return status;
+}
+
+/* How many chunks are there already, of an earlier try; `whole` goes through them. */
+static uint32_t landing_resume(struct landing *l, const struct file_info *f, struct sha256 *whole) {
+    struct stat about;
+    uint32_t count = 0;
+    uint64_t offset = 0;
+    if (l->slot < 0 || fstat(l->fd, &about) != 0 || about.st_size == 0) return 0;
+    uint8_t *buffer = buffer_take(0);
+    for (; buffer && count < f->chunk_count; count++) {
+        const struct chunk_info *chunk = &f->chunk[count];
+        if (!sys_pread(l->fd, buffer, chunk->length, offset) || !download_check(chunk, buffer, whole)) break;
+        offset += chunk->length;
+    }
+    buffer_give(buffer);
+    progress_more(-(int64_t)offset, 0);
+    if (sys_truncate(l->fd, offset) && lseek(l->fd, (off_t)offset, SEEK_SET) == (off_t)offset) return count;
+    sha256_init(whole);
+    return 0;
+}
+
+/* A file's time in nanoseconds, as far as they go: from 1677 to 2262. */
+static int64_t time_ns(struct timespec t) {
+    const int64_t most_s = INT64_MAX / 1000000000 - 1;
+    int64_t seconds = t.tv_sec > most_s ? most_s : t.tv_sec < -most_s ? -most_s : (int64_t)t.tv_sec;
+    return seconds * 1000000000 + t.tv_nsec;
+}
+
+static void time_split(int64_t ns, struct timespec *to) {
+    *to = (struct timespec){ns / 1000000000, (long)(ns % 1000000000)};
+    if (to->tv_nsec < 0) to->tv_nsec += 1000000000, to->tv_sec--;
+}
+
+/* Puts the finished file in the target's place, with its time. */
+static enum status landing_finish(struct landing *l, int64_t mtime_ns) {
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}};
+    enum status status = DONE;
+    time_split(mtime_ns, &times[1]);
+    int fd = l->fd;
+    l->fd = -1;
+    if (l->slot >= 0) futimens(fd, times); /* a file system without times still has the contents */
+    if ((fd > STDERR_FILENO && close(fd) != 0) ||
+        (l->slot >= 0 && sys_rename(temporaries[l->slot].path, l->target) != 0)) {
+        status = fail(status_of_errno(), "%s: %s", shown(l->target), strerror(errno));
+        if (l->slot >= 0) unlink(temporaries[l->slot].path);
+    }
+    landing_close(l);
+    return status;
+}
+
+/* Gives up. What has arrived of a large file stays for the next try, if that may want it. */
+static void landing_drop(struct landing *l, bool keep) {
+    struct stat about;
+    bool part = keep && l->slot >= 0 && strstr(temporaries[l->slot].path, ".dfs-part-") && fstat(l->fd, &about) == 0 &&
+                (uint64_t)about.st_size >= PART_MIN_BYTES;
+    if (part && !option_quiet)
+        fprintf(stderr, "dfs: what has arrived is kept in %s; repeat the command to go on with it\n",
+                shown(temporaries[l->slot].path));
+    if (l->slot >= 0 && !part) unlink(temporaries[l->slot].path);
+    landing_close(l);
+}
+
+/* Downloads a file that was looked up into the local file `local`, or to standard output. */
+static enum status fetch_once(struct client *cl, const char *path, struct file_info *f, const char *local) {
+    struct landing l;
+    struct sha256 whole;
+    struct file_info *fresh;
+    char why[DETAIL_BYTES];
+    enum status status = landing_open(&l, f, local);
+    if (status != DONE) return status;
+    sha256_init(&whole);
+    uint32_t begin = landing_resume(&l, f, &whole);
+    status = client_download(cl, path, f, l.fd, begin, &whole);
+    if (status == DONE) return landing_finish(&l, f->mtime_ns);
+    memcpy(why, detail, sizeof why);
+    bool replaced = false;
+    if ((status == UNAVAILABLE || status == DAMAGED) && client_stat(cl, path, &fresh) == DONE) {
+        replaced = memcmp(fresh->sha256, f->sha256, 32) != 0;
+        file_info_free(fresh);
+    }
+    bool again = replaced && l.slot >= 0;
+    landing_drop(&l, !replaced);
+    return fail(again ? FENCED : status, "%s", why); /* FENCED: there is a newer version, and this one's bytes are gone */
+}
+
+/* Downloads the file `path` into the local file `local`, or to standard output. It is replaced only by a whole version.
+ * `*out` is what the file was then; the caller frees it, if this is DONE. */
+static enum status client_fetch(struct client *cl, const char *path, const char *local, struct file_info **out) {
+    enum { TRIES = 5 };
+    enum status status = FENCED;
+    for (int turn = 0; turn < TRIES && status == FENCED; turn++) {
+        status = client_stat(cl, path, out);
+        if (status != DONE) return status;
+        status = (*out)->directory ? fail(WRONG_KIND, "'%s' is a directory", shown(path))
+                                   : fetch_once(cl, path, *out, local);
+        if (status != DONE) file_info_free(*out);
+    }
+    return status == FENCED ? fail(UNAVAILABLE, "'%s' is replaced all the time", shown(path)) : status;
+}
+
+/* ---- Directories ---- */
+
+/* One row of LIST. */
+struct list_row {
+    bool directory;
+    uint64_t id, size;
+    int64_t mtime_ns;
+    uint32_t copies;
+    uint8_t sha256[32];
+    char name[NAME_MAX_BYTES + 1];
+};
+
+/* Calls `each` for every entry of a directory, or for the file itself. */
+static enum status client_list(struct client *cl, const char *path, const char *holder,
+                               void (*each)(void *, const struct list_row *), void *context) {
+    struct text line = {0};
+    struct answer a = {0};
+    struct list_row row = {.name = ""};
+    struct slice rest, text_row;
+    struct words w;
+    enum status status = DONE;
+    for (bool more = true; more && status == DONE;) {
+        text_clear(&line);
+        text_add(&line, "LIST ");
+        text_escaped(&line, path, strlen(path));
+        text_byte(&line, ' ');
+        text_escaped(&line, row.name, strlen(row.name));
+        text_byte(&line, ' ');
+        if (holder) text_escaped(&line, holder, strlen(holder));
+        else text_byte(&line, '-');
+        status = client_ask(cl, &line, NULL, false, true, &a);
+        if (status != DONE) break;
+        more = a.w.count == 6 && slice_is(a.w.word[3], "more");
+        rest = (struct slice){a.body.data, a.body.length};
+        while (slice_line(&rest, &text_row)) {
+            if (!words_split(text_row, &w) || w.count != 7 || !parse_u64(w.word[1], UINT64_MAX, &row.id) ||
+                !parse_u64(w.word[2], UINT64_MAX, &row.size) || !parse_i64(w.word[3], &row.mtime_ns) ||
+                !parse_u32(w.word[4], NODES_MAX, &row.copies) || !parse_hex(w.word[5], row.sha256, 32) ||
+                !parse_escaped(w.word[6], row.name, sizeof row.name)) {
+                status = fail(INTERNAL, "a row of LIST that is none");
+                break;
+            }
+            row.directory = slice_is(w.word[0], "dir");
+            if (!holder || row.directory || row.copies > 0) each(context, &row);
+        }
+    }
+    text_free(&line);
+    answer_free(&a);
+    return status;
+}
+
+/* Rows of one directory, kept while its entries are gone through. */
+struct list_rows {
+    struct list_row *row;
+    size_t count, capacity;
+};
+
+static void list_keep(void *context, const struct list_row *row) {
+    struct list_rows *rows = context;
+    if (rows->count == rows->capacity) {
+        rows->capacity = rows->capacity ? rows->capacity * 2 : 16;
+        rows->row = mem_resize(rows->row, rows->capacity * sizeof *rows->row);
+    }
+    rows->row[rows->count++] = *row;
+}
+
+/* The client's folder for what it can do without: ~/.cache/dfs. False if there is no such place. */
+static bool cache_folder(char folder[PATH_MAX]) {
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (cache && *cache) snprintf(folder, PATH_MAX, "%s/dfs", cache);
+    else if (home && *home) snprintf(folder, PATH_MAX, "%s/.cache/dfs", home);
+    else return false;
+    return true;
+}
+
+/* Makes that folder, and ~/.cache if this is the first program that uses it. What fails is seen by who writes there. */
+static void cache_folder_make(const char *folder) {
+    char above[PATH_MAX];
+    snprintf(above, sizeof above, "%s", folder);
+    *strrchr(above, '/') = 0;
+    mkdir(above, 0700);
+    mkdir(folder, 0700);
+}
+
+/* FOLDER/NAME; the caller frees it. */
+static char *path_join(const char *folder, const char *name) {
+    size_t length = strlen(folder);
+    bool slash = length > 0 && folder[length - 1] != '/';
+    char *path = mem_alloc(length + strlen(name) + 2);
+    memcpy(path, folder, length);
+    if (slash) path[length++] = '/';
+    memcpy(path + length, name, strlen(name) + 1);
+    return path;
+}
+
+/* Goes through a remote directory and all below it: a directory before what is in it, entries by their names. Recursion
+ * is as deep as the tree. */
+static enum status client_walk(struct client *cl, const char *path, const char *holder,
+                               void (*each)(void *, const char *path, const struct list_row *), void *context) {
+    struct list_rows rows = {0};
+    enum status status = client_list(cl, path, holder, list_keep, &rows);
+    for (size_t i = 0; i < rows.count && status == DONE; i++) {
+        char *below = path_join(path, rows.row[i].name);
+        each(context, below, &rows.row[i]);
+        if (rows.row[i].directory) status = client_walk(cl, below, holder, each, context);
+        if (status == NOT_FOUND) status = DONE; /* it went away meanwhile */
+        free(below);
+    }
+    free(rows.row);
+    return status;
+}
+
+/* Reads a whole local file of `size` bytes, as it was found, into `buffer`, and its SHA-256. */
+static enum status file_hash(int fd, uint64_t size, uint8_t *buffer, size_t capacity, uint8_t sha256[32]) {
+    struct sha256 state;
+    uint64_t left = size;
+    sha256_init(&state);
+    for (ssize_t got = 1; got > 0;) {
+        got = sys_read(fd, buffer, capacity);
+        if (got < 0) return fail(INTERNAL, "reading it: %s", strerror(errno));
+        sha256_update(&state, buffer, (size_t)got);
+        left -= (uint64_t)got <= left ? (uint64_t)got : left + 1;
+        if ((size_t)got < capacity) break;
+    }
+    if (left != 0) return fail(BAD_REQUEST, "it was changed while it was read; do it again");
+    sha256_final(&state, sha256);
+    return DONE;
+}
+
+/* ---- The cache: contents by their SHA-256, and what was known of a path and when ---- */
+
+/* What the cache knows of a path: a file in ~/.cache/dfs/names whose line is PATH SIZE MTIME SHA256 WHEN. */
+struct cached {
+    char folder[PATH_MAX], name[20], content[PATH_MAX + 80];
+    uint64_t size;
+    int64_t mtime_ns, when_ms;
+    uint8_t sha256[32];
+    bool known;
+};
+
+static bool cached_line(struct slice line, const char *path, struct cached *c) {
+    struct words w;
+    char of[PATH_MAX_BYTES + 1];
+    return words_split(line, &w) && w.count == 5 && parse_escaped(w.word[0], of, sizeof of) && strcmp(of, path) == 0 &&
+           parse_u64(w.word[1], UINT64_MAX, &c->size) && parse_i64(w.word[2], &c->mtime_ns) &&
+           parse_hex(w.word[3], c->sha256, 32) && parse_i64(w.word[4], &c->when_ms);
+}
+
+static void cached_content(struct cached *c, const uint8_t sha256[32]) {
+    char hex[65] = "";
+    memcpy(c->sha256, sha256, 32);
+    hex_write(hex, sha256, 32);
+    snprintf(c->content, sizeof c->content, "%s/files/%s", c->folder, hex);
+}
+
+/* Looks a path up. False if there is no place for a cache. */
+static bool cache_look(const struct client *cl, const char *path, struct cached *c) {
+    struct sha256 state;
+    uint8_t digest[32];
+    struct text note = {0};
+    struct slice rest, line;
+    char file[PATH_MAX + 40];
+    *c = (struct cached){.known = false};
+    if (!cache_folder(c->folder)) return false;
+    sha256_init(&state);
+    sha256_update(&state, cl->masters, strlen(cl->masters) + 1);
+    sha256_update(&state, path, strlen(path));
+    sha256_final(&state, digest);
+    hex_write(c->name, digest, 8);
+    snprintf(file, sizeof file, "%s/names/%s", c->folder, c->name);
+    if (access(file, F_OK) == 0 && file_read(file, LINE_MAX_BYTES, &note) == DONE) {
+        rest = (struct slice){note.data, note.length};
+        c->known = slice_line(&rest, &line) && cached_line(line, path, c);
+    }
+    if (c->known) cached_content(c, c->sha256);
+    text_free(&note);
+    return true;
+}
+
+/* Whether a path may be read from the cache without asking anybody. */
+static bool cached_is_fresh(const struct client *cl, const struct cached *c) {
+    int64_t age_ms = clock_wall_ns() / 1000000 - c->when_ms;
+    return c->known && age_ms >= 0 && age_ms < cl->cache_ttl_ms && access(c->content, R_OK) == 0;
+}
+
+static bool cache_is_fresh(const struct client *cl, const char *path) {
+    struct cached c;
+    return cl->cache_on && cl->only == 0 && cache_look(cl, path, &c) && cached_is_fresh(cl, &c);
+}
+
+/* Notes what a path is now. */
+static void cache_note(const char *path, const struct cached *c) {
+    char folder[PATH_MAX + 8];
+    struct text line = {0};
+    snprintf(folder, sizeof folder, "%s/names", c->folder);
+    text_escaped(&line, path, strlen(path));
+    text_format(&line, " %" PRIu64 " %" PRId64 " ", c->size, c->mtime_ns);
+    text_hex(&line, c->sha256, 32);
+    text_format(&line, " %" PRId64 "\n", clock_wall_ns() / 1000000);
+    file_write(folder, c->name, line.data, line.length, 0600); /* if not, the next read asks again */
+    text_free(&line);
+}
+
+/* Forgets what is known of a path and all below it: this client changed something there. */
+static void cache_forget(const struct client *cl, const char *path) {
+    char folder[PATH_MAX], names[PATH_MAX + 8], of[PATH_MAX_BYTES + 1];
+    size_t length = strlen(path);
+    (void)cl;
+    if (!cache_folder(folder)) return;
+    snprintf(names, sizeof names, "%s/names", folder);
+    DIR *dir = opendir(names);
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        char *file = path_join(names, entry->d_name);
+        struct text note = {0};
+        struct words w;
+        struct slice rest, line;
+        bool gone = entry->d_name[0] != '.' && file_read(file, LINE_MAX_BYTES, &note) == DONE;
+        rest = (struct slice){note.data, note.length};
+        gone = gone && slice_line(&rest, &line) && words_split(line, &w) && parse_escaped(w.word[0], of, sizeof of) &&
+               strncmp(of, path, length) == 0 && (of[length] == 0 || of[length] == '/' || length == 1);
+        if (gone) unlink(file);
+        text_free(&note);
+        free(file);
+    }
+    if (dir) closedir(dir);
+}
+
+/* Removes contents that were not used for longest, until all of them together are not larger than they may be. */
+static void cache_trim(const struct client *cl, const struct cached *c) {
+    char files[PATH_MAX + 8];
+    snprintf(files, sizeof files, "%s/files", c->folder);
+    for (;;) {
+        char *oldest = NULL;
+        struct stat about;
+        uint64_t sum = 0;
+        int64_t oldest_ns = INT64_MAX;
+        DIR *dir = opendir(files);
+        for (struct dirent *entry; dir && (entry = readdir(dir));) {
+            char *file = path_join(files, entry->d_name);
+            bool counts = lstat(file, &about) == 0 && S_ISREG(about.st_mode);
+            if (counts) sum += (uint64_t)about.st_size;
+            if (counts && time_ns(about.st_mtim) < oldest_ns) {
+                oldest_ns = time_ns(about.st_mtim);
+                free(oldest);
+                oldest = file;
+            } else {
+                free(file);
+            }
+        }
+        if (dir) closedir(dir);
+        bool more = oldest && sum > cl->cache_bytes && unlink(oldest) == 0;
+        free(oldest);
+        if (!more) return;
+    }
+}
+
+/* Whether a content of the cache is what its name says; it is removed if not. */
+static bool cache_verify(const struct cached *c) {
+    uint8_t digest[32], *buffer = mem_alloc(COPY_BYTES);
+    int fd = sys_open(c->content, O_RDONLY, 0);
+    bool good = fd >= 0 && file_hash(fd, c->size, buffer, COPY_BYTES, digest) == DONE &&
+                memcmp(digest, c->sha256, 32) == 0;
+    if (fd >= 0) close(fd);
+    if (!good) unlink(c->content);
+    free(buffer);
+    return good;
+}
+
+/* Copies a content of the cache to where it was asked for. DAMAGED if it is not what its name says; it is gone then. */
+static enum status cache_copy(const struct cached *c, const char *local) {
+    struct landing l;
+    struct sha256 state;
+    struct file_info *f = mem_alloc(sizeof *f);
+    uint8_t digest[32], *buffer = mem_alloc(COPY_BYTES);
+    uint64_t left = c->size;
+    memcpy(f->sha256, c->sha256, 32);
+    int fd = sys_open(c->content, O_RDONLY, 0);
+    enum status status = fd >= 0 ? landing_open(&l, f, local) : fail(DAMAGED, "it is not in the cache any more");
+    bool opened = fd >= 0 && status == DONE;
+    if (opened && l.slot < 0 && !cache_verify(c)) status = fail(DAMAGED, "its copy in the cache is damaged");
+    sha256_init(&state);
+    while (status == DONE && left > 0) {
+        size_t piece = left < COPY_BYTES ? (size_t)left : COPY_BYTES;
+        if (sys_read(fd, buffer, piece) != (ssize_t)piece) status = fail(DAMAGED, "it is cut");
+        else if (!sys_write(l.fd, buffer, piece)) status = fail(status_of_errno(), "writing: %s", strerror(errno));
+        sha256_update(&state, buffer, piece);
+        progress_add(piece, 0);
+        left -= piece;
+    }
+    sha256_final(&state, digest);
+    if (status == DONE && memcmp(digest, c->sha256, 32) != 0) status = fail(DAMAGED, "its copy in the cache is damaged");
+    if (status == DAMAGED) unlink(c->content);
+    if (status == DONE) {
+        futimens(fd, NULL); /* used just now */
+        status = landing_finish(&l, c->mtime_ns);
+    } else if (opened) {
+        landing_drop(&l, false);
+    }
+    if (fd >= 0) close(fd);
+    free(buffer);
+    free(f);
+    return status;
+}
+
+/* As client_fetch, but from the cache if there is one and that may be: within its time without a question, behind it with
+ * one. To standard output nothing goes that may turn out to be damaged: a content is read once before. */
+static enum status cache_fetch(struct client *cl, const char *path, const char *local, struct file_info **out) {
+    struct cached c;
+    char files[PATH_MAX + 8];
+    if (!cl->cache_on || cl->only != 0 || !cache_look(cl, path, &c)) return client_fetch(cl, path, local, out);
+    struct file_info *f = mem_alloc(sizeof *f);
+    bool fresh = cached_is_fresh(cl, &c);
+    if (!fresh) {
+        file_info_free(f);
+        enum status status = client_stat(cl, path, &f);
+        if (status != DONE) return status;
+        if (f->directory || f->size > cl->cache_bytes) {
+            file_info_free(f);
+            return client_fetch(cl, path, local, out);
+        }
+        c.size = f->size;
+        c.mtime_ns = f->mtime_ns;
+        cached_content(&c, f->sha256);
+    }
+    f->size = c.size;
+    f->mtime_ns = c.mtime_ns;
+    memcpy(f->sha256, c.sha256, 32);
+    cache_folder_make(c.folder);
+    snprintf(files, sizeof files, "%s/names", c.folder);
+    mkdir(files, 0700);
+    snprintf(files, sizeof files, "%s/files", c.folder);
+    mkdir(files, 0700);
+    enum status status = access(c.content, R_OK) == 0 ? cache_copy(&c, local) : DAMAGED;
+    if (status == DAMAGED) { /* it is not there: fetched, and copied from there */
+        file_info_free(f);
+        fresh = false;
+        status = client_fetch(cl, path, c.content, &f);
+        if (status != DONE) return status;
+        c.size = f->size;
+        c.mtime_ns = f->mtime_ns;
+        if (memcmp(c.sha256, f->sha256, 32) != 0) { /* another version by now */
+            char *old = path_join("", c.content);
+            cached_content(&c, f->sha256);
+            if (rename(old, c.content) != 0) unlink(old);
+            free(old);
+        }
+        status = cache_copy(&c, local);
+        cache_trim(cl, &c);
+    }
+    if (status == DONE && !fresh && !f->old) cache_note(path, &c);
+    if (status == DONE) *out = f;
+    else file_info_free(f);
+    return status;
+}
+
+/* ---- Whole folders, up and down ---- */
+
+enum {
+    CREW_MAX = 16,      /* files under way at once */
+    JOBS_MAX = 16384,   /* files that were found and wait */
+    LARGE_MAX = 2,      /* files of several chunks at once: each takes up to a dozen chunk buffers */
+    BATCH_FILES = 16,   /* small files that one worker takes at once, to ask for all of them which the cluster has */
+    EXCLUDES_MAX = 64,
+};
+
+struct folder_options {
+    bool delete;       /* what is not in the source goes from the target */
+    bool dry_run;      /* say what would be done */
+    bool follow_links;
+    bool no_clobber;
+    size_t chunk_size;
+    const char *exclude[EXCLUDES_MAX]; /* patterns, for names, or with a slash for paths below the folder */
+    int exclude_count;
+};
+
+/* One file or directory to be looked at. */
+struct job {
+    char *local, *remote;      /* its own */
+    bool directory, there;     /* there: the target has one of this kind */
+    uint64_t size, there_size;
+    int64_t mtime_ns, there_mtime_ns;
+    uint8_t sha256[32];        /* of the remote file */
+};
+
+/* One transfer of a folder. The caller's thread walks through the source and finds jobs; workers do them. */
+struct crew {
+    struct client *cl;
+    const struct folder_options *how;
+    void (*work)(struct crew *, struct job **, int count, uint8_t *buffer);
+    size_t local_base, remote_base;    /* lengths of the folder's own paths */
+    atomic_ullong sent, sent_bytes, same, skipped, failed, removed;
+    atomic_bool stopped;               /* the rest would fail as well */
+    struct lock lock;                  /* RANK_TRANSFER; guards the rest */
+    struct cond changed;
+    struct job **queue;                /* a ring of JOBS_MAX */
+    int head, queued, large;
+    bool over;                         /* nothing more comes */
+    enum status status;                /* the first error */
+    struct text times;                 /* download: local folders whose times are set at the end: 8 bytes, path, NUL */
+    struct text doomed;                /* what --delete removes at the end: paths, each with its NUL */
+};
+
+static void job_free(struct job *j) {
+    free(j->local);
+    free(j->remote);
+    free(j);
+}
+
+/* Says what could not be done. The transfer goes on with the next file, if that may fare better. */
+static void crew_failed(struct crew *c, const char *what, enum status status) {
+    bool hopeless = status == NO_SERVER || status == READ_ONLY || status == DENIED || status == NO_SPACE;
+    if (atomic_load(&c->stopped) && hopeless) return; /* that was said already */
+    complain(shown(what), status);
+    atomic_fetch_add(&c->failed, 1);
+    if (hopeless) atomic_store(&c->stopped, true);
+    lock_take(&c->lock);
+    if (c->status == DONE) c->status = status;
+    cond_broadcast(&c->changed);
+    lock_drop(&c->lock);
+}
+
+/* Says what is passed over. */
+static void crew_skips(struct crew *c, const char *what, const char *why) {
+    atomic_fetch_add(&c->skipped, 1);
+    if (option_quiet) return;
+    if (atomic_load(&progress.shown_ms) != 0 && !sys_write(STDERR_FILENO, "\r\033[K", 4)) progress.on = false;
+    fprintf(stderr, "dfs: skipped %s: %s\n", shown(what), why);
+}
+
+/* --dry-run: what would be done. */
+static void crew_would(const char *verb, const char *path, bool directory) {
+    struct text t = {0};
+    text_format(&t, "%s ", verb);
+    text_display(&t, path, strlen(path));
+    text_add(&t, directory ? "/\n" : "\n");
+    fwrite(t.data, 1, t.length, stdout);
+    text_free(&t);
+}
+
+/* Whether a name, or the path below the folder, is left out by --exclude. */
+static bool crew_excludes(const struct crew *c, const char *below, const char *name) {
+    while (*below == '/') below++;
+    for (int i = 0; i < c->how->exclude_count; i++)
+        if (fnmatch(c->how->exclude[i], strchr(c->how->exclude[i], '/') ? below : name, FNM_PATHNAME) == 0) return true;
+    return false;
+}
+
+/* Hands a job to the workers, who free it. */
+static void crew_add(struct crew *c, struct job *j) {
+    if (!j->directory) progress_more((int64_t)j->size, 1);
+    lock_take(&c->lock);
+    while (c->queued == JOBS_MAX && !atomic_load(&c->stopped)) cond_wait(&c->changed, &c->lock);
+    if (c->queued < JOBS_MAX) {
+        c->queue[(c->head + c->queued++) % JOBS_MAX] = j;
+        j = NULL;
+    }
+    cond_broadcast(&c->changed);
+    lock_drop(&c->lock);
+    if (j) job_free(j);
+}
+
+/* Takes the next job, or several if they are small; large ones only while there are few. Returns 0 at the end. */
+static int crew_take(struct crew *c, struct job **taken) {
+    int count = 0;
+    uint64_t bytes = 0;
+    lock_take(&c->lock);
+    for (;;) {
+        bool may = c->queued > 0 && (c->large < LARGE_MAX || c->queue[c->head]->size <= CHUNK_MAX_BYTES);
+        if (may || (c->over && c->queued == 0) || atomic_load(&c->stopped)) break;
+        cond_wait(&c->changed, &c->lock);
+    }
+    while (c->queued > 0 && !atomic_load(&c->stopped)) {
+        struct job *j = c->queue[c->head];
+        if (count > 0 && (count == BATCH_FILES || bytes + j->size > MIB)) break;
+        taken[count++] = j;
+        bytes += j->size;
+        c->head = (c->head + 1) % JOBS_MAX;
+        c->queued--;
+        if (c->queued < 4 * BATCH_FILES) break; /* the end is near: something for everybody */
+    }
+    if (count > 0 && taken[0]->size > CHUNK_MAX_BYTES) c->large++;
+    cond_broadcast(&c->changed);
+    lock_drop(&c->lock);
+    return count;
+}
+
+static void *crew_main(void *argument) {
+    struct crew *c = argument;
+    struct job *taken[BATCH_FILES];
+    uint8_t *buffer = mem_alloc(CHUNK_MAX_BYTES);
+    for (int count; (count = crew_take(c, taken)) > 0;) {
+        c->work(c, taken, count, buffer);
+        lock_take(&c->lock);
+        c->large -= taken[0]->size > CHUNK_MAX_BYTES;
+        cond_broadcast(&c->changed);
+        lock_drop(&c->lock);
+        for (int i = 0; i < count; i++) job_free(taken[i]);
+    }
+    free(buffer);
+    return NULL;
+}
+
+/* Walks by `walk` while the workers work, then waits for them. */
+static enum status crew_run(struct crew *c, void (*walk)(struct crew *, const char *, const char *), const char *local,
+                            const char *remote) {
+    pthread_t worker[CREW_MAX];
+    c->queue = mem_alloc(JOBS_MAX * sizeof *c->queue);
+    lock_init(&c->lock, RANK_TRANSFER);
+    cond_init(&c->changed);
+    for (int i = 0; i < CREW_MAX; i++) worker[i] = thread_spawn(crew_main, c);
+    walk(c, local, remote);
+    lock_take(&c->lock);
+    c->over = true;
+    cond_broadcast(&c->changed);
+    lock_drop(&c->lock);
+    for (int i = 0; i < CREW_MAX; i++) pthread_join(worker[i], NULL);
+    while (c->queued > 0) {
+        job_free(c->queue[c->head]);
+        c->head = (c->head + 1) % JOBS_MAX;
+        c->queued--;
+    }
+    free(c->queue);
+    cond_free(&c->changed);
+    return c->status;
+}
+
+static int names_compare(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Entries of a local folder, sorted by their bytes as the cluster does; the caller frees them. */
+static enum status folder_names(const char *folder, char ***names, size_t *count) {
+    size_t capacity = 0;
+    DIR *dir = opendir(*folder ? folder : "/");
+    *names = NULL;
+    *count = 0;
+    if (!dir) return fail(status_of_errno(), "%s: %s", shown(folder), strerror(errno));
+    errno = 0;
+    for (struct dirent *entry; (entry = readdir(dir)); errno = 0) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
+        if (*count == capacity) {
+            capacity = capacity ? 2 * capacity : 64;
+            *names = mem_resize(*names, capacity * sizeof **names);
+        }
+        (*names)[(*count)++] = path_join("", entry->d_name);
+    }
+    enum status status = errno == 0 ? DONE : fail(status_of_errno(), "%s: %s", shown(folder), strerror(errno));
+    closedir(dir);
+    qsort(*names, *count, sizeof **names, names_compare);
+    return status;
+}
+
+static void names_free(char **names, size_t count) {
+    for (size_t i = 0; i < count; i++) free(names[i]);
+    free(names);
+}
+
+/* Sets the time of a remote file or directory. */
+static enum status client_touch(struct client *cl, const char *path, int64_t mtime_ns) {
+    struct text line = {0};
+    struct answer a = {0};
+    change_line(&line, "TOUCH", path);
+    text_byte(&line, ' ');
+    text_i64(&line, mtime_ns);
+    enum status status = client_ask(cl, &line, NULL, true, false, &a);
+    text_free(&line);
+    answer_free(&a);
+    return status;
+}
+
+/* A request that changes one path: VERB REQUEST PATH. */
+static enum status client_change(struct client *cl, const char *verb, const char *path) {
+    struct text line = {0};
+    struct answer a = {0};
+    change_line(&line, verb, path);
+    enum status status = client_ask(cl, &line, NULL, true, false, &a);
+    text_free(&line);
+    answer_free(&a);
+    return status;
+}
+
+/* What is the same on both sides but for its time gets that. */
+static void upload_same(struct crew *c, const struct job *j) {
+    enum status status = DONE;
+    atomic_fetch_add(&c->same, 1);
+    progress_more(-(int64_t)j->size, 0);
+    progress_add(0, 1);
+    if (j->mtime_ns == j->there_mtime_ns) return;
+    if (c->how->dry_run) crew_would("touch", j->remote, j->directory);
+    else status = client_touch(c->cl, j->remote, j->mtime_ns);
+    if (status != DONE) crew_failed(c, j->remote, status);
+}
+
+static void upload_directory(struct crew *c, struct job *j) {
+    enum status status = DONE;
+    if (c->how->dry_run) {
+        if (!j->there) crew_would("make", j->remote, true);
+        return;
+    }
+    if (!j->there) status = client_change(c->cl, "MKDIR", j->remote);
+    if (status == EXISTS) status = DONE; /* a file in it came first */
+    if (status == DONE) status = client_touch(c->cl, j->remote, j->mtime_ns);
+    if (status != DONE) crew_failed(c, j->remote, status);
+}
+
+static int job_open(struct crew *c, const struct job *j) {
+    int fd = sys_open(j->local, O_RDONLY | (c->how->follow_links ? 0 : O_NOFOLLOW), 0);
+    if (fd < 0) crew_failed(c, j->local, fail(status_of_errno(), "opening it: %s", strerror(errno)));
+    return fd;
+}
+
+static void upload_done(struct crew *c, const struct job *j, const struct put *put, enum status status) {
+    if (status != DONE) {
+        crew_failed(c, j->local, status);
+        return;
+    }
+    atomic_fetch_add(&c->sent, 1);
+    atomic_fetch_add(&c->sent_bytes, put->size);
+}
+
+/* Whether what a file is now has to be sent; if not, that is seen to. */
+static bool upload_wanted(struct crew *c, const struct job *j, const struct put *put) {
+    if (j->there && j->there_size == put->size && memcmp(j->sha256, put->sha256, 32) == 0) {
+        upload_same(c, j);
+        return false;
+    }
+    if (j->there && c->how->no_clobber) {
+        crew_failed(c, j->remote, fail(EXISTS, "it is there with another content, and stays"));
+        return false;
+    }
+    if (c->how->dry_run) crew_would("upload", j->remote, false);
+    return !c->how->dry_run;
+}
+
+/* A file that is sent as it is read. If the target has one of its size, it is read once more before. */
+static void upload_large(struct crew *c, struct job *j, uint8_t *buffer) {
+    struct put put = {.path = j->remote, .condition = c->how->no_clobber ? "none" : "-", .size_hint = j->size,
+                      .mtime_ns = j->mtime_ns, .chunk_size = c->how->chunk_size, .size = j->size};
+    enum status status = DONE;
+    int fd = job_open(c, j);
+    if (fd < 0) return;
+    if (j->there && j->there_size == j->size) status = file_hash(fd, j->size, buffer, CHUNK_MAX_BYTES, put.sha256);
+    if (status == DONE && upload_wanted(c, j, &put)) {
+        if (lseek(fd, 0, SEEK_SET) == 0) status = client_upload(c->cl, &put, fd);
+        else status = fail(INTERNAL, "reading it: %s", strerror(errno));
+        upload_done(c, j, &put, status);
+        progress_add(0, 1);
+    } else if (status != DONE) {
+        crew_failed(c, j->local, status);
+    }
+    close(fd);
+}
+
+/* Small files, all of them together not larger than the buffer: they are read, what is the same is left out, one
+ * question tells which chunks the cluster has, and each is sent and committed. */
+static void upload_small(struct crew *c, struct job **jobs, int count, uint8_t *buffer) {
+    struct put put[BATCH_FILES];
+    uint8_t hash[BATCH_FILES][32], *bytes[BATCH_FILES];
+    bool have[BATCH_FILES];
+    struct job *wanted[BATCH_FILES];
+    int left = 0;
+    for (int i = 0; i < count; i++) {
+        struct job *j = jobs[i];
+        enum status status;
+        int fd = job_open(c, j);
+        if (fd < 0) continue;
+        put[left] = (struct put){.path = j->remote, .condition = c->how->no_clobber ? "none" : "-", .size = j->size,
+                                 .mtime_ns = j->mtime_ns};
+        status = file_hash(fd, j->size, buffer, (size_t)j->size + 1, put[left].sha256);
+        close(fd);
+        if (status != DONE) crew_failed(c, j->local, status);
+        if (status != DONE || !upload_wanted(c, j, &put[left])) continue;
+        memcpy(hash[left], put[left].sha256, 32);
+        bytes[left] = buffer;
+        buffer += j->size;
+        wanted[left++] = j;
+    }
+    if (left > 0) client_have(c->cl, hash, left, have);
+    for (int i = 0; i < left && !atomic_load(&c->stopped); i++) {
+        upload_done(c, wanted[i], &put[i], client_upload_small(c->cl, &put[i], bytes[i], have[i]));
+        progress_add(put[i].size, 1);
+    }
+}
+
+static void upload_work(struct crew *c, struct job **jobs, int count, uint8_t *buffer) {
+    struct job *small[BATCH_FILES];
+    int smalls = 0;
+    for (int i = 0; i < count; i++) {
+        if (jobs[i]->directory) upload_directory(c, jobs[i]);
+        else if (jobs[i]->size >= c->how->chunk_size || jobs[i]->size >= MIB) upload_large(c, jobs[i], buffer);
+        else small[smalls++] = jobs[i];
+    }
+    if (smalls > 0) upload_small(c, small, smalls, buffer);
+}
+
+/* The folders above the one that is walked through, so that links in a circle are seen. */
+struct ancestor {
+    const struct ancestor *above;
+    dev_t dev;
+    ino_t ino;
+};
+
+/* Notes what --delete is to remove from the target, at the end. */
+static void crew_doom(struct crew *c, const char *folder, const char *below, const char *name) {
+    char *path = path_join(folder, name);
+    if (c->how->delete && !crew_excludes(c, below, name)) text_bytes(&c->doomed, path, strlen(path) + 1);
+    free(path);
+}
+
+/* Looks at one entry of a local folder; `row` is what the cluster has by that name, or NULL. The caller gets the job, or
+ * NULL if there is nothing to do. */
+static struct job *upload_find(struct crew *c, const char *folder, const char *remote, const char *name,
+                               const struct list_row *row, const struct ancestor *above, struct ancestor *inner) {
+    struct stat about;
+    struct job *j = mem_alloc(sizeof *j);
+    j->local = path_join(folder, name);
+    j->remote = path_join(remote, name);
+    const char *why = NULL;
+    int failed = c->how->follow_links ? stat(j->local, &about) : lstat(j->local, &about);
+    bool excluded = crew_excludes(c, j->local + c->local_base, name);
+    if (failed && !excluded) crew_failed(c, j->local, fail(status_of_errno(), "%s", strerror(errno)));
+    if (!failed && !excluded) {
+        *inner = (struct ancestor){above, about.st_dev, about.st_ino};
+        j->directory = S_ISDIR(about.st_mode);
+        j->size = j->directory ? 0 : (uint64_t)about.st_size;
+        j->mtime_ns = time_ns(about.st_mtim);
+        if (S_ISLNK(about.st_mode)) why = "a symbolic link; --follow-links takes what it points to";
+        else if (!j->directory && !S_ISREG(about.st_mode)) why = "neither a file nor a folder";
+        for (const struct ancestor *up = above; up && j->directory; up = up->above)
+            if (up->dev == about.st_dev && up->ino == about.st_ino) why = "a link to a folder that it is in";
+        if (why) crew_skips(c, j->local, why);
+    }
+    if (failed || excluded || why) {
+        job_free(j);
+        return NULL;
+    }
+    if (!row) return j;
+    if (row->directory != j->directory) {
+        crew_failed(c, j->local, fail(WRONG_KIND, "'%s' is a %s", shown(j->remote), row->directory ? "directory" : "file"));
+        job_free(j);
+        return NULL;
+    }
+    j->there = true;
+    j->there_size = row->size;
+    j->there_mtime_ns = row->mtime_ns;
+    memcpy(j->sha256, row->sha256, 32);
+    return j;
+}
+
+/* Goes through a local folder beside the remote directory, if that is there. Recursion is as deep as the folders are. */
+static void upload_folder(struct crew *c, const char *local, const char *remote, bool there,
+                          const struct ancestor *above) {
+    char **names;
+    size_t count, r = 0;
+    struct list_rows rows = {0};
+    enum status status = folder_names(local, &names, &count);
+    if (status == DONE && there) status = client_list(c->cl, remote, NULL, list_keep, &rows);
+    if (status != DONE) crew_failed(c, local, status);
+    for (size_t i = 0; i < count && status == DONE && !atomic_load(&c->stopped); i++) {
+        struct ancestor inner;
+        for (; r < rows.count && strcmp(rows.row[r].name, names[i]) < 0; r++)
+            crew_doom(c, remote, remote + c->remote_base, rows.row[r].name);
+        bool found = r < rows.count && strcmp(rows.row[r].name, names[i]) == 0;
+        struct job *j = upload_find(c, local, remote, names[i], found ? &rows.row[r] : NULL, above, &inner);
+        r += found;
+        if (j && j->directory) upload_folder(c, j->local, j->remote, j->there, &inner);
+        if (j && j->directory && j->there && j->mtime_ns == j->there_mtime_ns) job_free(j);
+        else if (j) crew_add(c, j);
+    }
+    for (; r < rows.count && status == DONE; r++) crew_doom(c, remote, remote + c->remote_base, rows.row[r].name);
+    names_free(names, count);
+    free(rows.row);
+}
+
+static void upload_walk(struct crew *c, const char *local, const char *remote) {
+    struct stat about;
+    struct file_info *f = NULL;
+    enum status status = client_stat(c->cl, remote, &f);
+    bool there = status == DONE, same = false;
+    if (stat(local, &about) != 0) crew_failed(c, local, fail(status_of_errno(), "%s", strerror(errno)));
+    else if (there && !f->directory)
+        crew_failed(c, local, fail(WRONG_KIND, "%s is a folder, '%s' a file", shown(local), shown(remote)));
+    else if (!there && status != NOT_FOUND) crew_failed(c, remote, status);
+    else {
+        struct ancestor top = {NULL, about.st_dev, about.st_ino};
+        same = there && f->mtime_ns == time_ns(about.st_mtim);
+        upload_folder(c, local, remote, there, &top);
+        if (strcmp(remote, "/") != 0 && !same && !atomic_load(&c->stopped)) {
+            struct job *j = mem_alloc(sizeof *j);
+            *j = (struct job){.local = path_join(local, ""), .remote = path_join("", remote), .directory = true,
+                              .there = there, .mtime_ns = time_ns(about.st_mtim)};
+            crew_add(c, j);
+        }
+    }
+    if (there) file_info_free(f);
+}
+
+/* Removes a directory and all in it; one that is too large for that, entry by entry. */
+static enum status client_remove_all(struct client *cl, const char *path) {
+    struct list_rows rows = {0};
+    enum status status = client_change(cl, "RMALL", path);
+    if (status != BAD_REQUEST || strcmp(path, "/") == 0) return status;
+    status = client_list(cl, path, NULL, list_keep, &rows);
+    for (size_t i = 0; i < rows.count && status == DONE; i++) {
+        char *below = path_join(path, rows.row[i].name);
+        status = client_remove_all(cl, below);
+        if (status == NOT_FOUND) status = DONE; /* somebody else was quicker */
+        free(below);
+    }
+    free(rows.row);
+    return status == DONE ? client_change(cl, "RMALL", path) : status;
+}
+
+/* Uploads what is in a folder into a remote directory: only what differs is sent. Goes on after errors; returns the
+ * first. `c` has cl, how and the bases' lengths set, and counts what was done. */
+static enum status client_upload_folder(struct crew *c, const char *local, const char *remote) {
+    struct upload_open open;
+    c->work = upload_work;
+    c->local_base = strlen(local);
+    c->remote_base = strlen(remote);
+    upload_begin(c->cl, &open);
+    enum status status = crew_run(c, upload_walk, local, remote);
+    upload_end(c->cl, &open);
+    for (size_t at = 0; at < c->doomed.length && status == DONE; at += strlen(c->doomed.data + at) + 1) {
+        const char *path = c->doomed.data + at;
+        if (c->how->dry_run) crew_would("remove", path, false);
+        else if ((status = client_remove_all(c->cl, path)) != DONE) crew_failed(c, path, status);
+        atomic_fetch_add(&c->removed, 1);
+    }
+    text_free(&c->doomed);
+    return c->status;
+}
+
+/* Removes a local file, or a folder with all in it. */
+static enum status local_remove_all(const char *path) {
+    struct stat about;
+    char **names;
+    size_t count;
+    if (lstat(path, &about) != 0) return fail(status_of_errno(), "%s", strerror(errno));
+    if (!S_ISDIR(about.st_mode)) return unlink(path) == 0 ? DONE : fail(status_of_errno(), "%s", strerror(errno));
+    enum status status = folder_names(path, &names, &count);
+    for (size_t i = 0; i < count && status == DONE; i++) {
+        char *below = path_join(path, names[i]);
+        status = local_remove_all(below);
+        free(below);
+    }
+    names_free(names, count);
+    if (status == DONE && rmdir(path) != 0) status = fail(status_of_errno(), "%s", strerror(errno));
+    return status;
+}
+
+/* Whether a local file is the remote one already; its time is set if it is. */
+static bool download_is_same(struct crew *c, const struct job *j, uint8_t *buffer) {
+    uint8_t sha256[32];
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}};
+    if (!j->there || j->there_size != j->size) return false;
+    int fd = sys_open(j->local, O_RDONLY, 0);
+    bool same = fd >= 0 && file_hash(fd, j->size, buffer, CHUNK_MAX_BYTES, sha256) == DONE &&
+                memcmp(sha256, j->sha256, 32) == 0;
+    if (fd >= 0) close(fd);
+    if (!same) return false;
+    atomic_fetch_add(&c->same, 1);
+    progress_more(-(int64_t)j->size, 0);
+    progress_add(0, 1);
+    time_split(j->mtime_ns, &times[1]);
+    if (j->mtime_ns != j->there_mtime_ns && !c->how->dry_run) utimensat(AT_FDCWD, j->local, times, 0);
+    return true;
+}
+
+static void download_work(struct crew *c, struct job **jobs, int count, uint8_t *buffer) {
+    struct file_info *f;
+    for (int i = 0; i < count && !atomic_load(&c->stopped); i++) {
+        struct job *j = jobs[i];
+        if (download_is_same(c, j, buffer)) continue;
+        enum status status = DONE;
+        if (j->there && c->how->no_clobber) status = fail(EXISTS, "it is there with another content, and stays");
+        else if (c->how->dry_run) crew_would("download", j->remote, false);
+        else status = client_fetch(c->cl, j->remote, j->local, &f);
+        if (status != DONE) {
+            crew_failed(c, j->remote, status);
+        } else if (!c->how->dry_run) {
+            atomic_fetch_add(&c->sent, 1);
+            atomic_fetch_add(&c->sent_bytes, f->size);
+            file_info_free(f);
+        }
+        progress_add(0, 1);
+    }
+}
+
+/* Makes the local folder for a remote directory, and notes the time that it is to have. False if that can't be. */
+static bool download_make(struct crew *c, const char *local, int64_t mtime_ns) {
+    struct stat about;
+    bool there = stat(local, &about) == 0;
+    if (there && !S_ISDIR(about.st_mode)) {
+        crew_failed(c, local, fail(WRONG_KIND, "it is no folder, and a directory is to come there"));
+        return false;
+    }
+    if (!there && c->how->dry_run) crew_would("make", local, true);
+    if (!there && !c->how->dry_run && mkdir(local, 0777) != 0) {
+        crew_failed(c, local, fail(status_of_errno(), "making it: %s", strerror(errno)));
+        return false;
+    }
+    text_bytes(&c->times, &mtime_ns, sizeof mtime_ns);
+    text_bytes(&c->times, local, strlen(local) + 1);
+    return true;
+}
+
+/* Notes what is in a local folder and not among these rows. */
+static void download_doom(struct crew *c, const char *local, const struct list_rows *rows) {
+    char **names;
+    size_t count, r = 0;
+    struct stat about;
+    if (!c->how->delete || stat(local, &about) != 0) return;
+    enum status status = folder_names(local, &names, &count);
+    if (status != DONE) crew_failed(c, local, status);
+    for (size_t i = 0; i < count; i++) {
+        while (r < rows->count && strcmp(rows->row[r].name, names[i]) < 0) r++;
+        if (r == rows->count || strcmp(rows->row[r].name, names[i]) != 0)
+            crew_doom(c, local, local + c->local_base, names[i]);
+    }
+    names_free(names, count);
+}
+
+/* Goes through a remote directory and finds jobs. Recursion is as deep as the tree. */
+static void download_folder(struct crew *c, const char *local, const char *remote) {
+    struct list_rows rows = {0};
+    struct stat about;
+    enum status status = client_list(c->cl, remote, NULL, list_keep, &rows);
+    if (status != DONE) crew_failed(c, remote, status);
+    else download_doom(c, local, &rows);
+    for (size_t i = 0; i < rows.count && status == DONE && !atomic_load(&c->stopped); i++) {
+        const struct list_row *row = &rows.row[i];
+        if (crew_excludes(c, remote + c->remote_base, row->name)) continue;
+        struct job *j = mem_alloc(sizeof *j);
+        *j = (struct job){.local = path_join(local, row->name), .remote = path_join(remote, row->name),
+                          .directory = row->directory, .size = row->size, .mtime_ns = row->mtime_ns};
+        memcpy(j->sha256, row->sha256, 32);
+        if (row->directory) {
+            if (download_make(c, j->local, row->mtime_ns)) download_folder(c, j->local, j->remote);
+            job_free(j);
+            continue;
+        }
+        j->there = stat(j->local, &about) == 0;
+        if (j->there) {
+            j->there_size = S_ISREG(about.st_mode) ? (uint64_t)about.st_size : UINT64_MAX;
+            j->there_mtime_ns = time_ns(about.st_mtim);
+        }
+        crew_add(c, j);
+    }
+    free(rows.row);
+}
+
+/* Downloads what is in a remote directory into a local folder: only what differs is fetched. As client_upload_folder. */
+static enum status client_download_folder(struct crew *c, const char *local, const char *remote, int64_t mtime_ns) {
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}};
+    c->work = download_work;
+    c->local_base = strlen(local);
+    c->remote_base = strcmp(remote, "/") == 0 ? 0 : strlen(remote);
+    enum status status = download_make(c, local, mtime_ns) ? crew_run(c, download_folder, local, remote) : c->status;
+    for (size_t at = 0; at < c->doomed.length && status == DONE; at += strlen(c->doomed.data + at) + 1) {
+        const char *path = c->doomed.data + at;
+        if (c->how->dry_run) crew_would("remove", path, false);
+        else if ((status = local_remove_all(path)) != DONE) crew_failed(c, path, status);
+        atomic_fetch_add(&c->removed, 1);
+    }
+    for (size_t at = 0; at < c->times.length && !c->how->dry_run;) { /* when nothing is written into them any more */
+        memcpy(&mtime_ns, c->times.data + at, sizeof mtime_ns);
+        const char *path = c->times.data + at + sizeof mtime_ns;
+        time_split(mtime_ns, &times[1]);
+        utimensat(AT_FDCWD, path, times, 0);
+        at += sizeof mtime_ns + strlen(path) + 1;
+    }
+    text_free(&c->times);
+    text_free(&c->doomed);
+    return c->status;
 }
 /* ======== 12. Node ======== */
 /* A node's handlers and its threads: the link that joins a master and pings it, the reporter that tells the master what
@@ -8061,7 +9491,8 @@ struct peer {
     /* When it is lost: what became of its copies. */
     bool stopping;            /* it said goodbye */
     bool waited_for;          /* its copies still count, though it is down: in master.away */
-    bool repairing;           /* there was no event yet that says that all is whole again */
+    bool repairing;           /* there was no event yet that says that all is whole again, */
+    bool partly;              /* but one that says so but for what nobody holds */
     int64_t alive_ms, repair_ms; /* its last sign of life; since when its copies are made anew, or will be, or it is
                                * back */
     uint64_t repair_from;     /* master.copied_bytes then */
@@ -8670,6 +10101,8 @@ struct claim {
     int64_t mtime_ns;
     uint8_t sha256[32], request[16];
     char request_hex[33];
+    enum { IF_ANY, IF_NONE, IF_SAME } condition; /* what may have the path: anything, nothing, only the file of if_sha256 */
+    uint8_t if_sha256[32];
     struct claimed {
         uint8_t hash[32];
         uint32_t length;
@@ -9222,13 +10655,19 @@ static void order_add(struct copy_order *order, uint32_t index) {
     order->bytes += chunk->length;
 }
 
+/* How many bytes one order to fetch is about: less when --repair-rate spaces orders out, so that they are no bursts. */
+static uint64_t order_most_bytes(void) {
+    uint64_t quarter = master.repair_rate / 4;
+    return master.repair_rate == 0 || quarter > COPY_BATCH_BYTES ? COPY_BATCH_BYTES : quarter;
+}
+
 /* Gives an order to a node. `from` gives its copies up afterwards, unless it is -1. */
 static void order_give(struct copy_order *order, int target) {
     struct peer *p = master.peers[target];
     int64_t now_ms = clock_ms();
     p->orders[p->order_count++] = order;
     p->receiving++;
-    p->behind = order->count == COPY_BATCH_CHUNKS || order->bytes >= COPY_BATCH_BYTES;
+    p->behind = order->count == COPY_BATCH_CHUNKS || order->bytes >= order_most_bytes();
     p->coming_bytes += order->bytes;
     master.peers[order->source]->sending++;
     master.orders++;
@@ -9256,7 +10695,7 @@ static void order_fill(struct chunk_queue *q, struct copy_order *order, int targ
                        const struct standing *now) {
     size_t look = q->count < 4 * COPY_BATCH_CHUNKS ? q->count : 4 * COPY_BATCH_CHUNKS;
     bool all = chunk_wanted(tree_chunk(&master.tree, order->chunk[0])) == COPIES_ALL;
-    for (; look > 0 && order->count < COPY_BATCH_CHUNKS && order->bytes < COPY_BATCH_BYTES; look--) {
+    for (; look > 0 && order->count < COPY_BATCH_CHUNKS && order->bytes < order_most_bytes(); look--) {
         uint32_t index = queue_pop(q);
         struct chunk *chunk = tree_chunk(&master.tree, index);
         if (node_set_has(&chunk->holders, target) || !node_set_has(&chunk->holders, order->source) ||
@@ -9363,8 +10802,8 @@ static uint64_t move_between(const struct candidate *nodes, const struct standin
             if (skip-- > 0) continue;
             *from = order[i];
             *to = order[k];
-            uint64_t most = crowded ? COPY_BATCH_BYTES : (full->used_bytes - empty->used_bytes) / 2;
-            return most < COPY_BATCH_BYTES ? most : COPY_BATCH_BYTES;
+            uint64_t most = crowded ? order_most_bytes() : (full->used_bytes - empty->used_bytes) / 2;
+            return most < order_most_bytes() ? most : order_most_bytes();
         }
     return 0;
 }
@@ -9433,7 +10872,7 @@ static bool plan_zones(void) {
     struct copy_order *order = NULL;
     for (int look = 0; look < SWEEP_STEP && master.zone_next < master.tree.chunk_high; look++, master.zone_next++) {
         const struct chunk *chunk = tree_chunk(&master.tree, master.zone_next);
-        if (order && (order->count == COPY_BATCH_CHUNKS || order->bytes >= COPY_BATCH_BYTES)) break;
+        if (order && (order->count == COPY_BATCH_CHUNKS || order->bytes >= order_most_bytes())) break;
         if (!zone_move(chunk, nodes, &now, &from, &to)) continue;
         master.zones_again = true;
         if (!order) order = order_make(source = from, from), target = to;
@@ -9698,7 +11137,7 @@ static void takeover_adopt(struct tree *loaded) {
     master.sweep_next = 0;
     for (int i = 0; i < master.peer_count; i++) {
         struct peer *p = master.peers[i];
-        p->inventoried = p->waited_for = p->repairing = false;
+        p->inventoried = p->waited_for = p->repairing = p->partly = false;
         p->drop_count = 0;
         p->held_bytes = 0;
     }
@@ -10019,6 +11458,7 @@ static void peer_lost(int slot, bool silent) {
     p->down_ms = master.changed_ms = now_ms;
     p->session = 0;
     p->repairing = master.state >= ESTABLISHING;
+    p->partly = false;
     peer_cut(p);
     for (int i = 0; i < master.peer_count; i++) /* and who fetches from it is given another source */
         for (int k = 0; k < COPY_WORKERS; k++)
@@ -10061,21 +11501,22 @@ static void peers_watch(void) {
 static void repairs_watch(void) {
     static int64_t counted_ms;
     int64_t now_ms = clock_ms();
-    bool any = false;
+    bool any = false, urgent = false; /* what nobody holds may stay away for long: looked for once in a second */
     for (int i = 0; i < master.peer_count; i++) {
         const struct peer *p = master.peers[i];
         if (p->waited_for && now_ms >= p->repair_ms) repair_begin(i);
         any = any || (p->repairing && !p->waited_for);
+        urgent = urgent || (p->repairing && !p->waited_for && !p->partly);
     }
-    if (!any || master.state != REIGNING || copies_go_on() || inventories_due() || now_ms - counted_ms < WATCH_MS)
-        return;
+    if (!any || master.state != REIGNING || copies_go_on() || inventories_due()) return;
+    if (now_ms - counted_ms < (urgent ? WATCH_MS : TIDY_MS)) return;
     uint64_t copies, bytes, unavailable;
     count_missing(&copies, &bytes, &unavailable);
     counted_ms = clock_ms();
     if (copies > 0) return;
     for (int i = 0; i < master.peer_count; i++) {
         struct peer *p = master.peers[i];
-        if (!p->repairing || p->waited_for) continue;
+        if (!p->repairing || p->waited_for || (p->partly && unavailable > 0)) continue;
         struct text size = {0};
         text_size(&size, master.copied_bytes - p->repair_from);
         event_say("node %s %s, %s after %.1f s: noticed %.1f s, copied %s in %.1f s", p->name,
@@ -10083,7 +11524,7 @@ static void repairs_watch(void) {
                   unavailable > 0 ? "but for what nobody holds all is whole again" : "whole again",
                   (double)(now_ms - p->alive_ms) / 1000, (double)(p->down_ms - p->alive_ms) / 1000, size.data,
                   (double)(now_ms - p->repair_ms) / 1000);
-        p->repairing = false;
+        p->partly = p->repairing = unavailable > 0;
         text_free(&size);
     }
 }
@@ -10656,6 +12097,37 @@ static enum status master_targets(struct request *r) {
     return status;
 }
 
+/* HAVE AGE with rows SHA256: answers with the rows of those that are on as many disks as an acknowledgement needs, so
+ * that nobody has to send them. AGE as in TARGETS. They count as stored just now: none is dropped while the upload is
+ * open that asks. */
+static enum status master_have(struct request *r) {
+    struct slice rest = {r->body.data, r->body.length}, row;
+    uint64_t client, age_ms;
+    uint8_t hash[32];
+    if (!parse_u64(r->w.word[1], 3650 * DAY_MS, &age_ms) || !parse_id(slice_of(r->c->id), &client))
+        return fail(BAD_REQUEST, "AGE is in milliseconds");
+    lock_take(&master.lock);
+    enum status status = master_check_reign();
+    upload_heard(client, true, (int64_t)age_ms);
+    int needed = copies_needed(tree_copies(&master.tree, tree_by_id(&master.tree, ROOT_ID)));
+    r->has_reply = true;
+    while (status == DONE && slice_line(&rest, &row)) {
+        if (!parse_hex(row, hash, 32)) {
+            status = fail(BAD_REQUEST, "a row of HAVE is SHA256");
+            break;
+        }
+        uint32_t index = tree_chunk_find(&master.tree, hash);
+        struct chunk *chunk = index == NONE ? NULL : tree_chunk(&master.tree, index);
+        if (!chunk || needed == 0 || chunk_disks(chunk) < needed) continue;
+        chunk->flags &= ~(uint32_t)CHUNK_AGE;
+        chunk->flags |= CHUNK_FRESH;
+        text_bytes(&r->reply, row.at, row.length);
+        text_byte(&r->reply, '\n');
+    }
+    lock_drop(&master.lock);
+    return status;
+}
+
 /* Ends a request that changed nothing: what its answer was read from may not be acknowledged yet, and must be before
  * the answer goes out. Returns `status`, or READ_ONLY when the reign ends first. */
 static enum status answer_settle(enum status status) {
@@ -10713,11 +12185,14 @@ static enum status make_parents(const char *path, struct text *lines, uint64_t *
 }
 
 /* The line that takes an inode out of its directory: into the trash, if there is one. */
-static void line_discard(struct text *lines, const struct inode *n) {
-    if (master.trash_s == 0) text_format(lines, "RM %" PRIu64 "\n", n->id);
-    else
-        text_format(lines, "TRASH %" PRIu64 " %" PRIu64 "\n", n->id,
-                    trash_now_s() + master.trash_s);
+static void line_discard(struct text *lines, uint64_t id) {
+    text_add(lines, master.trash_s == 0 ? "RM " : "TRASH ");
+    text_u64(lines, id);
+    if (master.trash_s > 0) {
+        text_byte(lines, ' ');
+        text_u64(lines, trash_now_s() + master.trash_s);
+    }
+    text_byte(lines, '\n');
 }
 
 /* How many copies there are to be of what has this path, or would have it. */
@@ -10735,8 +12210,11 @@ static enum status claim_parse(const struct request *r, struct claim *claim) {
     uint64_t sum = 0;
     if (!parse_hex(r->w.word[1], claim->request, 16) || !slice_copy(r->w.word[1], claim->request_hex, 33) ||
         !parse_u64(r->w.word[3], UINT64_MAX, &claim->size) || !parse_i64(r->w.word[4], &claim->mtime_ns) ||
-        !parse_hex(r->w.word[5], claim->sha256, 32))
+        !parse_hex(r->w.word[6], claim->sha256, 32))
         return fail(BAD_REQUEST, "an argument of COMMIT that is none");
+    if (slice_is(r->w.word[5], "none")) claim->condition = IF_NONE;
+    else if (parse_hex(r->w.word[5], claim->if_sha256, 32)) claim->condition = IF_SAME;
+    else if (!slice_is(r->w.word[5], "-")) return fail(BAD_REQUEST, "IF is -, none or a SHA-256");
     for (size_t i = 0; i < r->body.length; i++) claim->count += r->body.data[i] == '\n';
     if (claim->count > FILE_MAX_CHUNKS) return fail(BAD_REQUEST, "a file has at most %u chunks", FILE_MAX_CHUNKS);
     claim->chunk = mem_alloc(claim->count * sizeof *claim->chunk);
@@ -10776,6 +12254,15 @@ static enum status claim_settle(struct claim *claim, uint64_t id) {
                 copies_needed(claim->copies));
 }
 
+/* Whether what is at the path of a claim now is what its client expects to be there. */
+static enum status claim_expects(const struct claim *claim, const char *path, const struct inode *old) {
+    if (claim->condition == IF_NONE && old) return fail(EXISTS, "'%s' is there already", shown(path));
+    if (claim->condition != IF_SAME) return DONE;
+    if (!old) return fail(NOT_FOUND, "'%s' does not exist any more", shown(path));
+    if (memcmp(inode_sha256(&master.tree, old), claim->if_sha256, 32) == 0) return DONE;
+    return fail(EXISTS, "'%s' has been changed meanwhile", shown(path));
+}
+
 /* Writes the record of a claim and waits for it. */
 static enum status claim_commit(struct request *r, struct claim *claim, const char *path) {
     struct text lines = {0};
@@ -10786,9 +12273,10 @@ static enum status claim_commit(struct request *r, struct claim *claim, const ch
         status == DONE && made == 0 ? tree_lookup(&master.tree, parent, last.at, last.length) : NULL;
     if (status == EXISTS || (old && old->kind == KIND_DIRECTORY))
         status = fail(WRONG_KIND, "'%s' is a directory; give the file a name of its own", shown(path));
+    if (status == DONE) status = claim_expects(claim, path, old);
     if (status == DONE) {
         uint64_t id = master.tree.next_id + made;
-        if (old) line_discard(&lines, old);
+        if (old) line_discard(&lines, old->id);
         line_file(&lines, id, parent, last, claim->size, claim->mtime_ns, 0, claim->sha256, claim->count);
         for (uint32_t i = 0; i < claim->count && claim->count > 1; i++)
             line_chunk(&lines, i, claim->count, claim->chunk[i].hash, claim->chunk[i].length);
@@ -10804,7 +12292,8 @@ static enum status claim_commit(struct request *r, struct claim *claim, const ch
     return status;
 }
 
-/* COMMIT REQUEST PATH SIZE MTIME SHA256, with rows SHA256 LENGTH: make these chunks a file. */
+/* COMMIT REQUEST PATH SIZE MTIME IF SHA256, with rows SHA256 LENGTH: make these chunks a file, if what IF says is true
+ * of what is there: - nothing is asked, none: there is nothing, SHA256: it is a file with this content. */
 static enum status master_commit(struct request *r) {
     struct claim claim = {0};
     char path[PATH_MAX_BYTES + 1];
@@ -10831,11 +12320,12 @@ static enum status master_commit(struct request *r) {
     return status;
 }
 
-/* What MKDIR, RM, MV and UNDELETE have in common: the request id, a path or two. */
+/* What MKDIR, RM, MV and others have in common: the request id, a path, and what a third word says. */
 struct change {
     uint8_t id[16];
     char request[33], path[PATH_MAX_BYTES + 1], to[PATH_MAX_BYTES + 1];
     int copies;
+    int64_t mtime_ns;
 };
 
 static enum status change_parse(const struct request *r, struct change *change) {
@@ -10843,6 +12333,8 @@ static enum status change_parse(const struct request *r, struct change *change) 
         return fail(BAD_REQUEST, "a request id is 32 hexadecimal digits");
     enum status status = request_path(r, 2, change->path);
     if (status != DONE || r->w.count == 3) return status;
+    if (slice_is(r->w.word[0], "TOUCH"))
+        return parse_i64(r->w.word[3], &change->mtime_ns) ? DONE : fail(BAD_REQUEST, "a time is in nanoseconds");
     if (!slice_is(r->w.word[0], "COPIES")) return request_path(r, 3, change->to);
     change->copies = 0;
     return slice_is(r->w.word[3], "-") || parse_copies(r->w.word[3], &change->copies)
@@ -10906,7 +12398,7 @@ static enum status make_removal(const struct change *change, struct text *lines,
     if (n->kind == KIND_DIRECTORY && tree_next(&master.tree, n->id, ""))
         return fail(NOT_EMPTY, "the directory '%s' is not empty; remove what is in it first", shown(change->path));
     *id = n->id;
-    line_discard(lines, n);
+    line_discard(lines, n->id);
     return DONE;
 }
 
@@ -10915,25 +12407,109 @@ static enum status master_rm(struct request *r) {
     return change_run(r, make_removal);
 }
 
-static enum status make_move(const struct change *change, struct text *lines, uint64_t *id) {
-    struct inode *n, *old = NULL;
-    struct slice last;
-    uint64_t parent, made = 0;
+static enum status make_rmdir(const struct change *change, struct text *lines, uint64_t *id) {
+    struct inode *n;
+    enum status status = tree_resolve(&master.tree, change->path, &n, NULL, NULL);
+    if (status == DONE && n->kind != KIND_DIRECTORY)
+        return fail(WRONG_KIND, "'%s' is a file; dfs --rm removes it", shown(change->path));
+    return status == DONE ? make_removal(change, lines, id) : status;
+}
+
+/* RMDIR REQUEST PATH: remove an empty directory, and nothing else. */
+static enum status master_rmdir(struct request *r) {
+    return change_run(r, make_rmdir);
+}
+
+/* A growing list of inodes' ids. */
+struct ids {
+    uint64_t *id;
+    size_t count, capacity;
+};
+
+static void ids_add(struct ids *list, uint64_t id) {
+    if (list->count == list->capacity) {
+        list->capacity = list->capacity ? 2 * list->capacity : 64;
+        list->id = mem_resize(list->id, list->capacity * sizeof *list->id);
+    }
+    list->id[list->count++] = id;
+}
+
+/* The ids of `top` and all that is in it, in the order of tree_below; the caller frees them. */
+static enum status ids_below(const struct inode *top, struct ids *list) {
+    *list = (struct ids){0};
+    for (const struct inode *n = top; n; n = tree_below(&master.tree, top, n)) {
+        if (list->count == TREE_MOST) {
+            free(list->id);
+            return fail(BAD_REQUEST, "more than %d files and directories; do it in parts", TREE_MOST);
+        }
+        ids_add(list, n->id);
+    }
+    return DONE;
+}
+
+static enum status make_removals(const struct change *change, struct text *lines, uint64_t *id) {
+    struct inode *top;
+    struct ids all;
+    enum status status = tree_resolve(&master.tree, change->path, &top, NULL, NULL);
+    if (status != DONE) return status;
+    if (top->id == ROOT_ID) return fail(BAD_REQUEST, "the root stays");
+    status = ids_below(top, &all);
+    if (status != DONE) return status;
+    *id = top->id;
+    while (all.count > 0) line_discard(lines, all.id[--all.count]); /* what is in a directory before it */
+    free(all.id);
+    return DONE;
+}
+
+/* RMALL REQUEST PATH: remove a file, or a directory with all that is in it, in one transaction. */
+static enum status master_rmall(struct request *r) {
+    return change_run(r, make_removals);
+}
+
+static enum status make_touch(const struct change *change, struct text *lines, uint64_t *id) {
+    struct inode *n;
+    enum status status = tree_resolve(&master.tree, change->path, &n, NULL, NULL);
+    if (status != DONE) return status;
+    if (n->id == ROOT_ID) return fail(BAD_REQUEST, "the root has no time");
+    *id = n->id;
+    text_format(lines, "TIME %" PRIu64 " %" PRId64 "\n", n->id, change->mtime_ns);
+    return DONE;
+}
+
+/* TOUCH REQUEST PATH MTIME: set the time of a file or directory. */
+static enum status master_touch(struct request *r) {
+    return change_run(r, make_touch);
+}
+
+/* The lines that make way for what MV or CP puts at another path: missing directories, and a file that is there goes.
+ * `*n` gets what is to go there, `*parent` and `*last` its new place, `*made` counts new inodes. */
+static enum status make_way(const struct change *change, const char *what, struct text *lines, struct inode **n,
+                            uint64_t *parent, struct slice *last, uint64_t *made) {
+    struct inode *old = NULL;
     size_t length = strlen(change->path);
     if (strncmp(change->path, change->to, length) == 0 && (change->to[length] == '/' || change->to[length] == 0))
-        return fail(BAD_REQUEST, "'%s' can't move %s", shown(change->path),
+        return fail(BAD_REQUEST, "'%s' can't be %s %s", shown(change->path), what,
                     change->to[length] ? "into itself" : "to where it is");
-    enum status status = tree_resolve(&master.tree, change->path, &n, NULL, NULL);
-    if (status == DONE && n->id == ROOT_ID) return fail(BAD_REQUEST, "the root stays");
-    if (status == DONE) status = make_parents(change->to, lines, &parent, &last, &made);
+    enum status status = tree_resolve(&master.tree, change->path, n, NULL, NULL);
+    if (status == DONE && (*n)->id == ROOT_ID) return fail(BAD_REQUEST, "the root stays what and where it is");
+    if (status == DONE) status = make_parents(change->to, lines, parent, last, made);
     if (status != DONE) return status;
-    if (made == 0) old = tree_lookup(&master.tree, parent, last.at, last.length);
+    if (*made == 0) old = tree_lookup(&master.tree, *parent, last->at, last->length);
     if (old && old->kind == KIND_DIRECTORY)
-        return fail(n->kind == KIND_DIRECTORY ? EXISTS : WRONG_KIND, "'%s' is a directory", shown(change->to));
-    if (old && n->kind == KIND_DIRECTORY)
+        return fail((*n)->kind == KIND_DIRECTORY ? EXISTS : WRONG_KIND, "'%s' is a directory", shown(change->to));
+    if (old && (*n)->kind == KIND_DIRECTORY)
         return fail(WRONG_KIND, "'%s' is a file, '%s' a directory", shown(change->to), shown(change->path));
+    if (old) line_discard(lines, old->id);
+    return DONE;
+}
+
+static enum status make_move(const struct change *change, struct text *lines, uint64_t *id) {
+    struct inode *n;
+    struct slice last;
+    uint64_t parent, made = 0;
+    enum status status = make_way(change, "moved", lines, &n, &parent, &last, &made);
+    if (status != DONE) return status;
     *id = n->id;
-    if (old) line_discard(lines, old);
     line_move(lines, n->id, parent, last);
     return DONE;
 }
@@ -10943,42 +12519,67 @@ static enum status master_mv(struct request *r) {
     return change_run(r, make_move);
 }
 
-/* Lines that take what is in the trash back into a directory, and into those in it what was in them, where no name is
- * in the way. `left`: how many more there may be. */
-static enum status restore_entries(uint64_t directory, struct text *lines, int *left) {
+static enum status make_copy(const struct change *change, struct text *lines, uint64_t *id) {
+    struct inode *n;
+    struct slice last;
+    struct ids all;
+    uint64_t parent, made = 0;
+    enum status status = make_way(change, "copied", lines, &n, &parent, &last, &made);
+    if (status == DONE) status = ids_below(n, &all);
+    if (status != DONE) return status;
+    free(all.id);
+    *id = master.tree.next_id + made;
+    text_format(lines, "CP %" PRIu64 " %" PRIu64 " ", n->id, parent);
+    text_escaped(lines, last.at, last.length);
+    text_byte(lines, '\n');
+    return DONE;
+}
+
+/* CP REQUEST FROM TO: copy a file, or a directory with all that is in it, by naming the same chunks, in one
+ * transaction; in place of a file that is there. */
+static enum status master_cp(struct request *r) {
+    return change_run(r, make_copy);
+}
+
+/* Lines that take what is in the trash back into a directory where no name is in the way. `below` gets the directories
+ * that are in it then. `left`: how many more there may be. */
+static enum status restore_entries(uint64_t directory, struct text *lines, int *left, struct ids *below) {
     const struct tree *t = &master.tree;
+    char behind[TRASH_NAME_MAX_BYTES + 1];
     struct inode *n = tree_after(t, directory | TRASH_BIT, "", 0);
     while (n && n->parent == (directory | TRASH_BIT)) {
         if (lines->length > RESTORE_MOST_BYTES) *left = 0;
-        char behind[TRASH_NAME_MAX_BYTES + 1];
         struct slice name = trash_name(n);
         const struct inode *newest = trash_newest(t, directory, name);
         if (newest && !tree_lookup(t, directory, name.at, name.length)) {
             if ((*left)-- == 0)
-                return fail(BAD_REQUEST, "more than %d files and directories; take them back in parts", RESTORE_MOST);
+                return fail(BAD_REQUEST, "more than %d files and directories; take them back in parts", TREE_MOST);
             line_move(lines, newest->id, directory, name);
-            if (newest->kind == KIND_DIRECTORY) {
-                enum status status = restore_entries(newest->id, lines, left);
-                if (status != DONE) return status;
-            }
+            if (newest->kind == KIND_DIRECTORY) ids_add(below, newest->id);
         }
         int length = snprintf(behind, sizeof behind, "%.*s/:", (int)name.length, name.at); /* ':' comes behind digits */
         n = tree_after(t, n->parent, behind, (size_t)length);
     }
-    char name[NAME_MAX_BYTES + 1] = "";
-    while ((n = tree_next(t, directory, name))) { /* and what is missing in the directories that are there */
-        enum status status = n->kind == KIND_DIRECTORY ? restore_entries(n->id, lines, left) : DONE;
-        if (status != DONE) return status;
-        memcpy(name, n->name, n->name_length);
-        name[n->name_length] = 0;
-    }
+    for (n = tree_next(t, directory, ""); n && n->parent == directory;
+         n = tree_after(t, directory, n->name, n->name_length))
+        if (n->kind == KIND_DIRECTORY) ids_add(below, n->id);
     return DONE;
+}
+
+/* The same for a directory and all that are below it, there or taken back. No recursion: see tree_below. */
+static enum status restore_below(uint64_t directory, struct text *lines) {
+    struct ids below = {0};
+    int left = TREE_MOST;
+    enum status status = restore_entries(directory, lines, &left, &below);
+    while (status == DONE && below.count > 0)
+        status = restore_entries(below.id[--below.count], lines, &left, &below);
+    free(below.id);
+    return status;
 }
 
 static enum status make_restore(const struct change *change, struct text *lines, uint64_t *id) {
     struct slice rest = slice_of(change->path + 1), part;
     uint64_t parent = ROOT_ID;
-    int left = RESTORE_MOST;
     *id = ROOT_ID;
     while (slice_part(&rest, '/', &part)) {
         struct inode *n = tree_lookup(&master.tree, parent, part.at, part.length);
@@ -10987,7 +12588,7 @@ static enum status make_restore(const struct change *change, struct text *lines,
         if (!keep && !trashed)
             return fail(NOT_FOUND, "nothing in the trash was called '%s'; dfs --undelete lists what is there",
                         shown(change->path));
-        if (!keep && n) line_discard(lines, n); /* another version has that name: they change places */
+        if (!keep && n) line_discard(lines, n->id); /* another version has that name: they change places */
         if (!keep) line_move(lines, trashed->id, parent, part);
         const struct inode *taken = keep ? n : trashed;
         if (!last && taken->kind != KIND_DIRECTORY)
@@ -10995,7 +12596,7 @@ static enum status make_restore(const struct change *change, struct text *lines,
         *id = parent = taken->id;
         if (taken->kind != KIND_DIRECTORY) return DONE;
     }
-    enum status status = restore_entries(parent, lines, &left);
+    enum status status = restore_below(parent, lines);
     if (status == DONE && lines->length == 0)
         status = fail(NOT_FOUND, "'%s' is there, and nothing in the trash was in it", shown(change->path));
     return status;
@@ -11461,9 +13062,14 @@ static const struct command master_table[] = {
     {"STAT", master_stat, 1, NO_BODY, FROM_ALL, "PATH", "what a path is, and which nodes hold its chunks"},
     {"LIST", master_list, 3, NO_BODY, FROM_ALL, "PATH AFTER NODE", "entries of a directory behind the name AFTER"},
     {"TARGETS", master_targets, 1, NO_BODY, FROM_ALL, "AGE", "nodes to send chunks to, best first"},
-    {"COMMIT", master_commit, 5, LINES_BODY, FROM_ALL, "REQUEST PATH SIZE MTIME SHA256", "make stored chunks a file"},
+    {"HAVE", master_have, 1, LINES_BODY, FROM_ALL, "AGE", "which of these chunks need not be sent"},
+    {"COMMIT", master_commit, 6, LINES_BODY, FROM_ALL, "REQUEST PATH SIZE MTIME IF SHA256", "make stored chunks a file"},
     {"MKDIR", master_mkdir, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "make a directory and those above it"},
     {"RM", master_rm, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "remove a file or an empty directory"},
+    {"RMDIR", master_rmdir, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "remove an empty directory"},
+    {"RMALL", master_rmall, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "remove a file, or a directory with all in it"},
+    {"CP", master_cp, 3, NO_BODY, FROM_ALL, "REQUEST FROM TO", "copy a file, or a directory with all in it"},
+    {"TOUCH", master_touch, 3, NO_BODY, FROM_ALL, "REQUEST PATH MTIME", "set the time of a file or directory"},
     {"MV", master_mv, 3, NO_BODY, FROM_ALL, "REQUEST FROM TO", "give a file or directory another path"},
     {"COPIES", master_copies, 3, NO_BODY, FROM_ALL, "REQUEST PATH N", "how many copies there are to be"},
     {"UNDELETE", master_undelete, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "take back from the trash"},
@@ -11522,10 +13128,16 @@ enum option {
     OPT_VIEW,
     OPT_STAT,
     OPT_LS,
-    OPT_RM,
+    OPT_FIND,
+    OPT_DU,
+    OPT_CAT,
+    OPT_CP,
     OPT_MV,
+    OPT_RM,
+    OPT_RMDIR,
     OPT_UNDELETE,
     OPT_MKDIR,
+    OPT_EDIT,
     OPT_STATUS,
     OPT_NODES,
     OPT_WHERE,
@@ -11539,6 +13151,8 @@ enum option {
     OPT_FAULT,
     OPT_HELP,
     OPT_VERSION,
+    OPT_COMPLETION,
+    OPT_MAN,
     OPT_COMMANDS_END, /* those above are commands, those below change how they work */
     OPT_MASTER = OPT_COMMANDS_END,
     OPT_KEY,
@@ -11546,6 +13160,17 @@ enum option {
     OPT_REPAIR,
     OPT_JSON,
     OPT_QUIET,
+    OPT_YES,
+    OPT_RECURSIVE,
+    OPT_HUMAN,
+    OPT_PARENTS,
+    OPT_NO_CLOBBER,
+    OPT_EXCLUDE,
+    OPT_DELETE,
+    OPT_DRY_RUN,
+    OPT_FOLLOW_LINKS,
+    OPT_CACHE_TTL,
+    OPT_CACHE_SIZE,
     OPT_CHUNK_SIZE,
     OPT_FROM,
     OPT_NODE,
@@ -11576,125 +13201,330 @@ enum option {
 };
 
 /* Who takes an option: for the order of help, and to refuse one where it would do nothing. */
-enum { AT_CLIENT = 1, AT_MASTER = 2, AT_NODE = 4, AT_BENCH = 8 };
+enum { AT_CLIENT = 1, AT_MASTER = 2, AT_NODE = 4 };
 
 static const struct option_row {
     const char *name;     /* without its dashes */
     char letter;          /* 0: none */
-    const char *argument; /* NULL: it takes none */
+    const char *argument; /* of an option; NULL: it takes none */
     unsigned at;
     const char *help;
+    const char *words;    /* of a command: what it takes */
 } option_table[OPT_COUNT] = {
-    [OPT_UPLOAD] = {"upload", 'u', NULL, AT_CLIENT, "REMOTE LOCAL  upload a file, or - for standard input"},
-    [OPT_DOWNLOAD] = {"download", 'd', NULL, AT_CLIENT, "REMOTE LOCAL  download a file, or - for standard output"},
-    [OPT_VIEW] = {"view", 'v', NULL, AT_CLIENT, "[REMOTE]  the tree of files, with sizes and copies"},
-    [OPT_STAT] = {"stat", 0, NULL, AT_CLIENT, "REMOTE  size, time, SHA-256, chunks, and which nodes hold them"},
-    [OPT_LS] = {"ls", 0, NULL, AT_CLIENT, "[REMOTE]  list a directory"},
-    [OPT_RM] = {"rm", 0, NULL, AT_CLIENT, "REMOTE ...  remove files or empty directories"},
-    [OPT_MV] = {"mv", 0, NULL, AT_CLIENT, "REMOTE REMOTE  rename a file or directory, or move it into a directory"},
-    [OPT_UNDELETE] = {"undelete", 0, NULL, AT_CLIENT, "[REMOTE ...]  take back from the trash, or list what is in it"},
-    [OPT_MKDIR] = {"mkdir", 0, NULL, AT_CLIENT, "REMOTE ...  make directories, and those above them"},
-    [OPT_STATUS] = {"status", 0, NULL, AT_CLIENT, "how the cluster is: healthy, degraded, healing or read-only"},
-    [OPT_NODES] = {"nodes", 0, NULL, AT_CLIENT, "how each node is"},
-    [OPT_WHERE] = {"where", 0, NULL, AT_CLIENT, "REMOTE  chunk by chunk, which nodes hold it"},
-    [OPT_EVENTS] = {"events", 0, NULL, AT_CLIENT, "what happened: nodes joined, lost, copies made anew; -f goes on"},
-    [OPT_DRAIN] = {"drain", 0, NULL, AT_CLIENT, "NODE  have others take what a node holds, until it is safe to unplug"},
-    [OPT_FORGET] = {"forget", 0, NULL, AT_CLIENT, "NODE  do not miss a node any longer that will not come back"},
-    [OPT_BENCH] = {"bench", 0, NULL, AT_CLIENT, "up|down  move --files files of --size bytes with --clients at once"},
-    [OPT_SCRUB] = {"scrub", 0, NULL, AT_CLIENT,
-                   "[NODE ...]  have nodes, or all, read everything that they hold again now"},
-    [OPT_FSCK] = {"fsck", 0, NULL, AT_CLIENT,
-                  "DIR  check a node's directory, with its node stopped; nothing is changed"},
-    [OPT_EXTRACT] = {"extract", 0, NULL, AT_CLIENT, "DIR OUT  get all files out of a node's directory, with no server"},
+    [OPT_UPLOAD] = {"upload", 'u', NULL, AT_CLIENT, "upload a file, a folder, or - for standard input", "REMOTE LOCAL"},
+    [OPT_DOWNLOAD] = {"download", 'd', NULL, AT_CLIENT, "download a file, a folder, or - for standard output",
+                      "REMOTE LOCAL"},
+    [OPT_VIEW] = {"view", 'v', NULL, AT_CLIENT, "the viewer: live on a terminal, a plain tree into a pipe", "[REMOTE]"},
+    [OPT_STAT] = {"stat", 0, NULL, AT_CLIENT, "size, time, SHA-256, chunks, and which nodes hold them", "REMOTE"},
+    [OPT_LS] = {"ls", 0, NULL, AT_CLIENT, "list directories: size, copies, time, name", "[REMOTE ...]"},
+    [OPT_FIND] = {"find", 0, NULL, AT_CLIENT, "paths whose name, or path if it has a slash, matches GLOB",
+                  "GLOB [REMOTE]"},
+    [OPT_DU] = {"du", 0, NULL, AT_CLIENT, "bytes and files of what is in a directory, and of all", "[REMOTE ...]"},
+    [OPT_CAT] = {"cat", 0, NULL, AT_CLIENT, "files to standard output, one behind the other", "REMOTE ..."},
+    [OPT_CP] = {"cp", 0, NULL, AT_CLIENT, "copy files and directories, at once, without moving a byte",
+                "FROM ... TO"},
+    [OPT_MV] = {"mv", 0, NULL, AT_CLIENT, "rename a file or directory, or move it into a directory", "FROM ... TO"},
+    [OPT_RM] = {"rm", 0, NULL, AT_CLIENT, "remove files or empty directories; -r: directories with all in them",
+                "REMOTE ..."},
+    [OPT_RMDIR] = {"rmdir", 0, NULL, AT_CLIENT, "remove empty directories", "REMOTE ..."},
+    [OPT_UNDELETE] = {"undelete", 0, NULL, AT_CLIENT, "take back from the trash, or list what is in it",
+                      "[REMOTE ...]"},
+    [OPT_MKDIR] = {"mkdir", 0, NULL, AT_CLIENT, "make directories, and those above them", "REMOTE ..."},
+    [OPT_EDIT] = {"edit", 0, NULL, AT_CLIENT, "open a file in $EDITOR, and upload it if it was changed", "REMOTE"},
+    [OPT_STATUS] = {"status", 0, NULL, AT_CLIENT, "how the cluster is: healthy, degraded, healing or read-only", ""},
+    [OPT_NODES] = {"nodes", 0, NULL, AT_CLIENT, "how each node is", ""},
+    [OPT_WHERE] = {"where", 0, NULL, AT_CLIENT, "chunk by chunk, which nodes hold it", "REMOTE"},
+    [OPT_EVENTS] = {"events", 0, NULL, AT_CLIENT, "what happened: nodes joined, lost, copies made anew; -f goes on",
+                    ""},
+    [OPT_DRAIN] = {"drain", 0, NULL, AT_CLIENT, "have others take what a node holds, until it is safe to unplug",
+                   "NODE"},
+    [OPT_FORGET] = {"forget", 0, NULL, AT_CLIENT, "do not miss a node any longer that will not come back", "NODE"},
+    [OPT_BENCH] = {"bench", 0, NULL, AT_CLIENT, "move --files files of --size bytes with --clients at once", "up|down"},
+    [OPT_SCRUB] = {"scrub", 0, NULL, AT_CLIENT, "have nodes, or all, read everything that they hold again now",
+                   "[NODE ...]"},
+    [OPT_FSCK] = {"fsck", 0, NULL, AT_CLIENT, "check a node's directory, with its node stopped; nothing is changed",
+                  "DIR"},
+    [OPT_EXTRACT] = {"extract", 0, NULL, AT_CLIENT, "get all files out of a node's directory, with no server",
+                     "DIR OUT"},
     [OPT_FAULT] = {"fault", 0, NULL, AT_CLIENT,
-                   "NODE pause|slow MS|drop-from ADDRESS|corrupt SHA256|full|fail-sync|none  break it on purpose"},
-    [OPT_HELP] = {"help", 'h', NULL, AT_CLIENT, "this text"},
-    [OPT_VERSION] = {"version", 0, NULL, AT_CLIENT, "versions of the program, the protocol and the disk format"},
-    [OPT_MASTER] = {"master", 'm', "HOST:PORT[,...]", AT_CLIENT | AT_NODE, "where the master is (127.0.0.1:3370)"},
+                   "break a node on purpose: pause, slow MS, drop-from ADDRESS, corrupt SHA256, full, fail-sync, none",
+                   "NODE KIND [ARGUMENT]"},
+    [OPT_HELP] = {"help", 'h', NULL, AT_CLIENT, "the short help, or all of it", "[all]"},
+    [OPT_VERSION] = {"version", 0, NULL, AT_CLIENT, "versions of the program, the protocol and the disk format", ""},
+    [OPT_COMPLETION] = {"completion", 0, NULL, AT_CLIENT, "what a shell needs to complete commands and options",
+                        "bash|zsh|fish"},
+    [OPT_MAN] = {"man", 0, NULL, AT_CLIENT, "a manual page: dfs --man | man -l -", ""},
+    [OPT_MASTER] = {"master", 'm', "HOST:PORT[,...]", AT_CLIENT | AT_NODE, "where the master is (127.0.0.1:3370)", ""},
     [OPT_KEY] = {"key", 'k', "FILE", AT_CLIENT | AT_MASTER | AT_NODE,
-                 "the cluster's key (~/.config/dfs/key, /etc/dfs/key)"},
+                 "the cluster's key (~/.config/dfs/key, /etc/dfs/key)", ""},
     [OPT_INSECURE] = {"insecure", 0, NULL, AT_CLIENT | AT_MASTER | AT_NODE,
-                      "no key; servers then listen on 127.0.0.1 only"},
-    [OPT_REPAIR] = {"repair", 0, NULL, AT_CLIENT,
-                    "with --fsck: set damaged chunks aside, to be fetched from other nodes"},
-    [OPT_JSON] = {"json", 'j', NULL, AT_CLIENT, "answer in JSON"},
-    [OPT_QUIET] = {"quiet", 'q', NULL, AT_CLIENT, "no progress, no summary"},
-    [OPT_CHUNK_SIZE] = {"chunk-size", 0, "SIZE", AT_CLIENT, "cut uploads into chunks of this size (4M)"},
-    [OPT_FROM] = {"from", 0, "NODE", AT_CLIENT, "with -d: read from this node's copies alone"},
-    [OPT_NODE] = {"node", 0, "NODE", AT_CLIENT, "with --ls: only files of which this node holds all"},
-    [OPT_FOLLOW] = {"follow", 'f', NULL, AT_CLIENT, "with --events: go on until interrupted"},
-    [OPT_CANCEL] = {"cancel", 0, NULL, AT_CLIENT, "with --drain: the node goes on as before"},
+                      "no key; servers then listen on 127.0.0.1 only", ""},
+    [OPT_REPAIR] = {"repair", 0, NULL, AT_CLIENT, "set damaged chunks aside, to be fetched from other nodes", ""},
+    [OPT_JSON] = {"json", 'j', NULL, AT_CLIENT, "answer in JSON", ""},
+    [OPT_QUIET] = {"quiet", 'q', NULL, AT_CLIENT, "no progress, no summary", ""},
+    [OPT_YES] = {"yes", 'y', NULL, AT_CLIENT, "do not ask", ""},
+    [OPT_RECURSIVE] = {"recursive", 'r', NULL, AT_CLIENT, "with all that is in directories", ""},
+    [OPT_HUMAN] = {"human", 'H', NULL, AT_CLIENT, "sizes as 4.0 KiB, not to the byte", ""},
+    [OPT_PARENTS] = {"parents", 'p', NULL, AT_CLIENT, "a directory that is there already is no error", ""},
+    [OPT_NO_CLOBBER] = {"no-clobber", 0, NULL, AT_CLIENT, "leave what is there already as it is", ""},
+    [OPT_EXCLUDE] = {"exclude", 'x', "GLOB", AT_CLIENT,
+                     "leave out of a folder what has such a name, or path if it has a slash; may be repeated", ""},
+    [OPT_DELETE] = {"delete", 0, NULL, AT_CLIENT, "remove from the target what is not in the folder that it comes from",
+                    ""},
+    [OPT_DRY_RUN] = {"dry-run", 0, NULL, AT_CLIENT, "say what would be done with a folder, and do nothing", ""},
+    [OPT_FOLLOW_LINKS] = {"follow-links", 'L', NULL, AT_CLIENT, "upload what symbolic links point to", ""},
+    [OPT_CACHE_TTL] = {"cache-ttl", 0, "TIME", AT_CLIENT,
+                       "keep files that are read, and read them from there so long without asking anyone", ""},
+    [OPT_CACHE_SIZE] = {"cache-size", 0, "SIZE", AT_CLIENT, "keep so much at most (1G)", ""},
+    [OPT_CHUNK_SIZE] = {"chunk-size", 0, "SIZE", AT_CLIENT, "cut uploads into chunks of this size (4M)", ""},
+    [OPT_FROM] = {"from", 0, "NODE", AT_CLIENT, "read from this node's copies alone", ""},
+    [OPT_NODE] = {"node", 0, "NODE", AT_CLIENT, "only files of which this node holds all", ""},
+    [OPT_FOLLOW] = {"follow", 'f', NULL, AT_CLIENT, "go on until interrupted", ""},
+    [OPT_CANCEL] = {"cancel", 0, NULL, AT_CLIENT, "the node goes on as before", ""},
     [OPT_LISTEN] = {"listen", 'l', "HOST:PORT", AT_MASTER | AT_NODE,
-                    "serve here (0.0.0.0:3370, a node 0.0.0.0:3371); port 0 takes a free one"},
-    [OPT_NAME] = {"name", 'n', "NAME", AT_NODE, "the node's name for people (the host's name)"},
-    [OPT_ZONE] = {"zone", 0, "NAME", AT_NODE, "what may fail together with it; copies are spread over zones first"},
-    [OPT_INIT] = {"init", 0, NULL, AT_MASTER, "make a new cluster, and its key if there is none"},
+                    "serve here (0.0.0.0:3370, a node 0.0.0.0:3371); port 0 takes a free one", ""},
+    [OPT_NAME] = {"name", 'n', "NAME", AT_NODE, "the node's name for people (the host's name)", ""},
+    [OPT_ZONE] = {"zone", 0, "NAME", AT_NODE, "what may fail together with it; copies are spread over zones first",
+                  ""},
+    [OPT_INIT] = {"init", 0, NULL, AT_MASTER, "make a new cluster, and its key if there is none", ""},
     [OPT_FORCE_FROM] = {"force-from", 0, "NODE", AT_MASTER,
-                        "go on from this node alone if too few are left; others' changes are lost"},
+                        "go on from this node alone if too few are left; others' changes are lost", ""},
     [OPT_ALLOW_FAULTS] = {"allow-faults", 0, NULL, AT_MASTER,
-                          "let clients break nodes on purpose, for lessons and tests"},
-    [OPT_ALLOW_DROPS] = {"allow-drops", 0, NULL, AT_MASTER, "after --force-from: drop what no record names, for good"},
-    [OPT_GRACE] = {"grace", 0, "TIME", AT_MASTER, "drop a chunk that no record names not before this time (10m)"},
+                          "let clients break nodes on purpose, for lessons and tests", ""},
+    [OPT_ALLOW_DROPS] = {"allow-drops", 0, NULL, AT_MASTER, "after --force-from: drop what no record names, for good",
+                         ""},
+    [OPT_GRACE] = {"grace", 0, "TIME", AT_MASTER, "drop a chunk that no record names not before this time (10m)", ""},
     [OPT_TRASH_TIME] = {"trash-time", 0, "TIME", AT_MASTER,
-                        "keep what is removed or overwritten so long (1d); 0s: not at all"},
+                        "keep what is removed or overwritten so long (1d); 0s: not at all", ""},
     [OPT_COPIES] =
         {"copies", 0, "N", AT_MASTER | AT_CLIENT,
-         "copies of each file: all (one on every node), or a number; dfs --copies N REMOTE: of what is there"},
+         "copies of each file: all (one on every node), or a number; dfs --copies N REMOTE ...: of what is there",
+         "REMOTE ..."},
     [OPT_REPAIR_AFTER] = {"repair-after", 0, "TIME", AT_MASTER,
-                          "make a lost node's copies anew after this time (0s; 5m if it was stopped)"},
+                          "make a lost node's copies anew after this time (0s; 5m if it was stopped)", ""},
     [OPT_REPAIR_RATE] = {"repair-rate", 0, "SIZE", AT_MASTER,
-                         "a node fetches at most so many bytes in a second, to make copies (0: no limit)"},
+                         "a node fetches at most so many bytes in a second, to make copies (0: no limit)", ""},
     [OPT_SYNC_COPIES] = {"sync-copies", 0, "N", AT_MASTER,
-                         "copies of the bytes on disk before an upload is acknowledged (2)"},
-    [OPT_ROSTER] = {"roster", 0, "N", AT_MASTER, "how many nodes must confirm every change (7)"},
-    [OPT_PING] = {"ping", 0, "TIME", AT_MASTER | AT_NODE, "how often a node pings (1s)"},
+                         "copies of the bytes on disk before an upload is acknowledged (2)", ""},
+    [OPT_ROSTER] = {"roster", 0, "N", AT_MASTER, "how many nodes must confirm every change (7)", ""},
+    [OPT_PING] = {"ping", 0, "TIME", AT_MASTER | AT_NODE, "how often a node pings (1s)", ""},
     [OPT_DEAD_AFTER] = {"dead-after", 0, "TIME", AT_MASTER | AT_NODE,
-                        "silent for so long is dead (3s); the same everywhere"},
+                        "silent for so long is dead (3s); the same everywhere", ""},
     [OPT_SEGMENT_SIZE] = {"segment-size", 0, "SIZE", AT_NODE,
-                          "size of one file of the log (64M, less on a disk of less than 2G)"},
+                          "size of one file of the log (64M, less on a disk of less than 2G)", ""},
     [OPT_SCRUB_RATE] = {"scrub-rate", 0, "SIZE", AT_NODE,
-                        "read everything again once a day, so many bytes in a second (10M); 0: never"},
-    [OPT_FILES] = {"files", 0, "N", AT_BENCH, "bench: how many files (10000)"},
-    [OPT_SIZE] = {"size", 0, "SIZE", AT_BENCH, "bench: how large each (1K)"},
-    [OPT_CLIENTS] = {"clients", 0, "N", AT_BENCH, "bench: how many at once (16)"},
+                        "read everything again once a day, so many bytes in a second (10M); 0: never", ""},
+    [OPT_FILES] = {"files", 0, "N", AT_CLIENT, "how many files (10000)", ""},
+    [OPT_SIZE] = {"size", 0, "SIZE", AT_CLIENT, "how large each (1K)", ""},
+    [OPT_CLIENTS] = {"clients", 0, "N", AT_CLIENT, "how many at once (16)", ""},
 };
 
+/* Which commands an option of the client is for; one that is not here is for all. */
+static const struct { enum option option, command; } option_belongs[] = {
+    {OPT_REPAIR, OPT_FSCK}, {OPT_COPIES, OPT_COPIES}, {OPT_FROM, OPT_DOWNLOAD}, {OPT_FROM, OPT_CAT}, {OPT_NODE, OPT_LS},
+    {OPT_FOLLOW, OPT_EVENTS}, {OPT_CANCEL, OPT_DRAIN}, {OPT_YES, OPT_RM}, {OPT_RECURSIVE, OPT_RM},
+    {OPT_RECURSIVE, OPT_LS}, {OPT_HUMAN, OPT_LS}, {OPT_HUMAN, OPT_DU}, {OPT_HUMAN, OPT_FIND}, {OPT_PARENTS, OPT_MKDIR},
+    {OPT_NO_CLOBBER, OPT_UPLOAD}, {OPT_NO_CLOBBER, OPT_DOWNLOAD}, {OPT_EXCLUDE, OPT_UPLOAD},
+    {OPT_EXCLUDE, OPT_DOWNLOAD}, {OPT_DELETE, OPT_UPLOAD}, {OPT_DELETE, OPT_DOWNLOAD}, {OPT_DRY_RUN, OPT_UPLOAD},
+    {OPT_DRY_RUN, OPT_DOWNLOAD}, {OPT_FOLLOW_LINKS, OPT_UPLOAD}, {OPT_CHUNK_SIZE, OPT_UPLOAD},
+    {OPT_CHUNK_SIZE, OPT_EDIT}, {OPT_FILES, OPT_BENCH}, {OPT_SIZE, OPT_BENCH}, {OPT_CLIENTS, OPT_BENCH}};
+
 static const char *option_value[OPT_COUNT]; /* NULL: not given; "" for those without an argument */
+static const char *option_exclude[EXCLUDES_MAX]; /* --exclude may be repeated */
+static int option_exclude_count;
 
 static const char usage_text[] =
     "dfs keeps files on several machines: every file on every node, checked by SHA-256, repaired when one dies.\n"
     "\n"
     "  dfs master --init              start a new cluster here; prints what to run on the other machines\n"
     "  dfs node DIR -m HOST           keep files in DIR for the cluster whose master is HOST\n"
-    "  dfs -u docs/a.pdf a.pdf        upload\n"
-    "  dfs -d docs/a.pdf b.pdf        download\n"
-    "  dfs --status                   is all well?\n"
+    "  dfs -u docs/a.pdf a.pdf        upload a file, or a folder: dfs -u photos ~/photos\n"
+    "  dfs -d docs/a.pdf b.pdf        download a file or a folder\n"
+    "  dfs -v                         watch files, copies and nodes\n"
     "\n";
 
-static void options_help(void) {
-    static const struct { unsigned at; const char *title; } groups[] = {
-        {AT_CLIENT, "Commands and options of the client:"}, {AT_BENCH, "Options of --bench:"},
-        {AT_MASTER, "Options of dfs master:"}, {AT_NODE, "Options of dfs node DIR:"}};
+/* `-u, --upload REMOTE LOCAL` */
+static void text_option(struct text *t, const struct option_row *row, bool command) {
+    if (row->letter) text_format(t, "-%c, ", row->letter);
+    text_format(t, "--%s", row->name);
+    if (row->argument) text_format(t, " %s", row->argument);
+    if (command && *row->words) text_format(t, " %s", row->words);
+}
+
+/* For which commands an option is, as ` (for -u, -d)`; nothing if it is for all. */
+static void text_belongs(struct text *t, int option) {
+    int count = 0;
+    for (size_t i = 0; i < sizeof option_belongs / sizeof *option_belongs; i++)
+        if ((int)option_belongs[i].option == option && option != OPT_COPIES)
+            text_format(t, "%s--%s", count++ ? ", " : "  (for ", option_table[option_belongs[i].command].name);
+    if (count > 0) text_byte(t, ')');
+}
+
+static const struct help_group {
+    bool commands;
+    unsigned at;
+    const char *title;
+} help_groups[] = {{true, AT_CLIENT, "Commands"}, {false, AT_CLIENT, "Options of the client"},
+                   {false, AT_MASTER, "Options of dfs master"}, {false, AT_NODE, "Options of dfs node DIR"}};
+
+static bool help_has(const struct help_group *group, int option) {
+    bool command = option < OPT_COMMANDS_END || (option == OPT_COPIES && group->commands);
+    return group->commands == command && (option_table[option].at & group->at) != 0;
+}
+
+static const char environment_text[] =
+    "Every option --foo-bar is also the environment variable DFS_FOO_BAR (the key: DFS_KEY_FILE; options without a\n"
+    "value: 1 or 0). Times are written 250ms 3s 5m 2h 7d, sizes 4K 10M 1G. A REMOTE may be a pattern with * ? [...].\n";
+
+static void options_help_all(void) {
     printf("%s", usage_text);
-    for (size_t g = 0; g < sizeof groups / sizeof *groups; g++) {
-        printf("%s\n", groups[g].title);
+    for (size_t g = 0; g < sizeof help_groups / sizeof *help_groups; g++) {
+        printf("%s:\n", help_groups[g].title);
         for (int i = 0; i < OPT_COUNT; i++) {
-            const struct option_row *row = &option_table[i];
-            char left[64], letter[8] = "    ";
-            if (!(row->at & groups[g].at)) continue;
-            if (row->letter) snprintf(letter, sizeof letter, "-%c, ", row->letter);
-            snprintf(left, sizeof left, "%s--%s%s%s", letter, row->name, row->argument ? " " : "",
-                     row->argument ? row->argument : "");
-            printf("  %-32s %s\n", left, row->help);
+            struct text left = {0}, right = {0};
+            if (!help_has(&help_groups[g], i)) continue;
+            if (!option_table[i].letter) text_add(&left, "    ");
+            text_option(&left, &option_table[i], help_groups[g].commands);
+            text_add(&right, option_table[i].help);
+            if (!help_groups[g].commands && help_groups[g].at == AT_CLIENT) text_belongs(&right, i);
+            printf("  %-34s %s\n", left.data, right.data);
+            text_free(&left);
+            text_free(&right);
         }
         printf("\n");
     }
-    printf("Every option --foo-bar below the commands is also the environment variable DFS_FOO_BAR (the key: "
-           "DFS_KEY_FILE;\n"
-           "options without a value: 1 or 0).\n"
-           "Times are written 250ms 3s 5m 2h 7d, sizes 4K 10M 1G. Exit codes:");
+    printf("%sExit codes:", environment_text);
     for (int i = 0; i <= READ_ONLY; i++) printf("%s %d %s", i ? ";" : "", i, status_table[i].text);
     printf("; 64 wrong usage.\n");
+}
+
+/* dfs --help: the names of the commands; dfs --help all: everything. */
+static int options_help(int rest, char **words) {
+    if (rest == 1 && strcmp(words[0], "all") == 0) {
+        options_help_all();
+        return 0;
+    }
+    if (rest > 0) die(USAGE_ERROR, "write dfs --help, or dfs --help all");
+    printf("%sCommands:\n", usage_text);
+    for (int i = 0; i < OPT_COUNT; i++) {
+        struct text left = {0};
+        if (!help_has(&help_groups[0], i) || i == OPT_HELP || i == OPT_COMPLETION || i == OPT_MAN) continue;
+        if (!option_table[i].letter) text_add(&left, "    ");
+        text_option(&left, &option_table[i], true);
+        printf("  %-34s %.*s\n", left.data, (int)strcspn(option_table[i].help, ";:"), option_table[i].help);
+        text_free(&left);
+    }
+    printf("\nOften used with them: -m HOST:PORT (where the master is), -r, -j (JSON), -q. dfs --help all lists all "
+           "options\nand exit codes.\n");
+    return 0;
+}
+
+static void print_completion_fish(void) {
+    for (int i = 0; i < OPT_COUNT; i++) {
+        const struct option_row *row = &option_table[i];
+        printf("complete -c dfs -l %s", row->name);
+        if (row->letter) printf(" -s %c", row->letter);
+        if (row->argument) printf(" -r");
+        printf(" -d \"%s\"\n", row->help);
+    }
+    printf("complete -c dfs -n __fish_use_subcommand -a 'master node'\n");
+}
+
+/* dfs --completion bash|zsh|fish: from the table of options; what is remote is completed by asking the cluster. */
+static int print_completion(int rest, char **words) {
+    const char *shell = rest == 1 ? words[0] : "";
+    if (strcmp(shell, "fish") == 0) {
+        print_completion_fish();
+        return 0;
+    }
+    if (strcmp(shell, "bash") != 0 && strcmp(shell, "zsh") != 0)
+        die(USAGE_ERROR, "write dfs --completion bash, zsh or fish; in ~/.bashrc: source <(dfs --completion bash)");
+    if (strcmp(shell, "zsh") == 0) printf("autoload -U +X bashcompinit && bashcompinit\n");
+    printf("_dfs() {\n    local word=${COMP_WORDS[COMP_CWORD]} IFS=$'\\n'\n"
+           "    case $word in\n    -*) COMPREPLY=($(compgen -W '");
+    for (int i = 0; i < OPT_COUNT; i++) printf("%s--%s", i ? "\n" : "", option_table[i].name);
+    printf("' -- \"$word\")) ;;\n"
+           "    *)  COMPREPLY=($(compgen -f -- \"$word\"))\n"
+           "        if [ \"$COMP_CWORD\" = 1 ]; then COMPREPLY+=($(compgen -W $'master\\nnode' -- \"$word\"))\n"
+           "        else COMPREPLY+=($(dfs -q --find \"${word:-/}*\" 2>/dev/null | head -n 50)); fi ;;\n"
+           "    esac\n}\ncomplete -o filenames -F _dfs dfs\n");
+    return 0;
+}
+
+/* A text for a manual page: a backslash is doubled, a hyphen is one, and no line begins with a dot. */
+static void print_roff(const char *text) {
+    for (const char *at = text; *at; at++) {
+        if (*at == '-' || *at == '\\') putchar('\\');
+        if (*at == '.' && (at == text || at[-1] == '\n')) printf("\\&");
+        putchar(*at);
+    }
+}
+
+/* dfs --man: a manual page, from the same tables as --help. */
+static int print_man(int rest, char **words) {
+    (void)words;
+    if (rest > 0) die(USAGE_ERROR, "write dfs --man | man -l -");
+    printf(".TH DFS 1 \"\" \"dfs " DFS_VERSION "\"\n.SH NAME\ndfs \\- a distributed file store\n.SH SYNOPSIS\n"
+           ".B dfs master\n[options]\n.br\n.B dfs node\nDIR [options]\n.br\n.B dfs\nCOMMAND [options]\n"
+           ".SH DESCRIPTION\n.nf\n");
+    print_roff(usage_text);
+    printf(".fi\n");
+    for (size_t g = 0; g < sizeof help_groups / sizeof *help_groups; g++) {
+        printf(".SH \"%s\"\n", help_groups[g].title);
+        for (int i = 0; i < OPT_COUNT; i++) {
+            struct text left = {0}, right = {0};
+            if (!help_has(&help_groups[g], i)) continue;
+            text_option(&left, &option_table[i], help_groups[g].commands);
+            text_add(&right, option_table[i].help);
+            if (!help_groups[g].commands && help_groups[g].at == AT_CLIENT) text_belongs(&right, i);
+            printf(".TP\n.B ");
+            print_roff(left.data);
+            printf("\n");
+            print_roff(right.data);
+            printf("\n");
+            text_free(&left);
+            text_free(&right);
+        }
+    }
+    printf(".SH ENVIRONMENT\n");
+    print_roff(environment_text);
+    printf(".SH \"EXIT STATUS\"\n");
+    for (int i = 0; i <= READ_ONLY; i++) printf(".TP\n%d\n%s\n", i, status_table[i].text);
+    printf(".TP\n64\nwrong usage\n");
+    return 0;
+}
+
+/* How many single changes make one word of the other: a letter more, less, or another one, or two that are swapped
+ * (Damerau; only neighbours, and none changed twice). Words longer than WORD_MAX are far from everything. */
+static int word_distance(const char *a, const char *b) {
+    enum { WORD_MAX = 24 };
+    int d[WORD_MAX + 1][WORD_MAX + 1], m = (int)strlen(a), n = (int)strlen(b);
+    if (m > WORD_MAX || n > WORD_MAX) return INT_MAX;
+    for (int i = 0; i <= m; i++) d[i][0] = i;
+    for (int j = 0; j <= n; j++) d[0][j] = j;
+    for (int i = 1; i <= m; i++)
+        for (int j = 1; j <= n; j++) {
+            int best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+            if (d[i - 1][j] + 1 < best) best = d[i - 1][j] + 1;
+            if (d[i][j - 1] + 1 < best) best = d[i][j - 1] + 1;
+            bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+            if (swapped && d[i - 2][j - 2] + 1 < best) best = d[i - 2][j - 2] + 1;
+            d[i][j] = best;
+        }
+    return d[m][n];
+}
+
+/* The option whose name is most like a word; -1 if none is. */
+static int option_like(const char *word) {
+    int best = -1, least = 3;
+    if (strlen(word) < 5) least = 2; /* more and it is another word */
+    for (int i = 0; i < OPT_COUNT; i++) {
+        int distance = word_distance(word, option_table[i].name);
+        if (distance >= least) continue;
+        least = distance;
+        best = i;
+    }
+    return best;
 }
 
 /* The environment variable of an option. */
@@ -11709,20 +13539,23 @@ static const char *option_environment(int option) {
 }
 
 static int option_by_name(struct slice name) {
+    char word[64] = "";
     for (int i = 0; i < OPT_COUNT; i++)
         if (slice_is(name, option_table[i].name)) return i;
-    die(USAGE_ERROR, "there is no option --%.*s; dfs --help lists them", (int)name.length, name.at);
+    int like = slice_copy(name, word, sizeof word) ? option_like(word) : -1;
+    if (like >= 0) die(USAGE_ERROR, "there is no option --%s; did you mean --%s?", word, option_table[like].name);
+    die(USAGE_ERROR, "there is no option --%.*s; dfs --help all lists them", (int)name.length, name.at);
 }
 
 static int option_by_letter(char letter) {
     for (int i = 0; i < OPT_COUNT; i++)
         if (option_table[i].letter == letter) return i;
-    die(USAGE_ERROR, "there is no option -%c; dfs --help lists them", letter);
+    die(USAGE_ERROR, "there is no option -%c; dfs --help all lists them", letter);
 }
 
 /* Takes one option with its argument, attached or as the next word. Returns how many words it took. */
 static int option_take(int option, const char *attached, const char *next, const char *word) {
-    if (option_value[option]) die(USAGE_ERROR, "%s is given twice", word);
+    if (option_value[option] && option != OPT_EXCLUDE) die(USAGE_ERROR, "%s is given twice", word);
     if (!option_table[option].argument) {
         if (attached) die(USAGE_ERROR, "--%s takes no value", option_table[option].name);
         option_value[option] = "";
@@ -11730,6 +13563,9 @@ static int option_take(int option, const char *attached, const char *next, const
     }
     option_value[option] = attached ? attached : next;
     if (!option_value[option]) die(USAGE_ERROR, "%s needs a value: %s", word, option_table[option].argument);
+    if (option == OPT_EXCLUDE && option_exclude_count == EXCLUDES_MAX)
+        die(USAGE_ERROR, "%s: %d patterns at most", word, EXCLUDES_MAX);
+    if (option == OPT_EXCLUDE) option_exclude[option_exclude_count++] = option_value[option];
     return attached ? 1 : 2;
 }
 
@@ -11770,6 +13606,7 @@ static int options_parse(int count, char **words) {
             die(USAGE_ERROR, "the environment's value for --%s is '%s'; write 1 or yes, 0 or no", option_table[i].name,
                 value);
         if (option_table[i].argument || on) option_value[i] = value;
+        if (i == OPT_EXCLUDE) option_exclude[option_exclude_count++] = value;
     }
     return rest;
 }
@@ -11932,22 +13769,11 @@ static int cmd_node(int rest, char **words) {
 
 /* ---- Clients ---- */
 
-/* Says what failed, why, and what to do; returns the exit code. */
-static int cmd_failed(const char *what, enum status status) {
-    char why[DETAIL_BYTES];
-    memcpy(why, detail, sizeof why);
-    fprintf(stderr, "dfs: %s: %s: %s\n", what, status_table[status].text, why);
-    return (int)status;
-}
-
 /* Where the client keeps the addresses of the nodes behind these masters. False if there is no such place. */
 static bool nodes_path(const struct client *cl, char folder[PATH_MAX], char name[32]) {
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     uint8_t digest[32];
     char hex[17] = "";
-    if (cache && *cache) snprintf(folder, PATH_MAX, "%s/dfs", cache);
-    else if (home && *home) snprintf(folder, PATH_MAX, "%s/.cache/dfs", home);
-    else return false;
+    if (!cache_folder(folder)) return false;
     sha256_digest(cl->masters, strlen(cl->masters), digest);
     hex_write(hex, digest, 8);
     snprintf(name, 32, "nodes-%.16s", hex);
@@ -11998,10 +13824,7 @@ static void nodes_note(struct client *cl) {
             text_bytes(&list, w.word[2].at, w.word[2].length);
         }
     }
-    *strrchr(folder, '/') = 0;
-    mkdir(folder, 0700); /* ~/.cache, if this is the first program that uses it; file_write tells if it is not there */
-    folder[strlen(folder)] = '/';
-    mkdir(folder, 0700);
+    cache_folder_make(folder);
     if (list.length > 2 && file_write(folder, name, list.data, list.length, 0600) != DONE) unlink(path);
     text_free(&line);
     text_free(&list);
@@ -12057,122 +13880,86 @@ static void text_time(struct text *t, int64_t ns) {
     text_add(t, shown_time);
 }
 
-static void summary(const char *what, const char *path, uint64_t size, const uint8_t sha[32], int64_t begun_ms) {
-    char hex[65];
-    hex_write(hex, sha, 32);
-    hex[64] = 0;
-    if (option_value[OPT_JSON]) {
-        struct json_writer w;
-        json_begin(&w);
-        json_object(&w);
-        json_path(&w, path);
-        json_key_unsigned(&w, "size", size);
-        json_key_string(&w, "sha256", hex);
-        json_key(&w, "seconds");
-        json_fixed(&w, (uint64_t)(clock_ms() - begun_ms));
-        json_object_end(&w);
-        json_print(&w);
-    } else if (!option_quiet) {
-        struct text t = {0};
-        text_format(&t, "%s %s  ", what, shown(path));
-        text_size(&t, size);
-        text_format(&t, "  sha256 %s  %.2f s\n", hex, (double)(clock_ms() - begun_ms) / 1000);
-        fputs(t.data, stderr);
-        text_free(&t);
+/* Remote paths, each its own; freed by paths_free. */
+struct paths {
+    char **path;
+    size_t count, capacity;
+};
+
+static void paths_add(struct paths *list, const char *path) {
+    if (list->count == list->capacity) {
+        list->capacity = list->capacity ? 2 * list->capacity : 16;
+        list->path = mem_resize(list->path, list->capacity * sizeof *list->path);
     }
+    list->path[list->count++] = path_join("", path);
 }
 
-/* A file's time in nanoseconds, as far as they go: from 1677 to 2262. */
-static int64_t time_ns(struct timespec t) {
-    const int64_t most_s = INT64_MAX / 1000000000 - 1;
-    int64_t seconds = t.tv_sec > most_s ? most_s : t.tv_sec < -most_s ? -most_s : (int64_t)t.tv_sec;
-    return seconds * 1000000000 + t.tv_nsec;
+static void paths_free(struct paths *list) {
+    names_free(list->path, list->count);
+    *list = (struct paths){0};
 }
 
-/* dfs -u REMOTE LOCAL */
-static int cmd_upload(struct client *cl, int rest, char **words) {
-    char path[PATH_MAX_BYTES + 1], named[2 * PATH_MAX];
-    uint8_t sha[32];
-    struct stat about;
-    int64_t begun_ms = clock_ms();
-    if (rest != 2) die(USAGE_ERROR, "write dfs -u REMOTE LOCAL; LOCAL may be - for standard input");
-    const char *local = words[1], *base = strrchr(local, '/');
-    size_t length = strlen(words[0]);
-    bool pipe_in = strcmp(local, "-") == 0;
-    snprintf(named, sizeof named, "%s", words[0]);
-    if (length > 0 && words[0][length - 1] == '/' && !pipe_in) /* into a directory, under its own name */
-        snprintf(named, sizeof named, "%s%s", words[0], base ? base + 1 : local);
-    if (strlen(words[0]) >= sizeof named - NAME_MAX_BYTES)
-        return cmd_failed("upload", fail(BAD_REQUEST, "a path of more than %d bytes", PATH_MAX_BYTES));
-    enum status status = remote_path(named, path);
-    if (status != DONE) return cmd_failed("upload", status);
-    int fd = pipe_in ? STDIN_FILENO : sys_open(local, O_RDONLY, 0);
-    if (fd < 0)
-        return cmd_failed("upload", fail(status_of_errno(), "%s: %s", local, strerror(errno)));
-    if (fstat(fd, &about) != 0) die(INTERNAL, "%s: %s", local, strerror(errno));
-    if (S_ISDIR(about.st_mode))
-        return cmd_failed("upload", fail(WRONG_KIND, "%s is a folder; name a file in it", local));
-    int64_t mtime_ns = S_ISREG(about.st_mode) ? time_ns(about.st_mtim) : clock_wall_ns();
-    posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-    uint64_t hint = S_ISREG(about.st_mode) ? (uint64_t)about.st_size : 0;
-    size_t chunk_size = (size_t)option_size(OPT_CHUNK_SIZE, CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, CHUNK_MAX_BYTES);
-    uint64_t size = 0;
-    status = client_upload(cl, path, fd, hint, mtime_ns, chunk_size, sha, &size);
-    if (!pipe_in) close(fd);
-    if (status != DONE) return cmd_failed("upload", status);
-    summary("uploaded", path, size, sha, begun_ms);
-    return 0;
+static bool has_glob(struct slice part) {
+    for (size_t i = 0; i < part.length; i++)
+        if (strchr("*?[", part.at[i])) return true;
+    return false;
 }
 
-/* The temporary file of the download under way, so that a signal can remove it; "" when there is none. */
-static char download_temporary[PATH_MAX + 32];
-
-static void download_forget(void) {
-    if (*download_temporary) unlink(download_temporary);
-}
-
-static void on_client_signal(int number) {
-    download_forget();
-    signal(number, SIG_DFL);
-    raise(number);
-}
-
-/* Opens what a download is written into: a temporary file in the target's folder, with the mode of the file that it
- * will replace, or standard output. A link is followed, so that the file it points to is replaced. */
-static enum status download_open(const char *path, const char *local, char target[PATH_MAX], int *fd) {
-    struct stat about;
-    char given[PATH_MAX], *slash;
-    *fd = STDOUT_FILENO;
-    if (strcmp(local, "-") == 0) return DONE;
-    bool folder = stat(local, &about) == 0 && S_ISDIR(about.st_mode);
-    int length =
-        snprintf(given, sizeof given, "%s%s%s", local, folder ? "/" : "", folder ? strrchr(path, '/') + 1 : "");
-    if (length >= (int)sizeof given) return fail(BAD_REQUEST, "%s: the path is too long", local);
-    bool exists = stat(given, &about) == 0;
-    if (!exists || !realpath(given, target)) snprintf(target, PATH_MAX, "%s", given);
-    if (exists && !S_ISREG(about.st_mode)) { /* a device or a pipe is written as it is */
-        *fd = sys_open(target, O_WRONLY, 0);
-        return *fd >= 0 ? DONE : fail(status_of_errno(), "%s: %s", target, strerror(errno));
-    }
-    slash = strrchr(target, '/');
-    snprintf(download_temporary, sizeof download_temporary, "%.*s.dfs-%08x", slash ? (int)(slash + 1 - target) : 0,
-             target, (unsigned)random_u64());
-    *fd = sys_open(download_temporary, O_WRONLY | O_CREAT | O_EXCL, 0666);
-    if (*fd >= 0 && (!exists || fchmod(*fd, about.st_mode & 07777) == 0)) return DONE;
-    return fail(status_of_errno(), "%s: %s", download_temporary, strerror(errno));
-}
-
-/* Puts the finished temporary file in the target's place. */
-static enum status download_finish(int fd, const char *target, int64_t mtime_ns) {
-    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {mtime_ns / 1000000000, (long)(mtime_ns % 1000000000)}};
-    if (times[1].tv_nsec < 0) times[1].tv_nsec += 1000000000, times[1].tv_sec--;
-    futimens(fd, times); /* a file system without times still has the contents */
-    if (close(fd) == 0 && sys_rename(download_temporary, target) == 0) {
-        *download_temporary = 0;
+/* Adds what is below `folder` and matches the rest of a pattern, part by part. */
+static enum status glob_below(struct client *cl, const char *folder, struct slice rest, struct paths *list) {
+    struct list_rows rows = {0};
+    struct slice part;
+    char name[NAME_MAX_BYTES + 1];
+    enum status status = DONE;
+    if (!slice_part(&rest, '/', &part)) {
+        paths_add(list, folder);
         return DONE;
     }
-    enum status status = fail(status_of_errno(), "%s: %s", target, strerror(errno));
-    unlink(download_temporary);
+    if (!slice_copy(part, name, sizeof name)) return fail(BAD_REQUEST, "a name in a path is too long");
+    if (!has_glob(part) && rest.length > 0) {
+        char *below = path_join(folder, name);
+        status = glob_below(cl, below, rest, list);
+        free(below);
+        return status;
+    }
+    status = client_list(cl, folder, NULL, list_keep, &rows);
+    if (status == NOT_FOUND || status == WRONG_KIND) status = DONE;
+    for (size_t i = 0; i < rows.count && status == DONE; i++) {
+        if (fnmatch(name, rows.row[i].name, 0) != 0 || (rest.length > 0 && !rows.row[i].directory)) continue;
+        char *below = path_join(folder, rows.row[i].name);
+        status = glob_below(cl, below, rest, list);
+        free(below);
+    }
+    free(rows.row);
+    return status;
+}
+
+/* The paths that a word of the command line means: itself, or, if nothing is called that, what matches it as a pattern
+ * with * ? [...]. */
+static enum status remote_expand(struct client *cl, const char *given, struct paths *list) {
+    char path[PATH_MAX_BYTES + 1];
+    struct file_info *f;
+    size_t before = list->count;
+    enum status status = remote_path(given, path);
+    if (status != DONE) return status;
+    if (has_glob(slice_of(path))) {
+        status = client_stat(cl, path, &f);
+        if (status == DONE) file_info_free(f);
+        if (status == NOT_FOUND || status == WRONG_KIND) {
+            status = glob_below(cl, "/", slice_of(path + 1), list);
+            if (status == DONE && list->count == before) return fail(NOT_FOUND, "nothing matches '%s'", shown(path));
+            return status;
+        }
+        if (status != DONE) return status;
+    }
+    paths_add(list, path);
+    return DONE;
+}
+
+/* The same for several words. */
+static enum status remote_expand_all(struct client *cl, int count, char **words, struct paths *list) {
+    enum status status = DONE;
+    for (int i = 0; i < count && status == DONE; i++) status = remote_expand(cl, words[i], list);
     return status;
 }
 
@@ -12225,6 +14012,266 @@ static const char *node_name(struct client *cl, uint64_t id) {
         if (rows[i].id == id) return rows[i].name;
     snprintf(unknown, sizeof unknown, "%016" PRIx64, id);
     return unknown;
+}
+
+/* The address of a node by its name or id; what has a colon is one already. Of several of one name, one that is up. */
+static enum status node_locate(struct client *cl, const char *name, char address[ADDRESS_MAX_BYTES + 1]) {
+    const struct node_row *rows;
+    enum status status;
+    if (strchr(name, ':') && slice_copy(slice_of(name), address, ADDRESS_MAX_BYTES + 1)) return DONE;
+    int count = nodes_known(cl, &rows, &status), found = -1;
+    for (int i = 0; i < count; i++)
+        if ((strcmp(rows[i].name, name) == 0 || strcmp(rows[i].id_text, name) == 0) && (found < 0 || rows[i].up))
+            found = i;
+    if (status == DONE && found < 0)
+        return fail(NOT_FOUND, "no node is called '%s'; dfs --nodes lists them", shown(name));
+    if (found >= 0) memcpy(address, rows[found].address, sizeof rows[found].address);
+    return status;
+}
+
+/* The id of the node of this name or id. */
+static enum status node_identify(struct client *cl, const char *name, uint64_t *id) {
+    const struct node_row *rows;
+    enum status status;
+    int count = nodes_known(cl, &rows, &status), found = -1;
+    for (int i = 0; i < count; i++)
+        if ((strcmp(rows[i].name, name) == 0 || strcmp(rows[i].id_text, name) == 0) && (found < 0 || rows[i].up))
+            found = i;
+    if (status != DONE) return status;
+    if (found < 0) return fail(NOT_FOUND, "no node is called '%s'; dfs --nodes lists them", shown(name));
+    *id = rows[found].id;
+    return DONE;
+}
+
+/* Says what one upload or download moved. */
+static void summary(const char *what, const char *path, uint64_t size, const uint8_t sha[32], int64_t begun_ms) {
+    char hex[65];
+    hex_write(hex, sha, 32);
+    hex[64] = 0;
+    if (option_value[OPT_JSON]) {
+        struct json_writer w;
+        json_begin(&w);
+        json_object(&w);
+        json_path(&w, path);
+        json_key_unsigned(&w, "size", size);
+        json_key_string(&w, "sha256", hex);
+        json_key(&w, "seconds");
+        json_fixed(&w, (uint64_t)(clock_ms() - begun_ms));
+        json_object_end(&w);
+        json_print(&w);
+    } else if (!option_quiet) {
+        struct text t = {0};
+        text_format(&t, "%s %s  ", what, shown(path));
+        text_size(&t, size);
+        text_format(&t, "  sha256 %s  %.2f s\n", hex, (double)(clock_ms() - begun_ms) / 1000);
+        fputs(t.data, stderr);
+        text_free(&t);
+    }
+}
+
+/* The same for a whole folder. */
+static void summary_folder(const char *what, const char *path, struct crew *c, int64_t begun_ms) {
+    const struct { const char *key, *text; atomic_ullong *count; } counts[] = {
+        {"sent", "files", &c->sent}, {"same", "the same already", &c->same}, {"skipped", "skipped", &c->skipped},
+        {"removed", "removed", &c->removed}, {"failed", "failed", &c->failed}};
+    int64_t ms = clock_ms() - begun_ms;
+    if (option_value[OPT_JSON]) {
+        struct json_writer w;
+        json_begin(&w);
+        json_object(&w);
+        json_path(&w, path);
+        for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+            json_key_unsigned(&w, counts[i].key, atomic_load(counts[i].count));
+        json_key_unsigned(&w, "bytes", atomic_load(&c->sent_bytes));
+        json_key(&w, "seconds");
+        json_fixed(&w, (uint64_t)ms);
+        json_object_end(&w);
+        json_print(&w);
+    } else if (!option_quiet) {
+        struct text t = {0};
+        text_format(&t, "%s %s  ", what, shown(path));
+        text_size(&t, atomic_load(&c->sent_bytes));
+        for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+            if (i == 0 || atomic_load(counts[i].count) > 0)
+                text_format(&t, "  %llu %s", atomic_load(counts[i].count), counts[i].text);
+        text_format(&t, "  %.2f s\n", (double)ms / 1000);
+        fputs(t.data, stderr);
+        text_free(&t);
+    }
+}
+
+static size_t chunk_size_option(void) {
+    return (size_t)option_size(OPT_CHUNK_SIZE, CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, CHUNK_MAX_BYTES);
+}
+
+static void folder_options_read(struct folder_options *how) {
+    *how = (struct folder_options){
+        .delete = option_value[OPT_DELETE] != NULL, .dry_run = option_value[OPT_DRY_RUN] != NULL,
+        .follow_links = option_value[OPT_FOLLOW_LINKS] != NULL, .no_clobber = option_value[OPT_NO_CLOBBER] != NULL,
+        .chunk_size = chunk_size_option(), .exclude_count = option_exclude_count};
+    memcpy(how->exclude, option_exclude, sizeof option_exclude);
+}
+
+/* The first option given that is for whole folders alone; NULL if there is none. */
+static const char *folder_option_given(void) {
+    static const int list[] = {OPT_DELETE, OPT_DRY_RUN, OPT_FOLLOW_LINKS, OPT_EXCLUDE};
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+        if (option_value[list[i]]) return option_table[list[i]].name;
+    return NULL;
+}
+
+/* Where a file or folder goes: under its own name, if the target as it was given ends in a slash. */
+static enum status remote_target(const char *given, const char *local, char path[PATH_MAX_BYTES + 1]) {
+    size_t length = strlen(given);
+    struct text named = {0};
+    enum status status;
+    text_add(&named, given);
+    if (length > 0 && given[length - 1] == '/' && strcmp(local, "-") != 0) {
+        size_t end = strlen(local);
+        while (end > 1 && local[end - 1] == '/') end--;
+        size_t begin = end;
+        while (begin > 0 && local[begin - 1] != '/') begin--;
+        text_bytes(&named, local + begin, end - begin);
+    }
+    status = remote_path(named.data, path);
+    text_free(&named);
+    return status;
+}
+
+static int upload_folder_run(struct client *cl, const char *path, const char *local) {
+    struct folder_options how;
+    struct crew crew = {.cl = cl, .how = &how};
+    int64_t begun_ms = clock_ms();
+    folder_options_read(&how);
+    progress_begin("up", 0, 0);
+    enum status status = client_upload_folder(&crew, local, path);
+    progress_end();
+    cache_forget(cl, path);
+    if (!how.dry_run) summary_folder("uploaded", path, &crew, begun_ms);
+    return (int)status;
+}
+
+/* dfs -u REMOTE LOCAL */
+static int cmd_upload(struct client *cl, int rest, char **words) {
+    char path[PATH_MAX_BYTES + 1];
+    struct stat about;
+    int64_t begun_ms = clock_ms();
+    if (rest != 2) die(USAGE_ERROR, "write dfs -u REMOTE LOCAL; LOCAL may be a folder, or - for standard input");
+    const char *local = words[1];
+    bool pipe_in = strcmp(local, "-") == 0;
+    enum status status = remote_target(words[0], local, path);
+    if (status != DONE) return complain("upload", status);
+    int fd = pipe_in ? STDIN_FILENO : sys_open(local, O_RDONLY, 0);
+    if (fd < 0 && errno == ENOENT && stat(words[0], &about) == 0)
+        return complain("upload", fail(NOT_FOUND, "%s is not here, but %s is: write dfs -u REMOTE LOCAL, in this order",
+                                       shown(local), shown(words[0])));
+    if (fd < 0) return complain("upload", fail(status_of_errno(), "%s: %s", shown(local), strerror(errno)));
+    if (fstat(fd, &about) != 0) die(INTERNAL, "%s: %s", local, strerror(errno));
+    if (S_ISDIR(about.st_mode)) {
+        close(fd);
+        return upload_folder_run(cl, path, local);
+    }
+    if (folder_option_given()) die(USAGE_ERROR, "--%s is for whole folders", folder_option_given());
+    bool regular = S_ISREG(about.st_mode);
+    struct put put = {.path = path, .condition = option_value[OPT_NO_CLOBBER] ? "none" : "-",
+                      .size_hint = regular ? (uint64_t)about.st_size : 0, .chunk_size = chunk_size_option(),
+                      .mtime_ns = regular ? time_ns(about.st_mtim) : clock_wall_ns()};
+    posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    struct file_info *f = NULL;
+    if (option_value[OPT_NO_CLOBBER] && client_stat(cl, path, &f) == DONE) { /* before anything is sent */
+        status = fail(f->directory ? WRONG_KIND : EXISTS, "'%s' is there already", shown(path));
+        file_info_free(f);
+    }
+    progress_begin("up", put.size_hint, 0);
+    if (status == DONE) status = client_upload(cl, &put, fd);
+    progress_end();
+    if (!pipe_in) close(fd);
+    cache_forget(cl, path);
+    if (status != DONE) return complain("upload", status);
+    summary("uploaded", path, put.size, put.sha256, begun_ms);
+    return 0;
+}
+
+static int download_folder_run(struct client *cl, const char *path, const char *local, int64_t mtime_ns) {
+    struct folder_options how;
+    struct crew crew = {.cl = cl, .how = &how};
+    int64_t begun_ms = clock_ms();
+    folder_options_read(&how);
+    if (strcmp(local, "-") == 0)
+        return complain("download", fail(WRONG_KIND, "'%s' is a directory; name a folder that it is to go to",
+                                         shown(path)));
+    progress_begin("down", 0, 0);
+    enum status status = client_download_folder(&crew, local, path, mtime_ns);
+    progress_end();
+    if (!how.dry_run) summary_folder("downloaded", path, &crew, begun_ms);
+    return (int)status;
+}
+
+/* Downloads one file, from the cache if that may be. */
+static int download_file(struct client *cl, const char *path, const char *local, const struct file_info *f) {
+    struct file_info *got = NULL;
+    struct stat about;
+    int64_t begun_ms = clock_ms();
+    bool pipe_out = strcmp(local, "-") == 0;
+    if (folder_option_given()) die(USAGE_ERROR, "--%s is for whole folders", folder_option_given());
+    if (option_value[OPT_NO_CLOBBER] && !pipe_out && lstat(local, &about) == 0)
+        return complain("download", fail(EXISTS, "%s is there already", shown(local)));
+    progress_begin("down", f ? f->size : 0, 0);
+    enum status status = cache_fetch(cl, path, local, &got);
+    progress_end();
+    if (status != DONE) return complain("download", status);
+    if (!(pipe_out && option_value[OPT_JSON])) summary("downloaded", path, got->size, got->sha256, begun_ms);
+    file_info_free(got);
+    return 0;
+}
+
+/* Downloads one path. `into`: LOCAL is a folder that it goes into, under its own name, for there are several. */
+static int download_one(struct client *cl, const char *path, const char *local, bool into) {
+    struct file_info *f = NULL;
+    struct stat about;
+    bool folder = stat(local, &about) == 0 && S_ISDIR(about.st_mode), inside = into;
+    size_t length = strlen(local);
+    if (length > 0 && local[length - 1] == '/') inside = true;
+    bool fresh = cache_is_fresh(cl, path); /* then it is a file, and nobody is asked */
+    enum status status = fresh ? DONE : client_stat(cl, path, &f);
+    if (status == NOT_FOUND && strcmp(local, "-") != 0) {
+        char why[DETAIL_BYTES], other[PATH_MAX_BYTES + 1];
+        struct file_info *swapped;
+        memcpy(why, detail, sizeof why);
+        if (remote_path(local, other) == DONE && client_stat(cl, other, &swapped) == DONE) {
+            file_info_free(swapped);
+            return complain("download", fail(NOT_FOUND, "'%s' is not in the cluster, but '%s' is: write dfs -d REMOTE "
+                                             "LOCAL, in this order", shown(path), shown(other)));
+        }
+        memcpy(detail, why, sizeof detail);
+    }
+    if (status != DONE) return complain("download", status);
+    bool directory = f && f->directory;
+    const char *name = strcmp(path, "/") == 0 ? "" : strrchr(path, '/') + 1;
+    char *target = inside || (folder && !directory) ? path_join(local, name) : path_join("", local);
+    int code = directory ? download_folder_run(cl, path, target, f->mtime_ns) : download_file(cl, path, target, f);
+    free(target);
+    if (f) file_info_free(f);
+    return code;
+}
+
+/* dfs -d REMOTE LOCAL */
+static int cmd_download(struct client *cl, int rest, char **words) {
+    struct paths list = {0};
+    int code = 0;
+    if (rest != 2) die(USAGE_ERROR, "write dfs -d REMOTE LOCAL; LOCAL may be - for standard output");
+    enum status status = remote_expand(cl, words[0], &list);
+    if (status == DONE && option_value[OPT_FROM]) status = node_identify(cl, option_value[OPT_FROM], &cl->only);
+    if (status != DONE) code = complain("download", status);
+    for (size_t i = 0; i < list.count && code == 0; i++) code = download_one(cl, list.path[i], words[1], list.count > 1);
+    paths_free(&list);
+    return code;
+}
+
+static void on_client_signal(int number) {
+    temporaries_clean();
+    signal(number, SIG_DFL);
+    raise(number);
 }
 
 /* When all copies of a file were read and found right, or written: of the chunk and node for which that is longest ago.
@@ -12330,64 +14377,20 @@ static int cmd_stat(struct client *cl, int rest, char **words) {
     if (rest != 1) die(USAGE_ERROR, "write dfs --stat REMOTE");
     enum status status = remote_path(words[0], path);
     if (status == DONE) status = client_stat(cl, path, &f);
-    if (status != DONE) return cmd_failed("stat", status);
+    if (status != DONE) return complain("stat", status);
     if (option_value[OPT_JSON]) stat_json(cl, path, f);
     else stat_text(cl, path, f);
     file_info_free(f);
     return 0;
 }
 
-/* One row of LIST. */
-struct list_row {
-    bool directory;
-    uint64_t id, size;
-    int64_t mtime_ns;
-    uint32_t copies;
-    uint8_t sha256[32];
-    char name[NAME_MAX_BYTES + 1];
-};
-
-/* Calls `each` for every entry of a directory, or for the file itself. */
-static enum status client_list(struct client *cl, const char *path, const char *holder,
-                               void (*each)(void *, const struct list_row *), void *context) {
-    struct text line = {0};
-    struct answer a = {0};
-    struct list_row row = {.name = ""};
-    struct slice rest, text_row;
-    struct words w;
-    enum status status = DONE;
-    for (bool more = true; more && status == DONE;) {
-        text_clear(&line);
-        text_add(&line, "LIST ");
-        text_escaped(&line, path, strlen(path));
-        text_byte(&line, ' ');
-        text_escaped(&line, row.name, strlen(row.name));
-        text_byte(&line, ' ');
-        if (holder) text_escaped(&line, holder, strlen(holder));
-        else text_byte(&line, '-');
-        status = client_ask(cl, &line, NULL, false, true, &a);
-        if (status != DONE) break;
-        more = a.w.count == 6 && slice_is(a.w.word[3], "more");
-        rest = (struct slice){a.body.data, a.body.length};
-        while (slice_line(&rest, &text_row)) {
-            if (!words_split(text_row, &w) || w.count != 7 || !parse_u64(w.word[1], UINT64_MAX, &row.id) ||
-                !parse_u64(w.word[2], UINT64_MAX, &row.size) || !parse_i64(w.word[3], &row.mtime_ns) ||
-                !parse_u32(w.word[4], NODES_MAX, &row.copies) || !parse_hex(w.word[5], row.sha256, 32) ||
-                !parse_escaped(w.word[6], row.name, sizeof row.name)) {
-                status = fail(INTERNAL, "a row of LIST that is none");
-                break;
-            }
-            row.directory = slice_is(w.word[0], "dir");
-            if (!holder || row.directory || row.copies > 0) each(context, &row);
-        }
-    }
-    text_free(&line);
-    answer_free(&a);
-    return status;
+static void text_amount(struct text *t, uint64_t bytes) {
+    if (option_value[OPT_HUMAN]) text_size(t, bytes);
+    else text_u64(t, bytes);
 }
 
-static void list_json_row(void *context, const struct list_row *row) {
-    struct json_writer *w = context;
+/* The keys of one file or directory of a list. */
+static void json_row(struct json_writer *w, const char *path, const struct list_row *row) {
     json_object(w);
     json_key_string(w, "name", row->name);
     if (!json_utf8_valid(row->name, strlen(row->name))) {
@@ -12396,6 +14399,7 @@ static void list_json_row(void *context, const struct list_row *row) {
         json_key_string(w, "name_escaped", t.data);
         text_free(&t);
     }
+    json_path(w, path);
     json_key_string(w, "kind", row->directory ? "directory" : "file");
     json_key(w, "mtime");
     json_time(w, row->mtime_ns);
@@ -12407,51 +14411,191 @@ static void list_json_row(void *context, const struct list_row *row) {
     json_object_end(w);
 }
 
-static void list_text_row(void *context, const struct list_row *row) {
-    struct text t = {0};
-    (void)context;
-    if (row->directory) text_format(&t, "%12s  %2s  ", "-", "-");
-    else text_format(&t, "%12" PRIu64 "  %2u  ", row->size, row->copies);
-    text_time(&t, row->mtime_ns);
-    text_add(&t, "  ");
-    text_display(&t, row->name, strlen(row->name));
+/* What --ls and --find print: rows of JSON, or lines. */
+struct listing {
+    struct client *cl;
+    struct json_writer *w; /* NULL: lines */
+    const char *folder;    /* what is listed; names are shown, or with -r paths below it */
+    const char *glob;      /* --find: only what matches */
+    bool paths;            /* the whole path alone is shown */
+};
+
+static void listing_row(void *context, const char *path, const struct list_row *row) {
+    struct listing *l = context;
+    struct text t = {0}, size = {0};
+    bool whole = l->glob && strchr(l->glob, '/');
+    if (l->glob && fnmatch(l->glob, whole ? path : row->name, whole ? FNM_PATHNAME : 0) != 0) return;
+    if (l->w) {
+        json_row(l->w, path, row);
+        return;
+    }
+    if (!l->paths) {
+        if (!row->directory) text_amount(&size, row->size);
+        text_format(&t, "%12s  ", row->directory ? "-" : size.data);
+        if (row->directory) text_add(&t, " -  ");
+        else text_format(&t, "%2u  ", row->copies);
+        text_time(&t, row->mtime_ns);
+        text_add(&t, "  ");
+    }
+    size_t skip = l->paths ? 0 : strcmp(l->folder, "/") == 0 ? 1 : strlen(l->folder) + 1;
+    const char *name = option_value[OPT_RECURSIVE] || l->paths ? path + skip : row->name;
+    text_display(&t, name, strlen(name));
     text_add(&t, row->directory ? "/\n" : "\n");
     fwrite(t.data, 1, t.length, stdout);
     text_free(&t);
+    text_free(&size);
 }
 
-/* dfs --ls [REMOTE] */
+/* A row of a directory that is listed alone. */
+static void listing_entry(void *context, const struct list_row *row) {
+    struct listing *l = context;
+    char *path = path_join(l->folder, row->name);
+    bool file = !row->directory && strcmp(strrchr(l->folder, '/') + 1, row->name) == 0;
+    listing_row(l, file ? l->folder : path, row);
+    free(path);
+}
+
+/* dfs --ls [REMOTE ...] */
 static int cmd_ls(struct client *cl, int rest, char **words) {
+    static char root[] = "/";
+    char *only_root[] = {root};
+    struct paths list = {0};
+    struct json_writer w;
+    struct listing l = {.cl = cl};
+    enum status status = remote_expand_all(cl, rest ? rest : 1, rest ? words : only_root, &list);
+    json_begin(&w);
+    json_array(&w);
+    if (option_value[OPT_JSON]) l.w = &w;
+    for (size_t i = 0; i < list.count && status == DONE; i++) {
+        l.folder = list.path[i];
+        if (list.count > 1 && !l.w) printf("%s%s:\n", i ? "\n" : "", shown(l.folder));
+        status = option_value[OPT_RECURSIVE] ? client_walk(cl, l.folder, option_value[OPT_NODE], listing_row, &l)
+                                             : client_list(cl, l.folder, option_value[OPT_NODE], listing_entry, &l);
+    }
+    json_array_end(&w);
+    if (l.w && status == DONE) json_print(&w);
+    else json_free(&w);
+    paths_free(&list);
+    return status == DONE ? 0 : complain("ls", status);
+}
+
+/* dfs --find GLOB [REMOTE] */
+static int cmd_find(struct client *cl, int rest, char **words) {
     char path[PATH_MAX_BYTES + 1];
     struct json_writer w;
-    if (rest > 1) die(USAGE_ERROR, "write dfs --ls [REMOTE]");
-    enum status status = remote_path(rest ? words[0] : "/", path);
-    if (status == DONE && option_value[OPT_JSON]) {
-        json_begin(&w);
-        json_array(&w);
-        status = client_list(cl, path, option_value[OPT_NODE], list_json_row, &w);
-        json_array_end(&w);
-        if (status == DONE) json_print(&w);
-        else json_free(&w);
-    } else if (status == DONE) {
-        status = client_list(cl, path, option_value[OPT_NODE], list_text_row, NULL);
-    }
-    return status == DONE ? 0 : cmd_failed("ls", status);
+    if (rest < 1 || rest > 2) die(USAGE_ERROR, "write dfs --find GLOB [REMOTE], with GLOB in quotes: '*.jpg'");
+    struct listing l = {.cl = cl, .glob = words[0], .paths = !option_value[OPT_HUMAN]};
+    enum status status = remote_path(rest > 1 ? words[1] : "/", path);
+    l.folder = path;
+    json_begin(&w);
+    json_array(&w);
+    if (option_value[OPT_JSON]) l.w = &w;
+    if (status == DONE) status = client_walk(cl, path, NULL, listing_row, &l);
+    json_array_end(&w);
+    if (l.w && status == DONE) json_print(&w);
+    else json_free(&w);
+    return status == DONE ? 0 : complain("find", status);
 }
 
-/* Rows of one directory, kept while its entries are gone through. */
-struct list_rows {
-    struct list_row *row;
-    size_t count, capacity;
+/* What one directory, or one entry of it, amounts to. */
+struct usage {
+    char *path;
+    uint64_t bytes, files;
+    bool directory;
 };
 
-static void list_keep(void *context, const struct list_row *row) {
-    struct list_rows *rows = context;
-    if (rows->count == rows->capacity) {
-        rows->capacity = rows->capacity ? rows->capacity * 2 : 16;
-        rows->row = mem_resize(rows->row, rows->capacity * sizeof *rows->row);
+struct usages {
+    struct usage *list;
+    size_t count, capacity, skip; /* skip: length of the path that is asked about, with its slash */
+};
+
+static void usage_add(void *context, const char *path, const struct list_row *row) {
+    struct usages *u = context;
+    if (!strchr(path + u->skip, '/')) { /* the next entry of the directory itself */
+        if (u->count == u->capacity) {
+            u->capacity = u->capacity ? 2 * u->capacity : 16;
+            u->list = mem_resize(u->list, u->capacity * sizeof *u->list);
+        }
+        u->list[u->count++] = (struct usage){.path = path_join("", path), .directory = row->directory};
     }
-    rows->row[rows->count++] = *row;
+    u->list[u->count - 1].bytes += row->size;
+    u->list[u->count - 1].files += !row->directory;
+}
+
+static void usage_print(struct json_writer *w, const struct usage *u) {
+    struct text t = {0}, size = {0};
+    if (w) {
+        json_object(w);
+        json_path(w, u->path);
+        json_key_unsigned(w, "bytes", u->bytes);
+        json_key_unsigned(w, "files", u->files);
+        json_object_end(w);
+        return;
+    }
+    text_amount(&size, u->bytes);
+    text_format(&t, "%12s  %8" PRIu64 "  ", size.data, u->files);
+    text_display(&t, u->path, strlen(u->path));
+    text_add(&t, u->directory && strcmp(u->path, "/") != 0 ? "/\n" : "\n");
+    fwrite(t.data, 1, t.length, stdout);
+    text_free(&t);
+    text_free(&size);
+}
+
+/* What is in a directory, entry by entry, and then all of it. */
+static enum status usage_of(struct client *cl, const char *path, struct json_writer *w) {
+    struct usages u = {.skip = strcmp(path, "/") == 0 ? 1 : strlen(path) + 1};
+    struct usage all = {.path = path_join("", path), .directory = true};
+    struct file_info *f = NULL;
+    enum status status = client_stat(cl, path, &f);
+    if (status == DONE && f->directory) status = client_walk(cl, path, NULL, usage_add, &u);
+    else if (status == DONE) all = (struct usage){all.path, f->size, 1, false};
+    for (size_t i = 0; i < u.count; i++) {
+        if (status == DONE) usage_print(w, &u.list[i]);
+        all.bytes += u.list[i].bytes;
+        all.files += u.list[i].files;
+        free(u.list[i].path);
+    }
+    if (status == DONE) {
+        usage_print(w, &all);
+        file_info_free(f);
+    }
+    free(u.list);
+    free(all.path);
+    return status;
+}
+
+/* dfs --du [REMOTE ...] */
+static int cmd_du(struct client *cl, int rest, char **words) {
+    static char root[] = "/";
+    char *only_root[] = {root};
+    struct paths list = {0};
+    struct json_writer w;
+    enum status status = remote_expand_all(cl, rest ? rest : 1, rest ? words : only_root, &list);
+    json_begin(&w);
+    json_array(&w);
+    for (size_t i = 0; i < list.count && status == DONE; i++)
+        status = usage_of(cl, list.path[i], option_value[OPT_JSON] ? &w : NULL);
+    json_array_end(&w);
+    if (option_value[OPT_JSON] && status == DONE) json_print(&w);
+    else json_free(&w);
+    paths_free(&list);
+    return status == DONE ? 0 : complain("du", status);
+}
+
+/* dfs --cat REMOTE ... */
+static int cmd_cat(struct client *cl, int rest, char **words) {
+    struct paths list = {0};
+    if (rest < 1) die(USAGE_ERROR, "write dfs --cat REMOTE ...");
+    if (option_value[OPT_JSON]) die(USAGE_ERROR, "--cat has no answer in JSON");
+    enum status status = remote_expand_all(cl, rest, words, &list);
+    if (status == DONE && option_value[OPT_FROM]) status = node_identify(cl, option_value[OPT_FROM], &cl->only);
+    for (size_t i = 0; i < list.count && status == DONE; i++) {
+        struct file_info *f;
+        status = cache_fetch(cl, list.path[i], "-", &f);
+        if (status == DONE) file_info_free(f);
+    }
+    paths_free(&list);
+    return status == DONE ? 0 : complain("cat", status);
 }
 
 /* One level of the tree. Recursion is as deep as the tree, at most PATH_MAX_BYTES / 2. */
@@ -12506,7 +14650,7 @@ static int cmd_view(struct client *cl, int rest, char **words) {
     if (rest > 1) die(USAGE_ERROR, "write dfs -v [REMOTE]");
     bool json = option_value[OPT_JSON] != NULL;
     enum status status = remote_path(rest ? words[0] : "/", path);
-    if (status != DONE) return cmd_failed("view", status);
+    if (status != DONE) return complain("view", status);
     if (json) {
         json_begin(&w);
         json_object(&w);
@@ -12528,73 +14672,227 @@ static int cmd_view(struct client *cl, int rest, char **words) {
         printf("%" PRIu64 " files, %" PRIu64 " directories, %s\n", totals[0], totals[1], t.data);
         text_free(&t);
     }
-    return status == DONE ? 0 : cmd_failed("view", status);
+    return status == DONE ? 0 : complain("view", status);
 }
 
-/* dfs --rm, --undelete and --mkdir: one request for each path; goes on after an error and returns the first. */
-static int cmd_each(struct client *cl, const char *verb, const char *what, const char *argument, int rest,
-                    char **words) {
-    char path[PATH_MAX_BYTES + 1];
-    int code = 0;
+/* dfs --undelete: what is in the trash. */
+static int cmd_trash(struct client *cl) {
+    struct text line = {0}, when = {0}, size_text = {0};
+    struct answer a = {0};
     struct json_writer w;
-    if (rest < 1) die(USAGE_ERROR, "write dfs --%s REMOTE ...", what);
+    char path[PATH_MAX_BYTES + 1];
+    struct text place = {0}; /* where the next answer goes on */
+    uint64_t size, expiry_s;
+    enum status status = DONE;
+    text_add(&place, "0 %");
     json_begin(&w);
     json_array(&w);
-    for (int i = 0; i < rest; i++) {
-        struct text line = {0};
-        struct answer a = {0};
-        enum status status = remote_path(words[i], path);
-        if (status == DONE) {
-            text_format(&line, "%s ", verb);
-            text_request_id(&line);
-            text_byte(&line, ' ');
-            text_escaped(&line, path, strlen(path));
-            if (argument) text_format(&line, " %s", argument);
-            status = client_ask(cl, &line, NULL, true, false, &a);
+    do {
+        text_clear(&line);
+        text_format(&line, "TRASH %s", place.data);
+        text_clear(&place);
+        status = client_ask(cl, &line, NULL, false, true, &a);
+        struct slice rest = {a.body.data, a.body.length}, row;
+        struct words words;
+        if (status == DONE && a.w.count != 6) status = fail(INTERNAL, "the master's answer to TRASH is none");
+        if (status == DONE && !slice_is(a.w.word[3], "%")) {
+            text_bytes(&place, a.w.word[2].at, a.w.word[2].length);
+            text_byte(&place, ' ');
+            text_bytes(&place, a.w.word[3].at, a.w.word[3].length);
         }
-        json_object(&w);
-        json_path(&w, status == BAD_REQUEST ? words[i] : path);
-        json_key_string(&w, "result", status_table[status].word);
-        json_object_end(&w);
-        if (status != DONE && code == 0) code = (int)status;
-        if (status != DONE) cmd_failed(what, status);
-        text_free(&line);
-        answer_free(&a);
-    }
+        while (status == DONE && slice_line(&rest, &row)) {
+            if (!words_split(row, &words) || words.count != 5 || !parse_u64(words.word[2], UINT64_MAX, &size) ||
+                !parse_u64(words.word[3], UINT32_MAX, &expiry_s) || !parse_escaped(words.word[4], path, sizeof path))
+                continue;
+            bool folder = slice_is(words.word[0], "dir");
+            if (option_value[OPT_JSON]) {
+                json_object(&w);
+                json_path(&w, path);
+                json_key_string(&w, "kind", folder ? "directory" : "file");
+                json_key_unsigned(&w, "size", size);
+                json_key_unsigned(&w, "expires", expiry_s);
+                json_object_end(&w);
+            } else {
+                text_clear(&when);
+                text_clear(&size_text);
+                text_time(&when, (int64_t)expiry_s * 1000000000);
+                if (!folder) text_size(&size_text, size);
+                printf("%11s  until %s  %s%s\n", folder ? "-" : size_text.data, when.data, shown(path),
+                       folder ? "/" : "");
+            }
+        }
+    } while (status == DONE && place.length > 0);
     json_array_end(&w);
-    if (option_value[OPT_JSON]) json_print(&w);
+    if (status == DONE && option_value[OPT_JSON]) json_print(&w);
     else json_free(&w);
-    return code;
+    text_free(&line);
+    text_free(&when);
+    text_free(&size_text);
+    text_free(&place);
+    answer_free(&a);
+    return status == DONE ? 0 : complain("undelete", status);
 }
 
-/* Asks for one move. */
-static enum status move_once(struct client *cl, const char *from, const char *to) {
+/* A list of results, one for each path: printed with --json, and the first error is the exit code. */
+struct results {
+    struct json_writer w;
+    const char *what;
+    int code;
+};
+
+static void results_begin(struct results *r, const char *what) {
+    *r = (struct results){.what = what};
+    json_begin(&r->w);
+    json_array(&r->w);
+}
+
+static void results_add(struct results *r, const char *path, enum status status) {
+    json_object(&r->w);
+    json_path(&r->w, path);
+    json_key_string(&r->w, "result", status_table[status].word);
+    json_object_end(&r->w);
+    if (status != DONE && r->code == 0) r->code = (int)status;
+    if (status != DONE) complain(r->what, status);
+}
+
+static int results_end(struct results *r) {
+    json_array_end(&r->w);
+    if (option_value[OPT_JSON]) json_print(&r->w);
+    else json_free(&r->w);
+    return r->code;
+}
+
+/* Asks the user, if there is one: both ends of the question are a terminal. */
+static bool user_agrees(const char *question) {
+    char answer[16] = "";
+    if (option_value[OPT_YES] || !isatty(STDIN_FILENO) || !isatty(STDERR_FILENO)) return true;
+    fprintf(stderr, "%s [y/N] ", question);
+    return fgets(answer, sizeof answer, stdin) && (answer[0] == 'y' || answer[0] == 'Y');
+}
+
+/* dfs --rm [-r] REMOTE ...: asks before it removes directories with all in them, or what a pattern matched. */
+static int cmd_rm(struct client *cl, int rest, char **words) {
+    struct results r;
+    bool all = option_value[OPT_RECURSIVE] != NULL;
+    if (rest < 1) die(USAGE_ERROR, "write dfs --rm [-r] REMOTE ...");
+    results_begin(&r, "rm");
+    for (int i = 0; i < rest; i++) {
+        struct paths list = {0};
+        struct text question = {0};
+        enum status status = remote_expand(cl, words[i], &list);
+        if (status != DONE) results_add(&r, words[i], status);
+        if (list.count > 1) text_format(&question, "remove %zu paths that match %s", list.count, shown(words[i]));
+        else if (all && list.count > 0) text_format(&question, "remove %s", shown(list.path[0]));
+        if (question.length > 0) text_add(&question, all ? ", with all that is in directories?" : "?");
+        bool agreed = question.length == 0 || user_agrees(question.data);
+        if (!agreed && r.code == 0) r.code = (int)DENIED;
+        for (size_t k = 0; k < list.count && agreed; k++) {
+            results_add(&r, list.path[k], all ? client_remove_all(cl, list.path[k])
+                                              : client_change(cl, "RM", list.path[k]));
+            cache_forget(cl, list.path[k]);
+        }
+        text_free(&question);
+        paths_free(&list);
+    }
+    return results_end(&r);
+}
+
+/* dfs --rmdir REMOTE ... */
+static int cmd_rmdir(struct client *cl, int rest, char **words) {
+    struct results r;
+    if (rest < 1) die(USAGE_ERROR, "write dfs --rmdir REMOTE ...");
+    results_begin(&r, "rmdir");
+    for (int i = 0; i < rest; i++) {
+        struct paths list = {0};
+        enum status status = remote_expand(cl, words[i], &list);
+        if (status != DONE) results_add(&r, words[i], status);
+        for (size_t k = 0; k < list.count; k++) results_add(&r, list.path[k], client_change(cl, "RMDIR", list.path[k]));
+        paths_free(&list);
+    }
+    return results_end(&r);
+}
+
+/* dfs --mkdir [-p] REMOTE ... */
+static int cmd_mkdir(struct client *cl, int rest, char **words) {
+    char path[PATH_MAX_BYTES + 1];
+    struct results r;
+    struct file_info *f;
+    if (rest < 1) die(USAGE_ERROR, "write dfs --mkdir [-p] REMOTE ...");
+    results_begin(&r, "mkdir");
+    for (int i = 0; i < rest; i++) {
+        enum status status = remote_path(words[i], path), asked;
+        if (status == DONE) status = client_change(cl, "MKDIR", path);
+        if (status == EXISTS && option_value[OPT_PARENTS] && (asked = client_stat(cl, path, &f)) == DONE) {
+            status = f->directory ? DONE : fail(EXISTS, "'%s' is there already, and is a file", shown(path));
+            file_info_free(f);
+        }
+        results_add(&r, status == BAD_REQUEST ? words[i] : path, status);
+    }
+    return results_end(&r);
+}
+
+/* dfs --undelete REMOTE ... */
+static int cmd_undelete(struct client *cl, int rest, char **words) {
+    char path[PATH_MAX_BYTES + 1];
+    struct results r;
+    if (rest == 0) return cmd_trash(cl);
+    results_begin(&r, "undelete");
+    for (int i = 0; i < rest; i++) {
+        enum status status = remote_path(words[i], path);
+        if (status == DONE) status = client_change(cl, "UNDELETE", path);
+        results_add(&r, status == BAD_REQUEST ? words[i] : path, status);
+        cache_forget(cl, path);
+    }
+    return results_end(&r);
+}
+
+/* dfs --copies N REMOTE ... */
+static int cmd_copies(struct client *cl, int rest, char **words) {
+    int number;
+    struct results r;
+    const char *value = option_value[OPT_COPIES];
+    if (rest < 1) die(USAGE_ERROR, "write dfs --copies N REMOTE ...; N is all, a number, or - for as many as around it");
+    if (strcmp(value, "-") != 0 && !parse_copies(slice_of(value), &number))
+        die(USAGE_ERROR, "--copies %s: write all, a number from 1 to %d, or -", value, NODES_MAX);
+    results_begin(&r, "copies");
+    for (int i = 0; i < rest; i++) {
+        struct paths list = {0};
+        enum status status = remote_expand(cl, words[i], &list);
+        if (status != DONE) results_add(&r, words[i], status);
+        for (size_t k = 0; k < list.count; k++) {
+            struct text line = {0};
+            struct answer a = {0};
+            change_line(&line, "COPIES", list.path[k]);
+            text_format(&line, " %s", value);
+            results_add(&r, list.path[k], client_ask(cl, &line, NULL, true, false, &a));
+            text_free(&line);
+            answer_free(&a);
+        }
+        paths_free(&list);
+    }
+    return results_end(&r);
+}
+
+/* Asks for one MV or CP. */
+static enum status move_once(struct client *cl, const char *verb, const char *from, const char *to) {
     struct text line = {0};
     struct answer a = {0};
-    text_add(&line, "MV ");
-    text_request_id(&line);
-    text_byte(&line, ' ');
-    text_escaped(&line, from, strlen(from));
+    change_line(&line, verb, from);
     text_byte(&line, ' ');
     text_escaped(&line, to, strlen(to));
     enum status status = client_ask(cl, &line, NULL, true, false, &a);
     text_free(&line);
     answer_free(&a);
+    cache_forget(cl, to);
+    if (*verb == 'M') cache_forget(cl, from);
     return status;
 }
 
-/* dfs --mv FROM TO: like mv, into TO if that is a directory. */
-static int cmd_mv(struct client *cl, int rest, char **words) {
-    char from[PATH_MAX_BYTES + 1], to[PATH_MAX_BYTES + 1], into[2 * PATH_MAX_BYTES + 2];
-    struct json_writer w;
-    if (rest != 2) die(USAGE_ERROR, "write dfs --mv FROM TO");
-    enum status status = remote_path(words[0], from);
-    if (status == DONE) status = remote_path(words[1], to);
-    if (status != DONE) return cmd_failed("mv", status);
-    snprintf(into, sizeof into, "%s%s", to, strrchr(from, '/'));
-    bool inside = words[1][strlen(words[1]) - 1] == '/';
-    if (!inside) status = move_once(cl, from, to);
-    if (status == EXISTS || status == WRONG_KIND) { /* TO is a directory, or else no move to it is possible */
+/* MV or CP of one path, into TO if that is a directory, or if `inside` says that it has to be. `to` gets where it is. */
+static enum status move_one(struct client *cl, const char *verb, const char *from, char to[PATH_MAX_BYTES + 1],
+                            bool inside) {
+    enum status status = inside ? EXISTS : move_once(cl, verb, from, to);
+    if (!inside && (status == EXISTS || status == WRONG_KIND)) { /* TO is a directory, or else it is not possible */
         char why[DETAIL_BYTES];
         struct file_info *f = NULL;
         memcpy(why, detail, sizeof why);
@@ -12602,16 +14900,128 @@ static int cmd_mv(struct client *cl, int rest, char **words) {
         if (f) file_info_free(f);
         memcpy(detail, why, sizeof detail);
     }
-    if (inside) status = path_normalize(into, to);
-    if (inside && status == DONE) status = move_once(cl, from, to);
-    if (status != DONE) return cmd_failed("mv", status);
-    if (!option_value[OPT_JSON]) return 0;
-    json_begin(&w);
-    json_object(&w);
-    json_path(&w, to);
-    json_object_end(&w);
-    json_print(&w);
-    return 0;
+    if (!inside) return status;
+    char *into = path_join(to, strrchr(from, '/') + 1);
+    status = path_normalize(into, to);
+    free(into);
+    return status == DONE ? move_once(cl, verb, from, to) : status;
+}
+
+/* dfs --mv and --cp FROM ... TO: like mv and cp, into TO if that is a directory. */
+static int move_all(struct client *cl, const char *verb, const char *what, int rest, char **words) {
+    char to[PATH_MAX_BYTES + 1];
+    struct paths list = {0};
+    struct results r;
+    struct file_info *f = NULL;
+    if (rest < 2) die(USAGE_ERROR, "write dfs --%s FROM ... TO", what);
+    const char *target = words[rest - 1];
+    bool inside = *target && target[strlen(target) - 1] == '/';
+    enum status status = remote_expand_all(cl, rest - 1, words, &list);
+    if (status == DONE) status = remote_path(target, to);
+    if (status == DONE && list.count > 1 && !inside) {
+        status = client_stat(cl, to, &f);
+        inside = status == DONE && f->directory;
+        if (f) file_info_free(f);
+        if (status == DONE && !inside) status = fail(WRONG_KIND, "'%s' is a file, and there are several to go there", shown(to));
+    }
+    if (status != DONE) {
+        paths_free(&list);
+        return complain(what, status);
+    }
+    results_begin(&r, what);
+    for (size_t i = 0; i < list.count; i++) {
+        if (remote_path(target, to) != DONE) break;
+        status = move_one(cl, verb, list.path[i], to, inside);
+        results_add(&r, to, status);
+    }
+    paths_free(&list);
+    return results_end(&r);
+}
+
+static int cmd_mv(struct client *cl, int rest, char **words) {
+    return move_all(cl, "MV", "mv", rest, words);
+}
+
+static int cmd_cp(struct client *cl, int rest, char **words) {
+    return move_all(cl, "CP", "cp", rest, words);
+}
+
+/* Runs $VISUAL or $EDITOR on a local file, and waits. */
+static enum status editor_run(const char *file) {
+    const char *editor = getenv("VISUAL");
+    struct text command = {0};
+    int ended = 0;
+    if (!editor || !*editor) editor = getenv("EDITOR");
+    if (!editor || !*editor) editor = "vi";
+    text_format(&command, "%s \"$1\"", editor);
+    pid_t child = fork();
+    if (child == 0) {
+        for (int number = SIGHUP; number <= SIGTERM; number++) signal(number, SIG_DFL);
+        execl("/bin/sh", "sh", "-c", command.data, "sh", file, (char *)NULL);
+        _exit(127);
+    }
+    text_free(&command);
+    if (child < 0) return fail(INTERNAL, "no process for the editor: %s", strerror(errno));
+    signal(SIGINT, SIG_IGN); /* that is for the editor now */
+    while (waitpid(child, &ended, 0) < 0 && errno == EINTR) continue;
+    signal(SIGINT, on_client_signal);
+    if (WIFEXITED(ended) && WEXITSTATUS(ended) == 0) return DONE;
+    return fail(INTERNAL, "the editor '%s' ended with an error; set $EDITOR", editor);
+}
+
+/* Uploads what was edited, if nobody else changed the file meanwhile. */
+static enum status edit_upload(struct client *cl, const char *path, const char *file, const char *before) {
+    struct stat about;
+    int fd = sys_open(file, O_RDONLY, 0);
+    if (fd < 0 || fstat(fd, &about) != 0) return fail(status_of_errno(), "%s: %s", file, strerror(errno));
+    struct put put = {.path = path, .condition = before, .size_hint = (uint64_t)about.st_size,
+                      .chunk_size = chunk_size_option(), .mtime_ns = time_ns(about.st_mtim)};
+    enum status status = client_upload(cl, &put, fd);
+    close(fd);
+    cache_forget(cl, path);
+    return status;
+}
+
+/* dfs --edit REMOTE */
+static int cmd_edit(struct client *cl, int rest, char **words) {
+    char path[PATH_MAX_BYTES + 1], folder[PATH_MAX], before[65] = "none", after[65] = "none", *file;
+    uint8_t sha256[32], *buffer = mem_alloc(COPY_BYTES);
+    struct file_info *f = NULL;
+    struct stat about;
+    if (rest != 1) die(USAGE_ERROR, "write dfs --edit REMOTE");
+    enum status status = remote_path(words[0], path);
+    if (status == DONE && strcmp(path, "/") == 0) status = fail(WRONG_KIND, "'/' is a directory");
+    if (status != DONE) return complain("edit", status);
+    const char *temporary = getenv("TMPDIR");
+    snprintf(folder, sizeof folder, "%s/dfs-edit-XXXXXX", temporary && *temporary ? temporary : "/tmp");
+    if (!mkdtemp(folder)) return complain("edit", fail(INTERNAL, "%s: %s", folder, strerror(errno)));
+    file = path_join(folder, strrchr(path, '/') + 1);
+    status = cache_fetch(cl, path, file, &f);
+    if (status == DONE) hex_write(before, f->sha256, 32);
+    if (status == NOT_FOUND) status = DONE; /* a new file */
+    if (f) file_info_free(f);
+    if (status == DONE) status = editor_run(file);
+    if (status == DONE) {
+        int fd = sys_open(file, O_RDONLY, 0);
+        if (fd >= 0 && fstat(fd, &about) == 0 &&
+            (status = file_hash(fd, (uint64_t)about.st_size, buffer, COPY_BYTES, sha256)) == DONE)
+            hex_write(after, sha256, 32);
+        if (fd >= 0) close(fd);
+    }
+    bool changed = status == DONE && strcmp(before, after) != 0 && strcmp(after, "none") != 0;
+    if (changed) status = edit_upload(cl, path, file, before);
+    if (changed && status != DONE) {
+        char why[DETAIL_BYTES];
+        memcpy(why, detail, sizeof why);
+        status = fail(status, "%s; what you wrote is kept in %s", why, file);
+    } else {
+        unlink(file);
+        rmdir(folder); /* stays if the editor left something there */
+        if (status == DONE && !option_quiet) fprintf(stderr, changed ? "uploaded %s\n" : "%s is unchanged\n", shown(path));
+    }
+    free(file);
+    free(buffer);
+    return status == DONE ? 0 : complain("edit", status);
 }
 
 /* The value of a `word value` row. */
@@ -12738,7 +15148,7 @@ static void status_text(const struct answer *a) {
 }
 
 /* dfs --status and --nodes */
-static int cmd_status(struct client *cl, bool nodes_only, int rest) {
+static int status_print(struct client *cl, bool nodes_only, int rest) {
     struct text line = {0};
     struct answer status_answer = {0}, nodes_answer = {0};
     if (rest > 0) die(USAGE_ERROR, "--status and --nodes take no path");
@@ -12755,120 +15165,17 @@ static int cmd_status(struct client *cl, bool nodes_only, int rest) {
     text_free(&line);
     answer_free(&status_answer);
     answer_free(&nodes_answer);
-    return status == DONE ? code : cmd_failed(nodes_only ? "nodes" : "status", status);
-}
-/* dfs --undelete: what is in the trash. */
-static int cmd_trash(struct client *cl) {
-    struct text line = {0}, when = {0}, size_text = {0};
-    struct answer a = {0};
-    struct json_writer w;
-    char path[PATH_MAX_BYTES + 1];
-    struct text place = {0}; /* where the next answer goes on */
-    uint64_t size, expiry_s;
-    enum status status = DONE;
-    text_add(&place, "0 %");
-    json_begin(&w);
-    json_array(&w);
-    do {
-        text_clear(&line);
-        text_format(&line, "TRASH %s", place.data);
-        text_clear(&place);
-        status = client_ask(cl, &line, NULL, false, true, &a);
-        struct slice rest = {a.body.data, a.body.length}, row;
-        struct words words;
-        if (status == DONE && a.w.count != 6) status = fail(INTERNAL, "the master's answer to TRASH is none");
-        if (status == DONE && !slice_is(a.w.word[3], "%")) {
-            text_bytes(&place, a.w.word[2].at, a.w.word[2].length);
-            text_byte(&place, ' ');
-            text_bytes(&place, a.w.word[3].at, a.w.word[3].length);
-        }
-        while (status == DONE && slice_line(&rest, &row)) {
-            if (!words_split(row, &words) || words.count != 5 || !parse_u64(words.word[2], UINT64_MAX, &size) ||
-                !parse_u64(words.word[3], UINT32_MAX, &expiry_s) || !parse_escaped(words.word[4], path, sizeof path))
-                continue;
-            bool folder = slice_is(words.word[0], "dir");
-            if (option_value[OPT_JSON]) {
-                json_object(&w);
-                json_path(&w, path);
-                json_key_string(&w, "kind", folder ? "directory" : "file");
-                json_key_unsigned(&w, "size", size);
-                json_key_unsigned(&w, "expires", expiry_s);
-                json_object_end(&w);
-            } else {
-                text_clear(&when);
-                text_clear(&size_text);
-                text_time(&when, (int64_t)expiry_s * 1000000000);
-                if (!folder) text_size(&size_text, size);
-                printf("%11s  until %s  %s%s\n", folder ? "-" : size_text.data, when.data, shown(path),
-                       folder ? "/" : "");
-            }
-        }
-    } while (status == DONE && place.length > 0);
-    json_array_end(&w);
-    if (status == DONE && option_value[OPT_JSON]) json_print(&w);
-    else json_free(&w);
-    text_free(&line);
-    text_free(&when);
-    text_free(&size_text);
-    text_free(&place);
-    answer_free(&a);
-    return status == DONE ? 0 : cmd_failed("undelete", status);
+    return status == DONE ? code : complain(nodes_only ? "nodes" : "status", status);
 }
 
-/* The address of a node by its name or id; what has a colon is one already. Of several of one name, one that is up. */
-static enum status node_locate(struct client *cl, const char *name, char address[ADDRESS_MAX_BYTES + 1]) {
-    const struct node_row *rows;
-    enum status status;
-    if (strchr(name, ':') && slice_copy(slice_of(name), address, ADDRESS_MAX_BYTES + 1)) return DONE;
-    int count = nodes_known(cl, &rows, &status), found = -1;
-    for (int i = 0; i < count; i++)
-        if ((strcmp(rows[i].name, name) == 0 || strcmp(rows[i].id_text, name) == 0) && (found < 0 || rows[i].up))
-            found = i;
-    if (status == DONE && found < 0)
-        return fail(NOT_FOUND, "no node is called '%s'; dfs --nodes lists them", shown(name));
-    if (found >= 0) memcpy(address, rows[found].address, sizeof rows[found].address);
-    return status;
+static int cmd_status(struct client *cl, int rest, char **words) {
+    (void)words;
+    return status_print(cl, false, rest);
 }
 
-/* The id of the node of this name or id. */
-static enum status node_identify(struct client *cl, const char *name, uint64_t *id) {
-    const struct node_row *rows;
-    enum status status;
-    int count = nodes_known(cl, &rows, &status), found = -1;
-    for (int i = 0; i < count; i++)
-        if ((strcmp(rows[i].name, name) == 0 || strcmp(rows[i].id_text, name) == 0) && (found < 0 || rows[i].up))
-            found = i;
-    if (status != DONE) return status;
-    if (found < 0) return fail(NOT_FOUND, "no node is called '%s'; dfs --nodes lists them", shown(name));
-    *id = rows[found].id;
-    return DONE;
-}
-
-/* dfs -d REMOTE LOCAL */
-static int cmd_download(struct client *cl, int rest, char **words) {
-    char path[PATH_MAX_BYTES + 1], target[PATH_MAX];
-    struct file_info *f;
-    int fd;
-    int64_t begun_ms = clock_ms();
-    if (rest != 2) die(USAGE_ERROR, "write dfs -d REMOTE LOCAL; LOCAL may be - for standard output");
-    bool pipe_out = strcmp(words[1], "-") == 0;
-    enum status status = remote_path(words[0], path);
-    if (status == DONE && option_value[OPT_FROM]) status = node_identify(cl, option_value[OPT_FROM], &cl->only);
-    if (status == DONE) status = client_stat(cl, path, &f);
-    if (status != DONE) return cmd_failed("download", status);
-    if (f->directory) status = fail(WRONG_KIND, "'%s' is a directory; name a file in it", shown(path));
-    if (status == DONE) status = download_open(path, words[1], target, &fd);
-    if (status != DONE) {
-        file_info_free(f);
-        return cmd_failed("download", status);
-    }
-    status = client_download(cl, path, f, fd);
-    if (status == DONE && *download_temporary) status = download_finish(fd, target, f->mtime_ns);
-    else if (!pipe_out && close(fd) != 0 && status == DONE) status = fail(INTERNAL, "%s: %s", target, strerror(errno));
-    if (status == DONE && !(pipe_out && option_value[OPT_JSON]))
-        summary("downloaded", path, f->size, f->sha256, begun_ms);
-    file_info_free(f);
-    return status == DONE ? 0 : cmd_failed("download", status);
+static int cmd_nodes(struct client *cl, int rest, char **words) {
+    (void)words;
+    return status_print(cl, true, rest);
 }
 
 /* A node that is being scrubbed. */
@@ -12917,10 +15224,9 @@ static enum status scrub_begin(struct client *cl, struct scrubbed *n) {
 
 /* Waits until all are done. */
 static enum status scrub_wait(struct scrubbed *list, int count) {
-    struct progress p;
-    uint64_t bytes, damaged;
+    uint64_t bytes, damaged, shown_bytes = 0;
     enum status status = DONE;
-    progress_begin(&p, "read", 0);
+    progress_begin("read", 0, 0);
     for (int left = count; left > 0 && status == DONE;) {
         uint64_t sum = 0;
         sleep_ms(LOOK_MS);
@@ -12934,9 +15240,10 @@ static enum status scrub_wait(struct scrubbed *list, int count) {
             list[i].done = true;
             left--;
         }
-        if (sum > p.done) progress_add(&p, sum - p.done);
+        if (sum > shown_bytes) progress_add(sum - shown_bytes, 0);
+        if (sum > shown_bytes) shown_bytes = sum;
     }
-    progress_end(&p);
+    progress_end();
     return status;
 }
 
@@ -12980,7 +15287,7 @@ static int cmd_scrub(struct client *cl, int rest, char **words) {
                       "%" PRIu64 " chunks, which are set aside and fetched from nodes that have them; dfs --status "
                       "names what nobody has",
                       damaged);
-    return status == DONE ? 0 : cmd_failed("scrub", status);
+    return status == DONE ? 0 : complain("scrub", status);
 }
 
 /* dfs --fault NODE KIND [ARGUMENT] */
@@ -13000,7 +15307,7 @@ static int cmd_fault(struct client *cl, int rest, char **words) {
     if (status == DONE) status = ask_once(address, &line, NULL, false, CALL_TIMEOUT_MS, CALL_TIMEOUT_MS, &a, &sent);
     text_free(&line);
     answer_free(&a);
-    if (status != DONE) return cmd_failed("fault", status);
+    if (status != DONE) return complain("fault", status);
     if (!option_value[OPT_JSON]) return 0;
     json_begin(&w);
     json_object(&w);
@@ -13012,17 +15319,6 @@ static int cmd_fault(struct client *cl, int rest, char **words) {
 }
 
 /* ---- Copies: where they are, how many, who gives them up ---- */
-
-/* dfs --copies N REMOTE ... */
-static int cmd_copies(struct client *cl, int rest, char **words) {
-    const char *value = option_value[OPT_COPIES];
-    int copies;
-    if (rest == 0 || (strcmp(value, "-") != 0 && !parse_copies(slice_of(value), &copies)))
-        die(USAGE_ERROR,
-            "write dfs --copies N REMOTE ...; N is all, a number from 1 to %d, or - for as many as around it",
-            NODES_MAX);
-    return cmd_each(cl, "COPIES", "copies", value, rest, words);
-}
 
 /* dfs --where REMOTE */
 static int cmd_where(struct client *cl, int rest, char **words) {
@@ -13036,7 +15332,7 @@ static int cmd_where(struct client *cl, int rest, char **words) {
         file_info_free(f);
         status = fail(WRONG_KIND, "'%s' is a directory; name a file in it", shown(path));
     }
-    if (status != DONE) return cmd_failed("where", status);
+    if (status != DONE) return complain("where", status);
     if (option_value[OPT_JSON]) {
         stat_json(cl, path, f);
         file_info_free(f);
@@ -13099,7 +15395,8 @@ static void event_print(struct slice row) {
 }
 
 /* dfs --events [-f]: what the master that reigns remembers. When another one does, it begins with that one's first. */
-static int cmd_events(struct client *cl, int rest) {
+static int cmd_events(struct client *cl, int rest, char **words) {
+    (void)words;
     enum { WAIT_MS = 2000 };
     char master_id[17] = "";
     uint64_t after = 0, next;
@@ -13128,7 +15425,7 @@ static int cmd_events(struct client *cl, int rest) {
         text_free(&line);
         answer_free(&a);
     }
-    return status == DONE ? 0 : cmd_failed("events", status);
+    return status == DONE ? 0 : complain("events", status);
 }
 
 /* Sends DRAIN or FORGET. */
@@ -13184,7 +15481,7 @@ static int cmd_drain(struct client *cl, int rest, char **words) {
         if (status == DONE && left > 0) sleep_ms(LOOK_MS);
     }
     if (isatty(STDERR_FILENO) && !option_quiet) fprintf(stderr, "\r\033[K");
-    if (status != DONE) return cmd_failed("drain", status);
+    if (status != DONE) return complain("drain", status);
     if (option_value[OPT_JSON]) {
         struct json_writer w;
         json_begin(&w);
@@ -13204,7 +15501,7 @@ static int cmd_drain(struct client *cl, int rest, char **words) {
 static int cmd_forget(struct client *cl, int rest, char **words) {
     if (rest != 1) die(USAGE_ERROR, "write dfs --forget NODE");
     enum status status = member_ask(cl, "FORGET", words[0], NULL);
-    if (status != DONE) return cmd_failed("forget", status);
+    if (status != DONE) return complain("forget", status);
     if (option_value[OPT_JSON]) {
         struct json_writer w;
         json_begin(&w);
@@ -13363,7 +15660,8 @@ static void check_open(const char *folder, bool writes) {
 }
 
 /* dfs --fsck DIR [--repair] */
-static int cmd_fsck(int rest, char **words) {
+static int cmd_fsck(struct client *cl, int rest, char **words) {
+    (void)cl;
     static const char *const results[] = {"clean", "damaged", "lost"};
     if (rest != 1) die(USAGE_ERROR, "write dfs --fsck DIR; DIR is a node's directory, and its node is stopped");
     json_begin(&check.w);
@@ -13404,7 +15702,7 @@ static int cmd_fsck(int rest, char **words) {
                check.damaged_chunks, check.missing_chunks, check.tree.at.epoch, check.tree.at.seq);
     free(buffer);
     if (result == 0) return 0;
-    return cmd_failed("fsck", result == 1
+    return complain("fsck", result == 1
                                   ? fail(DAMAGED, "other nodes held the same: start this one, and it gets from them "
                                                   "what it lacks")
                                   : fail(UNAVAILABLE, "this node was the last that held everything: dfs --extract "
@@ -13476,7 +15774,8 @@ static enum status extract_directory(struct extract *x, uint64_t id, int folder)
 }
 
 /* dfs --extract DIR OUT: all files of a node's directory, with no server. */
-static int cmd_extract(int rest, char **words) {
+static int cmd_extract(struct client *cl, int rest, char **words) {
+    (void)cl;
     struct extract x = {0};
     struct rlimit files;
     if (rest != 2)
@@ -13487,7 +15786,7 @@ static int cmd_extract(int rest, char **words) {
     }
     check_open(words[0], false);
     if (mkdir(words[1], 0777) != 0)
-        return cmd_failed("extract", fail(status_of_errno() == INTERNAL ? EXISTS : status_of_errno(), "making %s: %s",
+        return complain("extract", fail(status_of_errno() == INTERNAL ? EXISTS : status_of_errno(), "making %s: %s",
                                           words[1], strerror(errno)));
     int out = sys_open(words[1], O_RDONLY | O_DIRECTORY, 0);
     x.buffer = mem_alloc(CHUNK_MAX_BYTES);
@@ -13495,14 +15794,14 @@ static int cmd_extract(int rest, char **words) {
                                   : fail(status_of_errno(), "%s: %s", words[1], strerror(errno));
     if (out >= 0) close(out);
     free(x.buffer);
-    if (status != DONE) return cmd_failed("extract", status);
+    if (status != DONE) return complain("extract", status);
     printf("%" PRIu64 " files, %" PRIu64 " of them incomplete\n", x.files, x.incomplete);
     if (check.store.metadata_damaged)
         status = fail(DAMAGED,
                       "records are damaged: what changed behind the damage is not here; another node may know more");
     else if (x.incomplete > 0)
         status = fail(DAMAGED, "some files are incomplete, as said above; another node may have what is missing");
-    return status == DONE ? 0 : cmd_failed("extract", status);
+    return status == DONE ? 0 : complain("extract", status);
 }
 
 /* ======== 18. Bench ======== */
@@ -13520,22 +15819,10 @@ struct bench_client {
     struct client cl;
 };
 
-/* One small file up, without the threads that a large one wants. */
-static enum status bench_up(struct client *cl, const char *path, uint8_t *bytes, size_t length) {
-    struct upload u = {.cl = cl};
-    struct answer a = {0};
-    uint8_t sha[32];
-    sha256_digest(bytes, length, sha);
-    struct upload_open open;
-    upload_begin(cl, &open);
-    if (length > 0) upload_note(&u, sha, length);
-    enum status status = length > 0 ? client_put(cl, sha, bytes, length) : DONE;
-    if (status == DONE) status = upload_commit(&u, path, length, clock_wall_ns(), sha, &a);
-    upload_end(cl, &open);
-    answer_free(&a);
-    text_free(&u.list);
-    free(u.seen);
-    return status;
+static enum status bench_up(struct client *cl, const char *path, const uint8_t *bytes, size_t length) {
+    struct put put = {.path = path, .condition = "-", .size = length, .mtime_ns = clock_wall_ns()};
+    sha256_digest(bytes, length, put.sha256);
+    return client_upload_small(cl, &put, bytes, false);
 }
 
 static enum status bench_down(struct client *cl, const char *path, uint8_t *bytes, size_t length, unsigned turn) {
@@ -13567,7 +15854,7 @@ static void *bench_main(void *argument) {
         enum status status = b->up ? bench_up(&self->cl, path, bytes, (size_t)b->size)
                                    : bench_down(&self->cl, path, bytes, (size_t)b->size, (unsigned)number);
         if (status == DONE) continue;
-        if (atomic_fetch_add(&b->failed, 1) == 0) cmd_failed("bench", status);
+        if (atomic_fetch_add(&b->failed, 1) == 0) complain("bench", status);
         break; /* this client gives up; the count of failures says how many did */
     }
     free(bytes);
@@ -13575,7 +15862,7 @@ static void *bench_main(void *argument) {
 }
 
 /* dfs --bench up|down */
-static int cmd_bench(const char *masters, int rest, char **words) {
+static int cmd_bench(struct client *cl, int rest, char **words) {
     struct bench b = {.files = option_number(OPT_FILES, 10000, 1, 100000000), .begun_ms = clock_ms()};
     pthread_t thread[BENCH_CLIENTS_MAX];
     if (rest != 1 || (strcmp(words[0], "up") != 0 && strcmp(words[0], "down") != 0))
@@ -13586,7 +15873,7 @@ static int cmd_bench(const char *masters, int rest, char **words) {
     struct bench_client *clients = mem_alloc((size_t)b.clients * sizeof *clients);
     for (uint64_t i = 0; i < b.clients; i++) {
         clients[i].b = &b;
-        client_init(&clients[i].cl, masters);
+        client_init(&clients[i].cl, cl->masters);
         thread[i] = thread_spawn(bench_main, &clients[i]);
     }
     for (uint64_t i = 0; i < b.clients; i++) pthread_join(thread[i], NULL);
@@ -13811,56 +16098,79 @@ static void options_refuse(unsigned at, const char *where) {
             die(USAGE_ERROR, "--%s does nothing for %s; dfs --help says what it is for", option_table[i].name, where);
 }
 
+/* Which function does what was asked for. Help and versions are main's. */
+static const struct client_command {
+    enum option option;
+    int (*run)(struct client *cl, int rest, char **words);
+    bool offline; /* asks no server, and needs no key */
+} client_table[] = {
+    {OPT_UPLOAD, cmd_upload, false}, {OPT_DOWNLOAD, cmd_download, false}, {OPT_VIEW, cmd_view, false},
+    {OPT_STAT, cmd_stat, false}, {OPT_LS, cmd_ls, false}, {OPT_FIND, cmd_find, false}, {OPT_DU, cmd_du, false},
+    {OPT_CAT, cmd_cat, false}, {OPT_CP, cmd_cp, false}, {OPT_MV, cmd_mv, false}, {OPT_RM, cmd_rm, false},
+    {OPT_RMDIR, cmd_rmdir, false}, {OPT_UNDELETE, cmd_undelete, false}, {OPT_MKDIR, cmd_mkdir, false},
+    {OPT_EDIT, cmd_edit, false}, {OPT_STATUS, cmd_status, false}, {OPT_NODES, cmd_nodes, false},
+    {OPT_WHERE, cmd_where, false}, {OPT_COPIES, cmd_copies, false}, {OPT_EVENTS, cmd_events, false},
+    {OPT_DRAIN, cmd_drain, false}, {OPT_FORGET, cmd_forget, false}, {OPT_BENCH, cmd_bench, false},
+    {OPT_SCRUB, cmd_scrub, false}, {OPT_FSCK, cmd_fsck, true}, {OPT_EXTRACT, cmd_extract, true},
+    {OPT_FAULT, cmd_fault, false}};
+
+/* Refuses options that are for other commands than this one. */
+static void options_refuse_for(int command) {
+    for (int i = OPT_COMMANDS_END; i < OPT_COUNT; i++) {
+        struct text belongs = {0};
+        bool free_for_all = true, good = false;
+        for (size_t k = 0; k < sizeof option_belongs / sizeof *option_belongs; k++) {
+            if ((int)option_belongs[k].option != i) continue;
+            free_for_all = false;
+            good = good || (int)option_belongs[k].command == command;
+        }
+        text_belongs(&belongs, i);
+        if (option_is_given(i) && !free_for_all && !good)
+            die(USAGE_ERROR, "--%s is not for --%s%s", option_table[i].name, option_table[command].name,
+                belongs.data ? belongs.data : "");
+        text_free(&belongs);
+    }
+    if (option_value[OPT_JSON] && command == OPT_EXTRACT) die(USAGE_ERROR, "--extract has no answer in JSON");
+}
+
 static int run_client(int command, int rest, char **words) {
     static struct client cl;
+    const struct client_command *row = client_table;
+    while ((int)row->option != command) row++;
     snprintf(self_id, sizeof self_id, "%016" PRIx64, random_u64());
     option_quiet = option_value[OPT_QUIET] != NULL;
     static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
     for (int i = 0; i < 3; i++) /* nohup's choice stays */
         if (signal(ends[i], SIG_IGN) != SIG_IGN) signal(ends[i], on_client_signal);
-    atexit(download_forget); /* for when it dies of something else */
-    options_refuse(AT_CLIENT | (command == OPT_BENCH ? AT_BENCH : 0), "this command");
-    static const struct { int option, command; } belongs[] = {{OPT_REPAIR, OPT_FSCK}, {OPT_COPIES, OPT_COPIES},
-        {OPT_FROM, OPT_DOWNLOAD}, {OPT_NODE, OPT_LS}, {OPT_FOLLOW, OPT_EVENTS}, {OPT_CANCEL, OPT_DRAIN}};
-    for (size_t i = 0; i < sizeof belongs / sizeof *belongs; i++)
-        if (option_is_given(belongs[i].option) && command != belongs[i].command)
-            die(USAGE_ERROR, "--%s is for --%s", option_table[belongs[i].option].name,
-                option_table[belongs[i].command].name);
-    if (option_value[OPT_JSON] && command == OPT_EXTRACT) die(USAGE_ERROR, "--extract has no answer in JSON");
-    if (command == OPT_FSCK) return cmd_fsck(rest, words);
-    if (command == OPT_EXTRACT) return cmd_extract(rest, words);
-    key_setup(false);
+    atexit(temporaries_clean); /* for when it dies of something else */
+    options_refuse(AT_CLIENT, "this command");
+    options_refuse_for(command);
+    if (!row->offline) key_setup(false);
     client_init(&cl, masters_option());
+    if (row->offline) return row->run(&cl, rest, words);
+    cl.cache_on = option_value[OPT_CACHE_TTL] != NULL;
+    cl.cache_ttl_ms = option_ms(OPT_CACHE_TTL, 0, 0, 3650 * DAY_MS);
+    cl.cache_bytes = option_size(OPT_CACHE_SIZE, GIB, 0, UINT64_MAX / 2);
     nodes_recall(&cl);
-    int code;
-    switch (command) {
-    case OPT_UPLOAD: code = cmd_upload(&cl, rest, words); break;
-    case OPT_DOWNLOAD: code = cmd_download(&cl, rest, words); break;
-    case OPT_VIEW: code = cmd_view(&cl, rest, words); break;
-    case OPT_STAT: code = cmd_stat(&cl, rest, words); break;
-    case OPT_LS: code = cmd_ls(&cl, rest, words); break;
-    case OPT_RM: code = cmd_each(&cl, "RM", "rm", NULL, rest, words); break;
-    case OPT_UNDELETE:
-        code = rest == 0 ? cmd_trash(&cl) : cmd_each(&cl, "UNDELETE", "undelete", NULL, rest, words);
-        break;
-    case OPT_MV: code = cmd_mv(&cl, rest, words); break;
-    case OPT_MKDIR: code = cmd_each(&cl, "MKDIR", "mkdir", NULL, rest, words); break;
-    case OPT_STATUS: code = cmd_status(&cl, false, rest); break;
-    case OPT_NODES: code = cmd_status(&cl, true, rest); break;
-    case OPT_COPIES: code = cmd_copies(&cl, rest, words); break;
-    case OPT_WHERE: code = cmd_where(&cl, rest, words); break;
-    case OPT_EVENTS: code = cmd_events(&cl, rest); break;
-    case OPT_DRAIN: code = cmd_drain(&cl, rest, words); break;
-    case OPT_FORGET: code = cmd_forget(&cl, rest, words); break;
-    case OPT_SCRUB: code = cmd_scrub(&cl, rest, words); break;
-    case OPT_FAULT: code = cmd_fault(&cl, rest, words); break;
-    default: code = cmd_bench(masters_option(), rest, words); break;
-    }
+    int code = row->run(&cl, rest, words);
     nodes_note(&cl);
     text_free(&cl.nodes);
     if (atomic_load(&cl.saw_old) && command != OPT_STATUS && command != OPT_NODES)
         fprintf(stderr, "dfs: possibly old: no master has a hold on its nodes now\n");
     return code;
+}
+
+/* Says what is meant by words without a command: most likely one that lacks its dashes. */
+static int usage_failed(int rest, char **words) {
+    int like = rest > 0 ? option_like(words[0]) : -1;
+    if (like >= 0) {
+        fprintf(stderr, "dfs: there is no command '%s'; did you mean dfs --%s?\n", words[0], option_table[like].name);
+    } else if (rest > 0) {
+        fprintf(stderr, "dfs: '%s' is no command; dfs --help lists them\n", words[0]);
+    } else {
+        fprintf(stderr, "%sdfs --help says more.\n", usage_text);
+    }
+    return USAGE_ERROR;
 }
 
 /* A closed standard descriptor would be taken by the next file or socket, and output would go into that. */
@@ -13883,7 +16193,9 @@ int main(int argc, char **argv) {
     fault_setup(getenv("DFS_FAULT"));
     buffers_init();
     pool_init();
-    if (command == OPT_HELP) return options_help(), 0;
+    if (command == OPT_HELP) return options_help(rest, words);
+    if (command == OPT_COMPLETION) return print_completion(rest, words);
+    if (command == OPT_MAN) return print_man(rest, words);
     if (command == OPT_VERSION) {
         printf("dfs %s, protocol " PROTOCOL_NAME ", disk format %d, sha256 %s\n", DFS_VERSION, FORMAT_VERSION,
                sha256_backend_name());
@@ -13896,10 +16208,7 @@ int main(int argc, char **argv) {
         return serve_master ? cmd_master(rest) : cmd_node(rest, words);
     }
     if (command < 0 && option_is_given(OPT_COPIES)) command = OPT_COPIES;
-    if (command < 0) {
-        fprintf(stderr, "%sdfs --help says more.\n", usage_text);
-        return USAGE_ERROR;
-    }
+    if (command < 0) return usage_failed(rest, words);
     int code = run_client(command, rest, words);
     if (fflush(stdout) == 0 && !ferror(stdout)) return code;
     fprintf(stderr, "dfs: writing the output: %s\n", strerror(errno));

@@ -198,13 +198,14 @@ test_sizes() {
     wait_for state healthy
 }
 
-# 1 GiB of random bytes, and 5 GiB of a sparse file
+# 256 MiB of random bytes, and 1 GiB of a sparse file; 1 GiB and 5 GiB in the long run
 test_large() {
-    local size=$((1024 << 20)) sparse=5 room sparse_sha
+    local size=$((256 << 20)) sparse=1 room sparse_sha
     patience=600
     sparse_sha[1]=a21e59b8cd3c168123cf312e67a489a88df468d2ffc7a525d5f54e0ec7e999e5
     sparse_sha[5]=b7a074ee371f1fcccade2ce142f1a9724369b7dcd1daea275e37cdf83c63fb25
-    [ "$slow" = 1 ] || size=$((64 << 20)) sparse=1
+    [ -z "$long" ] || size=$((1024 << 20)) sparse=5
+    [ "$slow" = 1 ] || size=$((64 << 20))
     room=$(df --output=avail -B1 . | tail -n 1)
     [ "$room" -gt $((size * 6)) ] || { size=$((room / 6 / 4096 * 4096)); echo "only $size bytes: the disk is small"; }
     cluster 3
@@ -285,8 +286,9 @@ test_folders() {
     fails 3 --mkdir /d/e/x
     fails 9 -u /d f
     fails 9 -u /d/e/x/z f
-    fails 9 -d /d got
-    fails 9 -u /x /
+    fails 9 -d /d -
+    fails 9 -d /d f
+    fails 9 -u /d/e/x . --dry-run
     fails 2 -d /none got
     fails 2 --stat /none
     fails 2 --ls /none
@@ -333,7 +335,7 @@ test_moves() {
     fails 6 --mv /new/f /../x
     fails 9 --mv /full /new/f/x
     fails 64 --mv /full
-    dfs --mv -j /new/f "/new/with space" | jq -e '.path == "/new/with space"'
+    dfs --mv -j /new/f "/new/with space" | jq -e '.[0].path == "/new/with space" and .[0].result == "ok"'
     wait_for state healthy
     [ "$(for n in n1 n2 n3; do digest "${ADDR[$n]}" | awk '{print $NF}'; done | sort -u | wc -l)" = 1 ]
     crash m n1 n2 n3 # and again from the logs
@@ -351,7 +353,7 @@ test_exit_codes() {
     cluster 3
     random 100000 >f
     dfs --version | grep -q '^dfs [0-9]'
-    dfs --help | grep -q 'Exit codes'
+    dfs --help all | grep -q 'Exit codes'
     dfs -q -u /f f
     fails 64 --no-such-option
     fails 64 -u /f
@@ -588,7 +590,7 @@ test_master_killed() {
         if [ "$here_now" = "$other" ]; then here_now=${DFS_MASTER%,*}; else here_now=$other; fi
         master m "$here_now"
     }
-    kill_rounds "$(rounds 20 6)" m
+    kill_rounds "$(rounds 4 2)" m
 }
 
 # everything is killed at once in the middle of many uploads, comes back in random order: nothing acknowledged is lost
@@ -603,7 +605,7 @@ test_all_killed() {
             if [ "$who" = m ]; then master m "$DFS_MASTER"; else node "$who"; fi
         done
     }
-    kill_rounds "$(rounds 20 6)" m n1 n2 n3
+    kill_rounds "$(rounds 4 2)" m n1 n2 n3
 }
 
 log_says() { grep -q "$2" "$1.err"; } # SERVER TEXT
@@ -2878,7 +2880,7 @@ test_help() {
     while read -r row; do
         grep -q "^$row\( \|\$\)" verbs || complain "docs/PROTOCOL.md has a verb $row, HELP has none"
     done < <(sed -nE 's/^#+ .*`([A-Z]+)[ `].*/\1/p; s/^#+ ([A-Z]{3,})$/\1/p' "$here/docs/PROTOCOL.md")
-    dfs --help >help
+    dfs --help all >help
     while read -r row; do
         grep -qF -e "$row" manuals || complain "the option $row is in no manual"
     done < <(sed -nE 's/^ +(-[a-z], )?(--[a-z-]+).*/\2/p' help)
@@ -3592,7 +3594,7 @@ test_million() {
         node n1
         ms=$(($(ms_now) - begun))
         echo "a node starts in $ms ms after $how: $(grep -o 'read in [0-9]* ms' n1.err)"
-        [ "$ms" -lt $((3000 + count / 50)) ]
+        [ -z "$long" ] || [ "$ms" -lt $((3000 + count / 50)) ]
         wait_for roster_is 3
         wait_for -t 300 state healthy
     done
@@ -3603,7 +3605,7 @@ test_million() {
     wait_for -t 300 reigns
     ms=$(($(ms_now) - begun))
     echo "the master's successor reigns after $ms ms"
-    [ "$ms" -lt $((7000 + count / 50)) ]
+    [ -z "$long" ] || [ "$ms" -lt $((7000 + count / 50)) ]
     wait_for -t 300 state healthy
     each 'after the take-over'
     counted_all() { status -j | jq -e ".files == $count"; }
@@ -3917,7 +3919,7 @@ test_repair() {
 
 # one of 5 nodes is killed while clients go on: whole again about as fast as the same bytes can be copied and hashed here
 test_whole() {
-    local size=$((256 << 20)) i begun ms bytes reference said before unavailable
+    local size=$((256 << 20)) i begun ms bytes reference said
     need jq python3
     patience=300
     [ -z "$long" ] || size=$((2 << 30))
@@ -4053,7 +4055,7 @@ test_rate() {
     bytes=$(($(status -j | jq .copied_bytes) - bytes))
     echo "$bytes bytes in $ms ms by three nodes"
     [ "$bytes" -gt 15000000 ]
-    [ $((bytes / 1000 * 1000 / ms)) -lt $((rate * 39 / 10000)) ] # an order ahead for each
+    [ "$bytes" -lt $((rate * 3 * ms / 1000 + (3 << 20))) ] # an order ahead for each
     [ "$ms" -lt 30000 ]
     copies_are 2
 }
