@@ -10,8 +10,8 @@
  *   fuzz     clang -g -O1 -fsanitize=fuzzer,address,undefined -DDFS_FUZZ dfs.c -o dfs-fuzz -pthread && ./dfs-fuzz
  *   bench    dfs --bench up|down --files 10000 --size 1K --clients 16
  *
- * The file reads bottom up: a section calls only what stands above it. Numbers are for good; 14 to 16 are kept for the
- * mesh, the gateway and the viewer.
+ * The file reads bottom up: a section calls only what stands above it. Numbers are for good; 14 and 15 are kept for
+ * the mesh and the gateway.
  *
  *    1. Limits      every cap, default and size; the error table
  *    2. Base        log, memory, clocks, random numbers, the text of the last error
@@ -26,6 +26,7 @@
  *   11. Client      calls with retry, upload, download
  *   12. Node        a node's handlers, its link to the master, its reports
  *   13. Master      a master's handlers, take-over, roster, commit, copies, drops, trash
+ *   16. Viewer      the live screen of dfs -v
  *   17. Commands    options, help, one function for each thing that a user can ask
  *   18. Bench       many clients at once
  *   19. Self-test   what clang's fuzzer calls, under #ifdef DFS_FUZZ
@@ -46,6 +47,8 @@
  *   stream        peer_make            1 per node           master.lock, one connection: sends records to the node
  *   copier        peer_make            2 per node           master.lock: has the node fetch chunks, and waits
  *   transfer      client_put, _get     4 per transfer       transfer.lock; ends with the transfer, joined
+ *   crew          crew_run             16 per folder        crew.lock; takes files to move, joined
+ *   fetch, act    viewer_work          1 each               view.lock; end with the process
  *   bench         cmd_bench            --clients            its own files; joined
  *
  * Locks, in the order of their ranks. A thread that holds one takes only those of higher rank; lock_take ends the
@@ -87,6 +90,7 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
@@ -97,6 +101,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -754,6 +759,16 @@ static void text_size(struct text *t, uint64_t bytes) {
     }
     if (unit == 0) text_format(t, "%d B", (int)bytes);
     else text_format(t, "%.1f %s", number, units[unit]);
+}
+
+/* A time for people, local. */
+static void text_time(struct text *t, int64_t ns) {
+    time_t seconds = (time_t)(ns / 1000000000);
+    struct tm tm;
+    char shown_time[64];
+    localtime_r(&seconds, &tm);
+    strftime(shown_time, sizeof shown_time, "%Y-%m-%d %H:%M:%S", &tm);
+    text_add(t, shown_time);
 }
 
 /* Brings a path into its one form: it starts with a slash, has no empty parts and none at its end; the root is "/".
@@ -6038,6 +6053,7 @@ struct client {
     atomic_bool met;             /* some call was answered: from now on a silent master is waited for */
     struct lock lock;            /* RANK_TRANSFER; guards the rest, which is what TARGETS said last */
     uint64_t only;               /* the node whose copies alone are read; 0: all are */
+    int retry_ms;                /* how long a request is repeated while no master answers */
     bool cache_on;               /* --cache-ttl: what is read is kept, */
     int64_t cache_ttl_ms;        /* and read from there without a question so long, */
     uint64_t cache_bytes;        /* as long as all of it is not larger */
@@ -6062,7 +6078,7 @@ static void answer_free(struct answer *a) {
 }
 
 static void client_init(struct client *cl, const char *masters) {
-    *cl = (struct client){.copies = 1, .noted = -1};
+    *cl = (struct client){.copies = 1, .noted = -1, .retry_ms = RETRY_TOTAL_MS};
     snprintf(cl->masters, sizeof cl->masters, "%s", masters);
     lock_init(&cl->lock, RANK_TRANSFER);
 }
@@ -6124,7 +6140,7 @@ static bool ask_nodes(struct client *cl, const struct text *line, struct answer 
  * reachable; a master that is waiting for nodes, or was there before, is asked again for RETRY_TOTAL_MS. */
 static enum status client_ask(struct client *cl, const struct text *line, const struct slice *body, bool changes,
                               bool has_body, struct answer *a) {
-    int64_t until_ms = clock_ms() + RETRY_TOTAL_MS;
+    int64_t until_ms = clock_ms() + cl->retry_ms;
     bool sent_ever = false;
     /* In the run before some master was there: perhaps it is being started again. Nodes answer what only reads. */
     bool was_there = cl->noted >= 0 && (changes || memcmp(line->data, "TARGETS", 7) == 0);
@@ -6184,6 +6200,14 @@ static enum status client_ask(struct client *cl, const struct text *line, const 
         return fail(UNKNOWN, "%s; whether the change was made is not known: look, and repeat it if it was not", why);
     if (status == NO_SERVER) return fail(NO_SERVER, "%s; is a master running there? start one with: dfs master", why);
     return fail(status == FENCED ? READ_ONLY : status, "%s", why);
+}
+
+/* The value of a `word value` row. */
+static struct slice row_value(const struct answer *a, const char *word) {
+    struct slice rest = {a->body.data, a->body.length}, row, name;
+    while (slice_line(&rest, &row))
+        if (slice_part(&row, ' ', &name) && slice_is(name, word)) return row;
+    return (struct slice){"", 0};
 }
 
 /* A request id: random, so that a repeated request is known for what it is. */
@@ -6496,13 +6520,16 @@ static void progress_end(void) {
     if (atomic_exchange(&progress.shown_ms, 0) != 0 && !sys_write(STDERR_FILENO, "\r\033[K", 4)) progress.on = false;
 }
 
+static void (*complain_to)(const char *text); /* where complaints go that must not be written over a full screen */
+
 /* Says what failed, why, and what to do; returns the exit code. */
 static int complain(const char *what, enum status status) {
     struct text t = {0};
     if (atomic_load(&progress.shown_ms) != 0) text_add(&t, "\r\033[K");
     text_format(&t, "dfs: %s: %s: %s\n", what, status_table[status].text, detail);
     fflush(stdout);
-    if (write(STDERR_FILENO, t.data, t.length) < 0) progress.on = false; /* there is nowhere left to complain */
+    if (complain_to) complain_to(t.data);
+    else if (write(STDERR_FILENO, t.data, t.length) < 0) progress.on = false; /* there is nowhere left to complain */
     text_free(&t);
     return (int)status;
 }
@@ -7346,6 +7373,30 @@ static void list_keep(void *context, const struct list_row *row) {
         rows->row = mem_resize(rows->row, rows->capacity * sizeof *rows->row);
     }
     rows->row[rows->count++] = *row;
+}
+
+/* A row of NODES. */
+struct node_row {
+    uint64_t id, files, chunks, bytes, free_bytes, total_bytes, damaged, transfers, sent, received, left;
+    int64_t ping_ms; /* how long ago its last ping came; -1: it never did */
+    char id_text[17], name[LABEL_MAX_BYTES + 1], address[ADDRESS_MAX_BYTES + 1], state[16];
+    char zone[LABEL_MAX_BYTES + 1], version[LABEL_MAX_BYTES + 1];
+};
+
+static bool node_row_parse(struct slice row, struct node_row *n) {
+    struct words w;
+    uint64_t *const numbers[] = {&n->files, &n->chunks, &n->bytes, &n->free_bytes, &n->total_bytes, &n->damaged,
+                                 &n->transfers};
+    if (!words_split(row, &w) || w.count != NODE_ROW_WORDS || !parse_id(w.word[0], &n->id) ||
+        !slice_copy(w.word[0], n->id_text, sizeof n->id_text) ||
+        !parse_escaped(w.word[1], n->name, sizeof n->name) || !slice_copy(w.word[2], n->address, sizeof n->address) ||
+        !slice_copy(w.word[3], n->state, sizeof n->state) || !parse_i64(w.word[4], &n->ping_ms))
+        return false;
+    for (int i = 0; i < 7; i++)
+        if (!parse_u64(w.word[5 + i], UINT64_MAX, numbers[i])) return false;
+    return parse_escaped(w.word[12], n->zone, sizeof n->zone) &&
+           slice_copy(w.word[13], n->version, sizeof n->version) && parse_u64(w.word[14], UINT64_MAX, &n->sent) &&
+           parse_u64(w.word[15], UINT64_MAX, &n->received) && parse_u64(w.word[16], UINT64_MAX, &n->left);
 }
 
 /* The client's folder for what it can do without: ~/.cache/dfs. False if there is no such place. */
@@ -8258,6 +8309,60 @@ static enum status client_download_folder(struct crew *c, const char *local, con
     text_free(&c->doomed);
     return c->status;
 }
+
+/* Remote paths, each its own; freed by paths_free. */
+struct paths {
+    char **path;
+    size_t count, capacity;
+};
+
+static void paths_add(struct paths *list, const char *path) {
+    if (list->count == list->capacity) {
+        list->capacity = list->capacity ? 2 * list->capacity : 16;
+        list->path = mem_resize(list->path, list->capacity * sizeof *list->path);
+    }
+    list->path[list->count++] = path_join("", path);
+}
+
+static void paths_free(struct paths *list) {
+    names_free(list->path, list->count);
+    *list = (struct paths){0};
+}
+
+/* Asks for one MV or CP. */
+static enum status move_once(struct client *cl, const char *verb, const char *from, const char *to) {
+    struct text line = {0};
+    struct answer a = {0};
+    change_line(&line, verb, from);
+    text_byte(&line, ' ');
+    text_escaped(&line, to, strlen(to));
+    enum status status = client_ask(cl, &line, NULL, true, false, &a);
+    text_free(&line);
+    answer_free(&a);
+    cache_forget(cl, to);
+    if (*verb == 'M') cache_forget(cl, from);
+    return status;
+}
+
+/* MV or CP of one path, into TO if that is a directory, or if `inside` says that it has to be. `to` gets where it is. */
+static enum status move_one(struct client *cl, const char *verb, const char *from, char to[PATH_MAX_BYTES + 1],
+                            bool inside) {
+    enum status status = inside ? EXISTS : move_once(cl, verb, from, to);
+    if (!inside && (status == EXISTS || status == WRONG_KIND)) { /* TO is a directory, or else it is not possible */
+        char why[DETAIL_BYTES];
+        struct file_info *f = NULL;
+        memcpy(why, detail, sizeof why);
+        inside = client_stat(cl, to, &f) == DONE && f->directory;
+        if (f) file_info_free(f);
+        memcpy(detail, why, sizeof detail);
+    }
+    if (!inside) return status;
+    char *into = path_join(to, strrchr(from, '/') + 1);
+    status = path_normalize(into, to);
+    free(into);
+    return status == DONE ? move_once(cl, verb, from, to) : status;
+}
+
 /* ======== 12. Node ======== */
 /* A node's handlers and its threads: the link that joins a master and pings it, the reporter that tells the master what
  * is on this disk. Lock: node.lock (RANK_CLUSTER) guards the tree, the promise and the link's state; it is held while a
@@ -13118,6 +13223,1033 @@ static int master_main(bool init) {
     server_run();
     return 0;
 }
+
+/* ======== 16. Viewer ======== */
+/* dfs -v on a terminal: files, copies and nodes, live. The process that the user started only waits, and restores the
+ * terminal however the other one ends. In that one three threads work: the first reads keys and draws; `fetch` asks the
+ * master; `act` does what takes time, one thing after the other. Lock: view.lock (RANK_TRANSFER) guards what they share;
+ * nobody holds it while he asks. Entry point: viewer_run. */
+
+enum {
+    VIEW_ROWS_MIN = 12,
+    VIEW_COLUMNS_MIN = 40,
+    VIEW_NODES_COLUMNS = 28,
+    VIEW_DETAIL_ROWS = 8,
+    VIEW_EVENT_ROWS = 5,
+    VIEW_EVENTS_MAX = 64,
+    VIEW_ENTRIES_MAX = 50000, /* lines of the tree */
+    VIEW_PROMPT_MAX = PATH_MAX_BYTES,
+    VIEW_REFRESH_MS = 700,
+    VIEW_HEARTBEAT_MS = 150,
+    VIEW_FRESH_MS = 400, /* a heart beats so long after a ping */
+};
+
+enum style { PLAIN, BOLD, REVERSE, GREEN, RED, YELLOW, FAINT };
+
+/* One line of the tree: a file or directory, and how deep it is. */
+struct view_entry {
+    char *path;
+    int depth;
+    bool open;
+    struct list_row row;
+};
+
+enum view_order { BY_NAME, BY_SIZE, BY_TIME };
+
+/* What the keys below do, when it takes time. */
+enum view_deed { DEED_NONE, DEED_DOWNLOAD, DEED_UPLOAD, DEED_RENAME, DEED_REMOVE, DEED_UNDELETE, DEED_MKDIR, DEED_SEARCH };
+
+static struct view {
+    struct lock lock;
+    struct cond changed;
+    struct client fetcher, actor;       /* their threads' own */
+    /* Shared: what is known of the cluster. */
+    struct view_entry *entries;
+    size_t count;
+    bool loaded;                        /* the tree was read once */
+    bool crowded;                       /* it has more lines than are kept */
+    struct answer status;
+    struct node_row *nodes;
+    int node_count;
+    struct file_info *info;             /* of the selected file, NULL: of none */
+    char info_path[PATH_MAX_BYTES + 1];
+    char trouble[DETAIL_BYTES];         /* why the last question was not answered; "" if it was */
+    int64_t known_ms;                   /* when `nodes` was told */
+    char *events[VIEW_EVENTS_MAX];      /* a ring, of event_total ever */
+    uint64_t event_total;
+    /* Shared: what the user wants. */
+    char top[PATH_MAX_BYTES + 1], selected[PATH_MAX_BYTES + 1];
+    struct paths open;                  /* directories that are shown with what is in them */
+    enum view_order order;
+    bool hurry, over;                   /* look again now; end */
+    enum view_deed deed;                /* what the actor is to do, or does */
+    char deed_path[PATH_MAX_BYTES + 1], deed_other[PATH_MAX_BYTES + 1];
+    char said[DETAIL_BYTES];            /* how the last one ended */
+    bool said_bad;
+    char removed[PATH_MAX_BYTES + 1];   /* what was deleted last */
+    /* The first thread's own. */
+    struct termios cooked;
+    int rows, columns;
+    size_t scroll;
+    bool utf8, colour, help;
+    enum view_deed prompt;              /* what is being asked; DEED_NONE: nothing */
+    char typed[VIEW_PROMPT_MAX + 1], sought[NAME_MAX_BYTES + 1];
+    struct text *shown;                 /* the rows that are on the screen */
+    int shown_rows;
+} view;
+
+static volatile sig_atomic_t view_resized, view_killed;
+static volatile pid_t view_child;
+
+/* ---- Text on a screen ---- */
+
+/* The columns that a character takes. Marks that combine take none; what is wide in East Asia takes two. */
+static int character_columns(uint32_t c) {
+    static const struct { uint32_t first, last; int columns; } ranges[] = {
+        {0x300, 0x36f, 0}, {0x200b, 0x200f, 0}, {0x202a, 0x202e, 0}, {0x2060, 0x206f, 0}, {0xfe00, 0xfe0f, 0},
+        {0x1100, 0x115f, 2}, {0x2e80, 0xa4cf, 2}, {0xac00, 0xd7a3, 2}, {0xf900, 0xfaff, 2}, {0xfe30, 0xfe6f, 2},
+        {0xff00, 0xff60, 2}, {0xffe0, 0xffe6, 2}, {0x1f300, 0x1faff, 2}, {0x20000, 0x3fffd, 2}};
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
+        if (c >= ranges[i].first && c <= ranges[i].last) return ranges[i].columns;
+    return 1;
+}
+
+/* The next character of a valid text; `*length` gets its bytes. */
+static uint32_t character_next(const char *at, size_t *length) {
+    const uint8_t *b = (const uint8_t *)at;
+    *length = b[0] < 0x80 ? 1 : b[0] < 0xe0 ? 2 : b[0] < 0xf0 ? 3 : 4;
+    uint32_t c = b[0] < 0x80 ? b[0] : b[0] & (0xffu >> (*length + 1));
+    for (size_t i = 1; i < *length; i++) c = c << 6 | (b[i] & 0x3f);
+    return c;
+}
+
+/* A row of the screen while it is put together. */
+struct row {
+    struct text t;
+    int columns; /* that are taken */
+};
+
+static void row_style(struct row *r, enum style style) {
+    static const char *const codes[] = {"0", "1", "7", "32", "31", "33", "2"};
+    if (style >= GREEN && !view.colour) style = style == RED ? BOLD : PLAIN;
+    text_format(&r->t, "\033[%sm", codes[style]);
+}
+
+/* Appends a text, as far as it fits before column `end`. What a terminal might take for orders is shown as %XX, and
+ * what it can't show. */
+static void row_put(struct row *r, int end, enum style style, const char *string) {
+    struct text safe = {0};
+    text_display(&safe, string, strlen(string));
+    if (style != PLAIN) row_style(r, style);
+    for (size_t i = 0, length; i < safe.length; i += length) {
+        uint32_t c = character_next(safe.data + i, &length);
+        int columns = character_columns(c);
+        bool hidden = columns == 0 && (c < 0x300 || c > 0x36f); /* could turn the direction of what follows */
+        bool escape = hidden || (c >= 0x80 && !view.utf8);
+        if (r->columns + (escape ? 3 * (int)length : columns) > end) break;
+        if (!escape) text_bytes(&r->t, safe.data + i, length);
+        for (size_t k = 0; escape && k < length; k++) text_format(&r->t, "%%%02X", (uint8_t)safe.data[i + k]);
+        r->columns += escape ? 3 * (int)length : columns;
+    }
+    if (style != PLAIN) row_style(r, PLAIN);
+    text_free(&safe);
+}
+
+__attribute__((format(printf, 4, 5))) static void row_format(struct row *r, int end, enum style style,
+                                                             const char *format, ...) {
+    char text[2 * PATH_MAX_BYTES];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    row_put(r, end, style, text);
+}
+
+static void row_pad(struct row *r, int end) {
+    for (; r->columns < end; r->columns++) text_byte(&r->t, ' ');
+}
+
+/* Puts a row on the screen, if it is not there already. */
+static void row_show(struct row *r, int number) {
+    struct text *old = &view.shown[number];
+    row_style(r, PLAIN);
+    if (old->length != r->t.length || memcmp(old->data ? old->data : "", r->t.data ? r->t.data : "", r->t.length) != 0) {
+        struct text out = {0};
+        text_format(&out, "\033[%d;1H", number + 1);
+        text_bytes(&out, r->t.data, r->t.length);
+        text_add(&out, "\033[K");
+        if (!sys_write(STDOUT_FILENO, out.data, out.length)) view_killed = SIGHUP;
+        text_free(&out);
+        text_free(old);
+        *old = r->t;
+        return;
+    }
+    text_free(&r->t);
+}
+
+/* ---- The panes ---- */
+
+static enum style state_style(const char *state) {
+    static const struct { const char *word; enum style style; } styles[] = {
+        {"healthy", GREEN}, {"up", GREEN}, {"healing", YELLOW}, {"learner", YELLOW}, {"draining", YELLOW}};
+    for (size_t i = 0; i < sizeof styles / sizeof *styles; i++)
+        if (strcmp(state, styles[i].word) == 0) return styles[i].style;
+    return RED;
+}
+
+static uint64_t status_number(const char *word) {
+    uint64_t number = 0;
+    parse_u64(row_value(&view.status, word), UINT64_MAX, &number);
+    return number;
+}
+
+static void draw_title(struct row *r) {
+    char state[32] = "", address[ADDRESS_MAX_BYTES + 1] = "";
+    struct text size = {0};
+    int end = view.columns;
+    row_put(r, end, REVERSE, " dfs ");
+    if (*view.trouble || view.status.body.length == 0) {
+        row_put(r, end, RED, *view.trouble ? "  no master: " : "  asking ");
+        row_put(r, end, PLAIN, *view.trouble ? view.trouble : view.fetcher.masters);
+        return;
+    }
+    slice_copy(row_value(&view.status, "state"), state, sizeof state);
+    slice_copy(row_value(&view.status, "master"), address, sizeof address);
+    text_size(&size, status_number("bytes"));
+    row_format(r, end, PLAIN, "  %s  ", address);
+    row_put(r, end, state_style(state), state);
+    row_format(r, end, PLAIN, "  %" PRIu64 " files  %s", status_number("files"), size.data);
+    uint64_t missing = status_number("copies_missing"), lost = status_number("unavailable_chunks");
+    if (missing > 0) row_format(r, end, YELLOW, "  %" PRIu64 " copies to make", missing);
+    if (lost > 0) row_format(r, end, RED, "  %" PRIu64 " chunks unavailable", lost);
+    text_free(&size);
+}
+
+/* One line of the tree. */
+static void draw_entry(struct row *r, const struct view_entry *e, int end) {
+    struct text size = {0};
+    bool selected = strcmp(e->path, view.selected) == 0;
+    const char *mark = !e->row.directory ? " " : e->open ? (view.utf8 ? "▾" : "-") : view.utf8 ? "▸" : "+";
+    int right = end - 18;
+    if (selected) row_style(r, REVERSE);
+    row_put(r, end, PLAIN, selected ? ">" : " ");
+    for (int i = 0; i < e->depth && r->columns < right; i++) row_put(r, right, PLAIN, "  ");
+    row_put(r, right, PLAIN, mark);
+    row_put(r, right, PLAIN, " ");
+    row_put(r, right, PLAIN, e->row.name);
+    if (e->row.directory) row_put(r, right, PLAIN, "/");
+    row_pad(r, right);
+    if (!e->row.directory) {
+        text_size(&size, e->row.size);
+        row_format(r, end, PLAIN, " %10s %3ux ", size.data, e->row.copies);
+    }
+    row_pad(r, end);
+    if (selected) row_style(r, PLAIN);
+    text_free(&size);
+}
+
+/* A node's chunks of the selected file, as dots: full, partly there, or missing. */
+static void draw_dots(struct row *r, int end, int which) {
+    const struct file_info *f = view.info;
+    uint32_t cells = end > r->columns ? (uint32_t)(end - r->columns) : 0;
+    if (cells > f->chunk_count) cells = f->chunk_count;
+    for (uint32_t cell = 0; cell < cells; cell++) {
+        uint32_t first = (uint32_t)((uint64_t)cell * f->chunk_count / cells);
+        uint32_t behind = (uint32_t)((uint64_t)(cell + 1) * f->chunk_count / cells), has = 0;
+        for (uint32_t i = first; i < behind; i++) has += node_set_has(&f->chunk[i].holders, which);
+        bool all = has == behind - first;
+        const char *dot = view.utf8 ? (all ? "●" : has > 0 ? "◐" : "○") : all ? "#" : has > 0 ? "+" : ".";
+        row_put(r, end, all ? GREEN : has > 0 ? YELLOW : FAINT, dot);
+    }
+}
+
+static const char *view_node_name(uint64_t id) {
+    for (int i = 0; i < view.node_count; i++)
+        if (view.nodes[i].id == id) return view.nodes[i].name;
+    return "?";
+}
+
+/* What is known of the selected file: row `number` of the pane. */
+static void draw_detail(struct row *r, int number, int end) {
+    const struct file_info *f = view.info;
+    char hex[65] = "";
+    struct text t = {0};
+    bool known = f && strcmp(view.info_path, view.selected) == 0;
+    if (number == 0) {
+        for (int i = 0; i < end; i++) row_put(r, end, FAINT, view.utf8 ? "─" : "-");
+    } else if (number == 1) {
+        row_format(r, end, BOLD, " %s", *view.selected ? view.selected : "");
+    } else if (known && number == 2) {
+        text_size(&t, f->size);
+        text_format(&t, " (%" PRIu64 ")  ", f->size);
+        text_time(&t, f->mtime_ns);
+        row_format(r, end, PLAIN, f->directory ? " directory  " : " %s", t.data);
+        if (f->directory) {
+            text_clear(&t);
+            text_time(&t, f->mtime_ns);
+            row_put(r, end, PLAIN, t.data);
+        }
+        if (f->old) row_put(r, end, YELLOW, "  possibly old");
+    } else if (known && number == 3 && !f->directory) {
+        hex_write(hex, f->sha256, 32);
+        row_format(r, end, PLAIN, " sha256 %s", hex);
+    } else if (known && number >= 4 && number - 4 < f->node_count) {
+        bool more = number == VIEW_DETAIL_ROWS - 1 && f->node_count > VIEW_DETAIL_ROWS - 4;
+        if (more) row_format(r, end, PLAIN, " and %d nodes more", f->node_count - (VIEW_DETAIL_ROWS - 5));
+        else {
+            row_format(r, end, PLAIN, " %-10.10s ", view_node_name(f->node[number - 4].id));
+            draw_dots(r, end, number - 4);
+        }
+    } else if (known && number == 4 && f->chunk_count > 0) {
+        row_put(r, end, RED, " on no live node");
+    }
+    text_free(&t);
+}
+
+/* A node takes two rows: name, state, heartbeat; files and bytes. */
+static void draw_node(struct row *r, int number, int height) {
+    int shown_nodes = height / 2, which = number / 2, end = view.columns;
+    if (which == shown_nodes - 1 && view.node_count > shown_nodes) {
+        if (number % 2 == 0) row_format(r, end, PLAIN, " and %d nodes more", view.node_count - which);
+        return;
+    }
+    if (which >= view.node_count || which >= shown_nodes) return;
+    const struct node_row *n = &view.nodes[which];
+    int64_t ago_ms = n->ping_ms < 0 ? -1 : n->ping_ms + (clock_ms() - view.known_ms);
+    bool down = strcmp(n->state, "down") == 0, beat = ago_ms >= 0 && ago_ms < VIEW_FRESH_MS && !down;
+    struct text t = {0};
+    if (number % 2 == 0) {
+        row_put(r, end, state_style(n->state), view.utf8 ? (down ? " ○ " : " ● ") : down ? " o " : " * ");
+        row_format(r, end, BOLD, "%-9.9s ", n->name);
+        row_format(r, end, state_style(n->state), "%-8s ", n->state);
+        if (!down) row_put(r, end, beat ? RED : FAINT, view.utf8 ? (beat ? "♥" : "♡") : beat ? "@" : ".");
+        if (ago_ms >= 0 && ago_ms < 100000) row_format(r, end, PLAIN, "%4.1fs", (double)ago_ms / 1000);
+    } else {
+        text_size(&t, n->bytes);
+        row_format(r, end, PLAIN, "   %" PRIu64 " files  %s", n->files, t.data);
+        if (strcmp(n->state, "draining") == 0) row_format(r, end, YELLOW, "  %" PRIu64 " left", n->left);
+    }
+    text_free(&t);
+}
+
+/* The last rows of what happened. */
+static void draw_event(struct row *r, int number) {
+    uint64_t kept = view.event_total < VIEW_EVENTS_MAX ? view.event_total : VIEW_EVENTS_MAX;
+    if (number == 0) {
+        for (int i = 0; i < view.columns; i++) row_put(r, view.columns, FAINT, view.utf8 ? "─" : "-");
+        return;
+    }
+    uint64_t back = (uint64_t)(VIEW_EVENT_ROWS - number);
+    if (back > kept || back == 0) return;
+    const char *text = view.events[(view.event_total - back) % VIEW_EVENTS_MAX];
+    row_put(r, view.columns, strstr(text, "whole again") ? GREEN : strstr(text, " down") ? RED : PLAIN, text);
+}
+
+static const char *const deed_questions[] = {
+    [DEED_DOWNLOAD] = "download to: ", [DEED_UPLOAD] = "upload this file or folder: ", [DEED_RENAME] = "new path: ",
+    [DEED_REMOVE] = "", [DEED_UNDELETE] = "take back from the trash: ", [DEED_MKDIR] = "new directory: ",
+    [DEED_SEARCH] = "search: "};
+
+static const char *const deed_names[] = {
+    [DEED_DOWNLOAD] = "downloading", [DEED_UPLOAD] = "uploading", [DEED_RENAME] = "renaming",
+    [DEED_REMOVE] = "deleting", [DEED_UNDELETE] = "taking back", [DEED_MKDIR] = "making"};
+
+/* The last row: a question, what goes on, how it ended, or the keys. */
+static void draw_bottom(struct row *r) {
+    int end = view.columns;
+    if (view.prompt == DEED_REMOVE) {
+        row_format(r, end, BOLD, "delete %s, with all that is in it? (y/n) ", view.selected);
+    } else if (view.prompt != DEED_NONE) {
+        int room = end - (int)strlen(deed_questions[view.prompt]) - 2;
+        size_t length = strlen(view.typed), skip = room > 0 && length > (size_t)room ? length - (size_t)room : 0;
+        while (skip < length && ((uint8_t)view.typed[skip] & 0xc0) == 0x80) skip++;
+        row_put(r, end, BOLD, deed_questions[view.prompt]);
+        row_put(r, end - 1, PLAIN, view.typed + skip);
+        row_put(r, end, REVERSE, " ");
+    } else if (view.deed != DEED_NONE) {
+        struct text t = {0};
+        uint64_t done = atomic_load(&progress.done), total = atomic_load(&progress.total);
+        text_size(&t, done);
+        row_format(r, end, YELLOW, "%s %s  %s", deed_names[view.deed], view.deed_path, t.data);
+        if (total > 0) row_format(r, end, YELLOW, "  %d%%", (int)((double)done * 100 / (double)total));
+        text_free(&t);
+    } else if (*view.said) {
+        row_put(r, end, view.said_bad ? RED : GREEN, view.said);
+    } else {
+        row_put(r, end, FAINT, "enter open  / search  s sort  d get  u put  r rename  x delete  ? help  q quit");
+    }
+}
+
+static const char *const view_help[] = {
+    "", "  up down, j k        move", "  right, enter, l     open a directory", "  left, h             close it, or go up",
+    "  page up, page down  move by a page; home, end",
+    "  /  n                search a name; the next one", "  s                   sort by name, size, time",
+    "  d                   download", "  u                   upload into the selected directory",
+    "  r                   rename or move", "  x, del              delete, with a question",
+    "  U                   take back from the trash", "  m                   make a directory",
+    "  ctrl-l              draw anew", "  q, ctrl-c           quit", "", "  any key goes on"};
+
+/* Draws everything. Only rows that changed are sent. */
+static void view_draw(void) {
+    int bottom = view.rows - 1, events = bottom - VIEW_EVENT_ROWS, details = events - VIEW_DETAIL_ROWS;
+    bool wide = view.columns >= 60;
+    int left = wide ? view.columns - VIEW_NODES_COLUMNS - 1 : view.columns;
+    if (view.rows < VIEW_ROWS_MIN + 10) details = events; /* a small screen does without */
+    size_t selected = 0, height = (size_t)(details - 1);
+    for (size_t i = 0; i < view.count; i++)
+        if (strcmp(view.entries[i].path, view.selected) == 0) selected = i;
+    if (selected < view.scroll) view.scroll = selected;
+    if (selected >= view.scroll + height) view.scroll = selected - height + 1;
+    for (int number = 0; number < view.rows; number++) {
+        struct row r = {.columns = 0};
+        size_t entry = view.scroll + (size_t)number - 1;
+        if (number == 0) draw_title(&r);
+        else if (number == bottom) draw_bottom(&r);
+        else if (view.help && number - 1 < (int)(sizeof view_help / sizeof *view_help))
+            row_put(&r, view.columns, PLAIN, view_help[number - 1]);
+        else if (view.help) row_put(&r, view.columns, PLAIN, "");
+        else if (number >= events) draw_event(&r, number - events);
+        else {
+            if (number >= details) draw_detail(&r, number - details, left);
+            else if (entry < view.count) draw_entry(&r, &view.entries[entry], left);
+            else if (number == 1) row_put(&r, left, FAINT, view.loaded ? " (empty: u uploads something)" : " ...");
+            if (wide) {
+                row_pad(&r, left);
+                row_put(&r, view.columns, FAINT, view.utf8 ? "│" : "|");
+                draw_node(&r, number - 1, events - 1);
+            }
+        }
+        row_show(&r, number);
+    }
+}
+
+/* ---- Asking ---- */
+
+static int entries_compare(const void *a, const void *b) {
+    const struct list_row *x = a, *y = b;
+    if (x->directory != y->directory) return x->directory ? -1 : 1;
+    if (view.order == BY_SIZE && x->size != y->size) return x->size > y->size ? -1 : 1;
+    if (view.order == BY_TIME && x->mtime_ns != y->mtime_ns) return x->mtime_ns > y->mtime_ns ? -1 : 1;
+    return strcmp(x->name, y->name);
+}
+
+/* The lines of the tree while it is read. */
+struct view_tree {
+    struct view_entry *entries;
+    size_t count, capacity;
+    struct paths open;
+    bool crowded;
+};
+
+/* Reads a directory and those in it that are open. Recursion is as deep as those are. */
+static enum status tree_read(struct view_tree *tree, const char *path, int depth) {
+    struct list_rows rows = {0};
+    enum status status = client_list(&view.fetcher, path, NULL, list_keep, &rows);
+    if (rows.count > 1) qsort(rows.row, rows.count, sizeof *rows.row, entries_compare);
+    for (size_t i = 0; i < rows.count && status == DONE; i++) {
+        if (tree->count == VIEW_ENTRIES_MAX) {
+            tree->crowded = true;
+            break;
+        }
+        if (tree->count == tree->capacity) {
+            tree->capacity = tree->capacity ? 2 * tree->capacity : 64;
+            tree->entries = mem_resize(tree->entries, tree->capacity * sizeof *tree->entries);
+        }
+        struct view_entry *e = &tree->entries[tree->count++];
+        *e = (struct view_entry){.path = path_join(path, rows.row[i].name), .depth = depth, .row = rows.row[i]};
+        for (size_t k = 0; k < tree->open.count && e->row.directory; k++)
+            e->open = e->open || strcmp(tree->open.path[k], e->path) == 0;
+        if (e->open) status = tree_read(tree, e->path, depth + 1);
+        if (status == NOT_FOUND) status = DONE; /* removed meanwhile */
+    }
+    free(rows.row);
+    return status;
+}
+
+static void entries_free(struct view_entry *entries, size_t count) {
+    for (size_t i = 0; i < count; i++) free(entries[i].path);
+    free(entries);
+}
+
+static enum status fetch_tree(void) {
+    struct view_tree tree = {0};
+    char top[PATH_MAX_BYTES + 1];
+    lock_take(&view.lock);
+    memcpy(top, view.top, sizeof top);
+    for (size_t i = 0; i < view.open.count; i++) paths_add(&tree.open, view.open.path[i]);
+    lock_drop(&view.lock);
+    enum status status = tree_read(&tree, top, 0);
+    paths_free(&tree.open);
+    if (status != DONE) {
+        entries_free(tree.entries, tree.count);
+        return status;
+    }
+    lock_take(&view.lock);
+    bool there = false;
+    size_t was = 0;
+    for (size_t i = 0; i < tree.count; i++) there = there || strcmp(tree.entries[i].path, view.selected) == 0;
+    for (size_t i = 0; i < view.count; i++)
+        if (strcmp(view.entries[i].path, view.selected) == 0) was = i;
+    if (!there && tree.count > 0) /* what was selected is gone: its place is */
+        snprintf(view.selected, sizeof view.selected, "%s", tree.entries[was < tree.count ? was : tree.count - 1].path);
+    if (tree.count == 0) *view.selected = 0;
+    entries_free(view.entries, view.count);
+    view.entries = tree.entries;
+    view.count = tree.count;
+    view.crowded = tree.crowded;
+    view.loaded = true;
+    lock_drop(&view.lock);
+    return DONE;
+}
+
+static enum status fetch_nodes(void) {
+    struct text line = {0};
+    struct answer status_answer = {0}, a = {0};
+    struct slice rest, row;
+    text_add(&line, "STATUS");
+    enum status status = client_ask(&view.fetcher, &line, NULL, false, true, &status_answer);
+    text_clear(&line);
+    text_add(&line, "NODES");
+    if (status == DONE) status = client_ask(&view.fetcher, &line, NULL, false, true, &a);
+    lock_take(&view.lock);
+    if (status == DONE) {
+        answer_free(&view.status);
+        view.status = status_answer;
+        status_answer = (struct answer){0};
+        view.node_count = 0;
+        rest = (struct slice){a.body.data, a.body.length};
+        while (slice_line(&rest, &row) && view.node_count < 2 * NODES_MAX)
+            view.node_count += node_row_parse(row, &view.nodes[view.node_count]);
+        view.known_ms = clock_ms();
+    }
+    lock_drop(&view.lock);
+    answer_free(&status_answer);
+    answer_free(&a);
+    text_free(&line);
+    return status;
+}
+
+/* Adds an event as it is shown: its local time of day, and what happened. */
+static void view_event(struct slice row) {
+    struct slice number, when;
+    struct text t = {0};
+    int64_t ms;
+    if (!slice_part(&row, ' ', &number) || !slice_part(&row, ' ', &when) || !parse_i64(when, &ms)) return;
+    text_time(&t, ms * 1000000);
+    memmove(t.data, t.data + 11, t.length - 11); /* without the date */
+    t.length -= 11;
+    text_add(&t, "  ");
+    text_bytes(&t, row.at, row.length);
+    char **place = &view.events[view.event_total++ % VIEW_EVENTS_MAX];
+    free(*place);
+    *place = t.data;
+}
+
+static enum status fetch_events(void) {
+    static char master_id[17];
+    static uint64_t after;
+    struct text line = {0};
+    struct answer a = {0};
+    struct slice row;
+    uint64_t next = 0;
+    text_format(&line, "EVENTS %" PRIu64 " 0", after);
+    enum status status = client_ask(&view.fetcher, &line, NULL, false, true, &a);
+    if (status == DONE && a.w.count == 5 && parse_u64(a.w.word[2], UINT64_MAX, &next)) {
+        bool other = *master_id && !slice_is(a.w.word[1], master_id); /* its numbers begin anew */
+        slice_copy(a.w.word[1], master_id, sizeof master_id);
+        struct slice rest = {a.body.data, a.body.length};
+        lock_take(&view.lock);
+        while (!other && slice_line(&rest, &row)) view_event(row);
+        lock_drop(&view.lock);
+        after = other ? 0 : next;
+    }
+    text_free(&line);
+    answer_free(&a);
+    return status;
+}
+
+static void fetch_info(void) {
+    char path[PATH_MAX_BYTES + 1];
+    struct file_info *f = NULL;
+    lock_take(&view.lock);
+    memcpy(path, view.selected, sizeof path);
+    lock_drop(&view.lock);
+    if (*path && client_stat(&view.fetcher, path, &f) != DONE) f = NULL;
+    lock_take(&view.lock);
+    if (view.info) file_info_free(view.info);
+    view.info = f;
+    memcpy(view.info_path, path, sizeof path);
+    lock_drop(&view.lock);
+}
+
+/* Asks for everything, again and again. */
+static void *fetch_main(void *argument) {
+    (void)argument;
+    lock_take(&view.lock);
+    while (!view.over) {
+        view.hurry = false;
+        lock_drop(&view.lock);
+        atomic_store(&view.fetcher.saw_old, false);
+        enum status status = fetch_nodes(), tree = fetch_tree();
+        if (status == DONE) fetch_events();
+        fetch_info();
+        lock_take(&view.lock);
+        if (status == DONE || tree == DONE) *view.trouble = 0;
+        if (status != DONE) snprintf(view.trouble, sizeof view.trouble, "%s", detail);
+        if (status != DONE) view.node_count = 0;
+        cond_broadcast(&view.changed);
+        int64_t until_ms = clock_ms() + VIEW_REFRESH_MS;
+        while (!view.over && !view.hurry && cond_wait_until(&view.changed, &view.lock, until_ms)) continue;
+    }
+    lock_drop(&view.lock);
+    return NULL;
+}
+
+/* ---- Doing ---- */
+
+static void view_complaint(const char *text) {
+    lock_take(&view.lock);
+    if (!view.said_bad) snprintf(view.said, sizeof view.said, "%.*s", (int)strcspn(text, "\n"), text);
+    view.said_bad = true;
+    lock_drop(&view.lock);
+}
+
+/* ~/x is x in the home folder, as in a shell. */
+static char *local_expand(const char *typed) {
+    const char *home = getenv("HOME");
+    if (strncmp(typed, "~/", 2) == 0 && home) return path_join(home, typed + 2);
+    return path_join("", typed);
+}
+
+static enum status act_download(const char *path, const char *local) {
+    struct folder_options how = {.chunk_size = CHUNK_MAX_BYTES};
+    struct crew crew = {.cl = &view.actor, .how = &how};
+    struct file_info *f;
+    struct stat about;
+    enum status status = client_stat(&view.actor, path, &f);
+    if (status != DONE) return status;
+    bool into = stat(local, &about) == 0 && S_ISDIR(about.st_mode);
+    char *target = into ? path_join(local, strrchr(path, '/') + 1) : path_join("", local);
+    progress_begin("down", f->directory ? 0 : f->size, 0);
+    if (f->directory) {
+        status = client_download_folder(&crew, target, path, f->mtime_ns);
+        file_info_free(f);
+    } else {
+        file_info_free(f);
+        status = client_fetch(&view.actor, path, target, &f);
+        if (status == DONE) file_info_free(f);
+    }
+    free(target);
+    return status;
+}
+
+static enum status act_upload(const char *path, const char *local) {
+    struct folder_options how = {.chunk_size = CHUNK_MAX_BYTES};
+    struct crew crew = {.cl = &view.actor, .how = &how};
+    struct stat about;
+    int fd = sys_open(local, O_RDONLY, 0);
+    if (fd < 0 || fstat(fd, &about) != 0) {
+        enum status status = fail(status_of_errno(), "%s: %s", shown(local), strerror(errno));
+        if (fd >= 0) close(fd);
+        return status;
+    }
+    progress_begin("up", S_ISREG(about.st_mode) ? (uint64_t)about.st_size : 0, 0);
+    enum status status;
+    if (S_ISDIR(about.st_mode)) {
+        status = client_upload_folder(&crew, local, path);
+    } else {
+        struct put put = {.path = path, .condition = "-", .chunk_size = CHUNK_MAX_BYTES,
+                          .size_hint = (uint64_t)about.st_size, .mtime_ns = time_ns(about.st_mtim)};
+        status = client_upload(&view.actor, &put, fd);
+    }
+    close(fd);
+    return status;
+}
+
+static enum status act(enum view_deed deed, const char *path, const char *other) {
+    char to[PATH_MAX_BYTES + 1];
+    char *local = local_expand(other);
+    enum status status = DONE;
+    switch (deed) {
+    case DEED_DOWNLOAD: status = act_download(path, local); break;
+    case DEED_UPLOAD: status = act_upload(path, local); break;
+    case DEED_REMOVE: status = client_remove_all(&view.actor, path); break;
+    case DEED_RENAME:
+        status = path_normalize(other, to);
+        if (status == DONE) status = move_one(&view.actor, "MV", path, to, false);
+        break;
+    case DEED_UNDELETE:
+    case DEED_MKDIR:
+        status = path_normalize(other, to);
+        if (status == DONE) status = client_change(&view.actor, deed == DEED_MKDIR ? "MKDIR" : "UNDELETE", to);
+        break;
+    default: break;
+    }
+    free(local);
+    if (status == DONE) cache_forget(&view.actor, path);
+    return status;
+}
+
+/* Does what the user asked for, one thing after the other. */
+static void *act_main(void *argument) {
+    (void)argument;
+    lock_take(&view.lock);
+    while (!view.over) {
+        if (view.deed == DEED_NONE) {
+            cond_wait(&view.changed, &view.lock);
+            continue;
+        }
+        enum view_deed deed = view.deed;
+        char path[PATH_MAX_BYTES + 1], other[PATH_MAX_BYTES + 1];
+        memcpy(path, view.deed_path, sizeof path);
+        memcpy(other, view.deed_other, sizeof other);
+        lock_drop(&view.lock);
+        enum status status = act(deed, path, other);
+        lock_take(&view.lock);
+        if (status == DONE) snprintf(view.said, sizeof view.said, "%s %s: done", deed_names[deed], shown(path));
+        else if (!view.said_bad)
+            snprintf(view.said, sizeof view.said, "%s: %.900s", status_table[status].text, detail);
+        view.said_bad = status != DONE;
+        if (status == DONE && deed == DEED_REMOVE) memcpy(view.removed, path, sizeof path);
+        view.deed = DEED_NONE;
+        view.hurry = true;
+        cond_broadcast(&view.changed);
+    }
+    lock_drop(&view.lock);
+    return NULL;
+}
+
+/* ---- Keys ---- */
+
+enum key { KEY_NONE = 0, KEY_ESCAPE = 27, KEY_UP = 1000, KEY_DOWN, KEY_LEFT, KEY_RIGHT, KEY_PAGE_UP, KEY_PAGE_DOWN,
+           KEY_HOME, KEY_END, KEY_DELETE };
+
+/* One key out of `bytes`; what it took is cut off. Sequences of terminals: ESC [ A, ESC O A, ESC [ 5 ~. */
+static int key_next(struct slice *bytes) {
+    static const struct { const char *sequence; int key; } keys[] = {
+        {"[A", KEY_UP}, {"[B", KEY_DOWN}, {"[C", KEY_RIGHT}, {"[D", KEY_LEFT}, {"OA", KEY_UP}, {"OB", KEY_DOWN},
+        {"OC", KEY_RIGHT}, {"OD", KEY_LEFT}, {"[5~", KEY_PAGE_UP}, {"[6~", KEY_PAGE_DOWN}, {"[H", KEY_HOME},
+        {"[F", KEY_END}, {"OH", KEY_HOME}, {"OF", KEY_END}, {"[1~", KEY_HOME}, {"[4~", KEY_END}, {"[3~", KEY_DELETE}};
+    int key = (uint8_t)*bytes->at;
+    *bytes = (struct slice){bytes->at + 1, bytes->length - 1};
+    if (key != KEY_ESCAPE || bytes->length == 0) return key;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        size_t length = strlen(keys[i].sequence);
+        if (bytes->length < length || memcmp(bytes->at, keys[i].sequence, length) != 0) continue;
+        *bytes = (struct slice){bytes->at + length, bytes->length - length};
+        return keys[i].key;
+    }
+    if (*bytes->at != '[' && *bytes->at != 'O') return key;
+    size_t used = 1; /* some other sequence: passed over */
+    while (used < bytes->length && ((uint8_t)bytes->at[used] < 0x40 || (uint8_t)bytes->at[used] > 0x7e)) used++;
+    if (used < bytes->length) used++;
+    *bytes = (struct slice){bytes->at + used, bytes->length - used};
+    return KEY_NONE;
+}
+
+static size_t view_selected(void) {
+    for (size_t i = 0; i < view.count; i++)
+        if (strcmp(view.entries[i].path, view.selected) == 0) return i;
+    return 0;
+}
+
+static void view_select(size_t number) {
+    if (view.count == 0) return;
+    if (number >= view.count) number = view.count - 1;
+    snprintf(view.selected, sizeof view.selected, "%s", view.entries[number].path);
+    view.hurry = true;
+    cond_broadcast(&view.changed);
+}
+
+/* Opens or closes the selected directory. */
+static void view_open(bool open) {
+    struct view_entry *e = view.count > 0 ? &view.entries[view_selected()] : NULL;
+    if (!e || !e->row.directory || e->open == open) return;
+    if (open) paths_add(&view.open, e->path);
+    for (size_t i = 0; i < view.open.count && !open; i++) {
+        if (strcmp(view.open.path[i], e->path) != 0) continue;
+        free(view.open.path[i]);
+        view.open.path[i] = view.open.path[--view.open.count];
+        break;
+    }
+    view.hurry = true;
+    cond_broadcast(&view.changed);
+}
+
+/* Selects the directory that the selected one is in, if that is shown. */
+static void view_up(void) {
+    char above[PATH_MAX_BYTES + 1];
+    memcpy(above, view.selected, sizeof above);
+    char *slash = strrchr(above, '/');
+    if (!slash || slash == above) return;
+    *slash = 0;
+    for (size_t i = 0; i < view.count; i++)
+        if (strcmp(view.entries[i].path, above) == 0) view_select(i);
+}
+
+/* The next entry behind the selected one whose name has what is sought in it. */
+static void view_search(void) {
+    size_t begin = view_selected();
+    for (size_t i = 1; i <= view.count && *view.sought; i++) {
+        size_t at = (begin + i) % view.count;
+        if (!strcasestr(view.entries[at].row.name, view.sought)) continue;
+        view_select(at);
+        return;
+    }
+    snprintf(view.said, sizeof view.said, "nothing that is open has '%s' in its name", shown(view.sought));
+    view.said_bad = true;
+}
+
+/* Begins a deed, when what it needs is known. */
+static void view_begin(enum view_deed deed, const char *path, const char *other) {
+    if (view.deed != DEED_NONE) {
+        snprintf(view.said, sizeof view.said, "one thing at a time: that goes on still");
+        view.said_bad = true;
+        return;
+    }
+    view.deed = deed;
+    snprintf(view.deed_path, sizeof view.deed_path, "%s", path);
+    snprintf(view.deed_other, sizeof view.deed_other, "%s", other);
+    *view.said = 0;
+    view.said_bad = false;
+    progress_begin("", 0, 0);
+    cond_broadcast(&view.changed);
+}
+
+/* The directory that something new goes into: the selected one, or that of the selected file. */
+static void view_directory(char to[PATH_MAX_BYTES + 1]) {
+    const struct view_entry *e = view.count > 0 ? &view.entries[view_selected()] : NULL;
+    snprintf(to, PATH_MAX_BYTES + 1, "%s", e ? e->path : view.top);
+    if (!e || e->row.directory) return;
+    char *slash = strrchr(to, '/');
+    slash[slash == to] = 0;
+}
+
+/* Asks for what a deed needs; what is likely is typed already. */
+static void view_ask(enum view_deed deed) {
+    const struct view_entry *e = view.count > 0 ? &view.entries[view_selected()] : NULL;
+    char directory[PATH_MAX_BYTES + 1];
+    bool needs = deed == DEED_DOWNLOAD || deed == DEED_RENAME || deed == DEED_REMOVE;
+    if (needs && !e) return;
+    view.prompt = deed;
+    *view.typed = *view.said = 0;
+    view_directory(directory);
+    if (deed == DEED_DOWNLOAD) snprintf(view.typed, sizeof view.typed, "./%s", e->row.name);
+    if (deed == DEED_RENAME) snprintf(view.typed, sizeof view.typed, "%s", e->path);
+    if (deed == DEED_UNDELETE) snprintf(view.typed, sizeof view.typed, "%s", view.removed);
+    if (deed == DEED_MKDIR)
+        snprintf(view.typed, sizeof view.typed, "%.4000s%s", directory, strcmp(directory, "/") == 0 ? "" : "/");
+}
+
+/* The prompt was answered. */
+static void view_answered(void) {
+    enum view_deed deed = view.prompt;
+    char path[PATH_MAX_BYTES + 1];
+    view.prompt = DEED_NONE;
+    if (!*view.typed) return;
+    if (deed == DEED_SEARCH) {
+        snprintf(view.sought, sizeof view.sought, "%.*s", NAME_MAX_BYTES, view.typed);
+        view_search();
+        return;
+    }
+    if (deed != DEED_UPLOAD) {
+        view_begin(deed, deed == DEED_MKDIR || deed == DEED_UNDELETE ? view.typed : view.selected, view.typed);
+        return;
+    }
+    size_t end = strlen(view.typed);
+    while (end > 1 && view.typed[end - 1] == '/') view.typed[--end] = 0;
+    const char *name = strrchr(view.typed, '/') ? strrchr(view.typed, '/') + 1 : view.typed;
+    view_directory(path);
+    char *target = path_join(path, name);
+    if (path_normalize(target, path) == DONE) view_begin(DEED_UPLOAD, path, view.typed);
+    else snprintf(view.said, sizeof view.said, "%s", detail);
+    free(target);
+}
+
+/* A key while something is typed. */
+static void view_key_prompt(int key) {
+    size_t length = strlen(view.typed);
+    if (view.prompt == DEED_REMOVE) {
+        view.prompt = DEED_NONE;
+        if (key == 'y' || key == 'Y') view_begin(DEED_REMOVE, view.selected, "");
+        return;
+    }
+    if (key == KEY_ESCAPE || key == 3) view.prompt = DEED_NONE;
+    else if (key == '\r' || key == '\n') view_answered();
+    else if (key == 21) *view.typed = 0; /* ctrl-u */
+    else if (key == 127 || key == 8) {
+        while (length > 0 && ((uint8_t)view.typed[length - 1] & 0xc0) == 0x80) length--;
+        if (length > 0) view.typed[length - 1] = 0;
+    } else if (key >= ' ' && key < 256 && length < VIEW_PROMPT_MAX) {
+        view.typed[length] = (char)key;
+        view.typed[length + 1] = 0;
+    }
+}
+
+/* A key. False: that was the last one. */
+static bool view_key(int key) {
+    size_t at = view_selected(), page = (size_t)(view.rows > 20 ? view.rows - 16 : 5);
+    bool directory = view.count > 0 && view.entries[at].row.directory, open = view.count > 0 && view.entries[at].open;
+    if (view.prompt != DEED_NONE) {
+        view_key_prompt(key);
+        return true;
+    }
+    if (view.help) {
+        view.help = false;
+        return true;
+    }
+    *view.said = 0;
+    view.said_bad = false;
+    switch (key) {
+    case 'q': case 3: return false;
+    case KEY_UP: case 'k': view_select(at > 0 ? at - 1 : 0); break;
+    case KEY_DOWN: case 'j': view_select(at + 1); break;
+    case KEY_PAGE_UP: view_select(at > page ? at - page : 0); break;
+    case KEY_PAGE_DOWN: view_select(at + page); break;
+    case KEY_HOME: case 'g': view_select(0); break;
+    case KEY_END: case 'G': view_select(SIZE_MAX - 1); break;
+    case KEY_RIGHT: case 'l': view_open(true); break;
+    case '\r': case '\n': if (directory) view_open(!open); break;
+    case KEY_LEFT: case 'h': if (open) view_open(false); else view_up(); break;
+    case '/': view_ask(DEED_SEARCH); break;
+    case 'n': view_search(); break;
+    case 's':
+        view.order = view.order == BY_TIME ? BY_NAME : view.order + 1;
+        snprintf(view.said, sizeof view.said, "sorted by %s",
+                 view.order == BY_NAME ? "name" : view.order == BY_SIZE ? "size" : "time");
+        view.hurry = true;
+        cond_broadcast(&view.changed);
+        break;
+    case 'd': view_ask(DEED_DOWNLOAD); break;
+    case 'u': view_ask(DEED_UPLOAD); break;
+    case 'r': view_ask(DEED_RENAME); break;
+    case 'x': case KEY_DELETE: view_ask(DEED_REMOVE); break;
+    case 'U': view_ask(DEED_UNDELETE); break;
+    case 'm': view_ask(DEED_MKDIR); break;
+    case '?': view.help = true; break;
+    case 12: view_resized = 1; break;
+    default: break;
+    }
+    return true;
+}
+
+/* ---- The terminal ---- */
+
+static const char view_leave[] = "\033[0m\033[?25h\033[?1049l"; /* cursor and the screen that was there before */
+
+static void on_resize(int number) {
+    (void)number;
+    view_resized = 1;
+}
+
+/* In both processes: the one that waits passes a signal on, the one that works ends in good order. */
+static void on_view_signal(int number) {
+    view_killed = number;
+    if (view_child > 0) kill(view_child, number);
+}
+
+static void view_measure(void) {
+    struct winsize size;
+    view_resized = 0;
+    bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 0 && size.ws_col > 0;
+    for (int i = 0; i < view.shown_rows; i++) text_free(&view.shown[i]);
+    free(view.shown);
+    view.rows = known ? size.ws_row : 24;
+    view.columns = known ? size.ws_col : 80;
+    if (view.rows < VIEW_ROWS_MIN) view.rows = VIEW_ROWS_MIN;
+    if (view.columns < VIEW_COLUMNS_MIN) view.columns = VIEW_COLUMNS_MIN;
+    view.shown = mem_alloc((size_t)view.rows * sizeof *view.shown);
+    view.shown_rows = view.rows;
+    for (int i = 0; i < view.rows; i++) text_add(&view.shown[i], "?"); /* on the screen is none of these yet */
+    if (!sys_write(STDOUT_FILENO, "\033[2J", 4)) view_killed = SIGHUP;
+}
+
+/* Whether the terminal shows UTF-8, by the environment as for every program. */
+static bool terminal_is_utf8(void) {
+    static const char *const names[] = {"LC_ALL", "LC_CTYPE", "LANG"};
+    for (int i = 0; i < 3; i++) {
+        const char *value = getenv(names[i]);
+        if (value && *value) return strcasestr(value, "UTF-8") || strcasestr(value, "UTF8");
+    }
+    return false;
+}
+
+/* Draws, and takes keys, until the user has enough. */
+static void view_loop(void) {
+    char bytes[256];
+    for (bool more = true; more && !view_killed;) {
+        struct pollfd ready = {.fd = STDIN_FILENO, .events = POLLIN};
+        if (view_resized) view_measure();
+        lock_take(&view.lock);
+        view_draw();
+        lock_drop(&view.lock);
+        if (poll(&ready, 1, VIEW_HEARTBEAT_MS) <= 0) continue;
+        ssize_t got = read(STDIN_FILENO, bytes, sizeof bytes);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) break; /* the terminal is gone */
+        lock_take(&view.lock);
+        struct slice rest = {bytes, (size_t)got};
+        while (rest.length > 0 && more) more = view_key(key_next(&rest));
+        lock_drop(&view.lock);
+    }
+}
+
+/* The process that works. Its end ends its threads. */
+static void viewer_work(struct client *cl, const char *top) {
+    struct termios raw = view.cooked;
+    const char *colour = getenv("NO_COLOR");
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    view_child = 0;
+    snprintf(view.top, sizeof view.top, "%s", top);
+    view.utf8 = terminal_is_utf8();
+    view.colour = !colour || !*colour;
+    view.nodes = mem_alloc(2 * NODES_MAX * sizeof *view.nodes);
+    option_quiet = true;
+    complain_to = view_complaint;
+    lock_init(&view.lock, RANK_TRANSFER);
+    cond_init(&view.changed);
+    client_init(&view.fetcher, cl->masters);
+    client_init(&view.actor, cl->masters);
+    view.fetcher.retry_ms = 0;
+    text_bytes(&view.fetcher.nodes, cl->nodes.data ? cl->nodes.data : "", cl->nodes.length);
+    signal(SIGWINCH, on_resize);
+    raw.c_iflag &= ~(tcflag_t)(ICRNL | IXON | BRKINT | INPCK | ISTRIP);
+    raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO | ISIG | IEXTEN);
+    raw.c_cc[VMIN] = 1;
+    raw.c_cc[VTIME] = 0;
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &raw);
+    if (!sys_write(STDOUT_FILENO, "\033[?1049h\033[?25l", 14)) return;
+    view_measure();
+    pthread_t threads[2] = {thread_spawn(fetch_main, NULL), thread_spawn(act_main, NULL)};
+    view_loop();
+    if (sys_write(STDOUT_FILENO, view_leave, sizeof view_leave - 1)) tcsetattr(STDIN_FILENO, TCSAFLUSH, &view.cooked);
+    (void)threads; /* one may wait for a server: it is not waited for */
+}
+
+/* Runs the viewer on a terminal, for the directory `top`. Returns the exit code. The terminal is as before when this
+ * returns, whatever happened. */
+static int viewer_run(struct client *cl, const char *top) {
+    static const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+    int ended = 0;
+    if (tcgetattr(STDIN_FILENO, &view.cooked) != 0)
+        return complain("view", fail(INTERNAL, "the terminal does not answer: %s", strerror(errno)));
+    for (int i = 0; i < 4; i++) signal(ends[i], on_view_signal);
+    fflush(stdout);
+    view_child = fork();
+    if (view_child < 0) return complain("view", fail(INTERNAL, "no process: %s", strerror(errno)));
+    if (view_child == 0) {
+        viewer_work(cl, top);
+        temporaries_clean();
+        _exit(view_killed ? 128 + view_killed : 0);
+    }
+    while (waitpid(view_child, &ended, 0) < 0 && errno == EINTR) continue;
+    view_child = 0;
+    if (!WIFEXITED(ended) && sys_write(STDOUT_FILENO, view_leave, sizeof view_leave - 1))
+        fprintf(stderr, "dfs: the viewer ended by signal %d\n", WTERMSIG(ended));
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &view.cooked);
+    return WIFEXITED(ended) ? WEXITSTATUS(ended) : INTERNAL;
+}
+
 /* ======== 17. Commands ======== */
 /* The options, their help, and one function for each thing a user can ask. Data goes to standard output, everything
  * else to standard error. Entry points: options_parse, cmd_*. */
@@ -13870,35 +15002,6 @@ static void json_print(struct json_writer *w) {
     json_free(w);
 }
 
-/* A time for people, local. */
-static void text_time(struct text *t, int64_t ns) {
-    time_t seconds = (time_t)(ns / 1000000000);
-    struct tm tm;
-    char shown_time[64];
-    localtime_r(&seconds, &tm);
-    strftime(shown_time, sizeof shown_time, "%Y-%m-%d %H:%M:%S", &tm);
-    text_add(t, shown_time);
-}
-
-/* Remote paths, each its own; freed by paths_free. */
-struct paths {
-    char **path;
-    size_t count, capacity;
-};
-
-static void paths_add(struct paths *list, const char *path) {
-    if (list->count == list->capacity) {
-        list->capacity = list->capacity ? 2 * list->capacity : 16;
-        list->path = mem_resize(list->path, list->capacity * sizeof *list->path);
-    }
-    list->path[list->count++] = path_join("", path);
-}
-
-static void paths_free(struct paths *list) {
-    names_free(list->path, list->count);
-    *list = (struct paths){0};
-}
-
 static bool has_glob(struct slice part) {
     for (size_t i = 0; i < part.length; i++)
         if (strchr("*?[", part.at[i])) return true;
@@ -13963,13 +15066,6 @@ static enum status remote_expand_all(struct client *cl, int count, char **words,
     return status;
 }
 
-/* A row of NODES, as far as commands want it. */
-struct node_row {
-    uint64_t id;
-    char id_text[17], name[LABEL_MAX_BYTES + 1], address[ADDRESS_MAX_BYTES + 1];
-    bool up;
-};
-
 /* What NODES says; asked once. Returns how many rows there are; *status says why there may be none. */
 static int nodes_known(struct client *cl, const struct node_row **rows, enum status *status) {
     static struct node_row known[2 * NODES_MAX];
@@ -13980,21 +15076,11 @@ static int nodes_known(struct client *cl, const struct node_row **rows, enum sta
         struct text line = {0};
         struct answer a = {0};
         struct slice row;
-        struct words w;
         count = 0;
         text_add(&line, "NODES");
         asked = client_ask(cl, &line, NULL, false, true, &a);
         struct slice rest = {a.body.data, a.body.length};
-        while (asked == DONE && count < 2 * NODES_MAX && slice_line(&rest, &row)) {
-            struct node_row *one = &known[count];
-            if (!words_split(row, &w) || w.count != NODE_ROW_WORDS || !parse_id(w.word[0], &one->id) ||
-                !slice_copy(w.word[0], one->id_text, sizeof one->id_text) ||
-                !parse_escaped(w.word[1], one->name, sizeof one->name) ||
-                !slice_copy(w.word[2], one->address, sizeof one->address))
-                continue;
-            one->up = !slice_is(w.word[3], "down");
-            count++;
-        }
+        while (asked == DONE && count < 2 * NODES_MAX && slice_line(&rest, &row)) count += node_row_parse(row, &known[count]);
         text_free(&line);
         answer_free(&a);
     }
@@ -14021,7 +15107,7 @@ static enum status node_locate(struct client *cl, const char *name, char address
     if (strchr(name, ':') && slice_copy(slice_of(name), address, ADDRESS_MAX_BYTES + 1)) return DONE;
     int count = nodes_known(cl, &rows, &status), found = -1;
     for (int i = 0; i < count; i++)
-        if ((strcmp(rows[i].name, name) == 0 || strcmp(rows[i].id_text, name) == 0) && (found < 0 || rows[i].up))
+        if ((strcmp(rows[i].name, name) == 0 || strcmp(rows[i].id_text, name) == 0) && (found < 0 || strcmp(rows[i].state, "down") != 0))
             found = i;
     if (status == DONE && found < 0)
         return fail(NOT_FOUND, "no node is called '%s'; dfs --nodes lists them", shown(name));
@@ -14035,7 +15121,7 @@ static enum status node_identify(struct client *cl, const char *name, uint64_t *
     enum status status;
     int count = nodes_known(cl, &rows, &status), found = -1;
     for (int i = 0; i < count; i++)
-        if ((strcmp(rows[i].name, name) == 0 || strcmp(rows[i].id_text, name) == 0) && (found < 0 || rows[i].up))
+        if ((strcmp(rows[i].name, name) == 0 || strcmp(rows[i].id_text, name) == 0) && (found < 0 || strcmp(rows[i].state, "down") != 0))
             found = i;
     if (status != DONE) return status;
     if (found < 0) return fail(NOT_FOUND, "no node is called '%s'; dfs --nodes lists them", shown(name));
@@ -14649,8 +15735,11 @@ static int cmd_view(struct client *cl, int rest, char **words) {
     uint64_t totals[3] = {0};
     if (rest > 1) die(USAGE_ERROR, "write dfs -v [REMOTE]");
     bool json = option_value[OPT_JSON] != NULL;
+    const char *terminal = getenv("TERM");
     enum status status = remote_path(rest ? words[0] : "/", path);
     if (status != DONE) return complain("view", status);
+    if (!json && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && terminal && strcmp(terminal, "dumb") != 0)
+        return viewer_run(cl, path);
     if (json) {
         json_begin(&w);
         json_object(&w);
@@ -14873,40 +15962,6 @@ static int cmd_copies(struct client *cl, int rest, char **words) {
     return results_end(&r);
 }
 
-/* Asks for one MV or CP. */
-static enum status move_once(struct client *cl, const char *verb, const char *from, const char *to) {
-    struct text line = {0};
-    struct answer a = {0};
-    change_line(&line, verb, from);
-    text_byte(&line, ' ');
-    text_escaped(&line, to, strlen(to));
-    enum status status = client_ask(cl, &line, NULL, true, false, &a);
-    text_free(&line);
-    answer_free(&a);
-    cache_forget(cl, to);
-    if (*verb == 'M') cache_forget(cl, from);
-    return status;
-}
-
-/* MV or CP of one path, into TO if that is a directory, or if `inside` says that it has to be. `to` gets where it is. */
-static enum status move_one(struct client *cl, const char *verb, const char *from, char to[PATH_MAX_BYTES + 1],
-                            bool inside) {
-    enum status status = inside ? EXISTS : move_once(cl, verb, from, to);
-    if (!inside && (status == EXISTS || status == WRONG_KIND)) { /* TO is a directory, or else it is not possible */
-        char why[DETAIL_BYTES];
-        struct file_info *f = NULL;
-        memcpy(why, detail, sizeof why);
-        inside = client_stat(cl, to, &f) == DONE && f->directory;
-        if (f) file_info_free(f);
-        memcpy(detail, why, sizeof detail);
-    }
-    if (!inside) return status;
-    char *into = path_join(to, strrchr(from, '/') + 1);
-    status = path_normalize(into, to);
-    free(into);
-    return status == DONE ? move_once(cl, verb, from, to) : status;
-}
-
 /* dfs --mv and --cp FROM ... TO: like mv and cp, into TO if that is a directory. */
 static int move_all(struct client *cl, const char *verb, const char *what, int rest, char **words) {
     char to[PATH_MAX_BYTES + 1];
@@ -15024,14 +16079,6 @@ static int cmd_edit(struct client *cl, int rest, char **words) {
     return status == DONE ? 0 : complain("edit", status);
 }
 
-/* The value of a `word value` row. */
-static struct slice row_value(const struct answer *a, const char *word) {
-    struct slice rest = {a->body.data, a->body.length}, row, name;
-    while (slice_line(&rest, &row))
-        if (slice_part(&row, ' ', &name) && slice_is(name, word)) return row;
-    return (struct slice){"", 0};
-}
-
 /* All rows of one word, as an array of texts. */
 static void status_json_rows(struct json_writer *w, const struct answer *status, const char *word) {
     struct slice rest = {status->body.data, status->body.length}, row, name;
@@ -15065,33 +16112,25 @@ static void status_json(const struct answer *status, const struct answer *nodes)
     json_key(&w, "nodes");
     json_array(&w);
     rest = (struct slice){nodes->body.data, nodes->body.length};
-    struct words words;
+    struct node_row n;
     while (slice_line(&rest, &row)) {
-        static const char *const keys[] = {"files", "chunks", "bytes", "free", "total", "damaged_chunks", "transfers"};
-        char label[LABEL_MAX_BYTES + 1];
-        int64_t ping_ms;
-        if (!words_split(row, &words) || words.count != NODE_ROW_WORDS ||
-            !parse_escaped(words.word[1], label, sizeof label))
-            continue;
+        if (!node_row_parse(row, &n)) continue;
+        const struct { const char *key; uint64_t number; } values[] = {
+            {"files", n.files}, {"chunks", n.chunks}, {"bytes", n.bytes}, {"free", n.free_bytes},
+            {"total", n.total_bytes}, {"damaged_chunks", n.damaged}, {"transfers", n.transfers},
+            {"sent_bytes", n.sent}, {"received_bytes", n.received}, {"left_to_copy", n.left}};
         json_object(&w);
-        json_key_string(&w, "name", label);
-        json_key(&w, "id");
-        json_string_bytes(&w, words.word[0].at, words.word[0].length);
-        json_key(&w, "address");
-        json_string_bytes(&w, words.word[2].at, words.word[2].length);
-        json_key(&w, "state");
-        json_string_bytes(&w, words.word[3].at, words.word[3].length);
+        json_key_string(&w, "name", n.name);
+        json_key_string(&w, "id", n.id_text);
+        json_key_string(&w, "address", n.address);
+        json_key_string(&w, "state", n.state);
+        json_key_string(&w, "zone", n.zone);
+        json_key_string(&w, "version", n.version);
         json_key(&w, "ping_ms");
-        if (parse_i64(words.word[4], &ping_ms) && ping_ms >= 0) json_signed(&w, ping_ms);
+        if (n.ping_ms >= 0) json_signed(&w, n.ping_ms);
         else json_null(&w);
-        for (int i = 0; i < 7; i++)
-            if (parse_u64(words.word[5 + i], UINT64_MAX, &number)) json_key_unsigned(&w, keys[i], number);
-        if (parse_escaped(words.word[12], label, sizeof label)) json_key_string(&w, "zone", label);
-        json_key(&w, "version");
-        json_string_bytes(&w, words.word[13].at, words.word[13].length);
-        static const char *const more[] = {"sent_bytes", "received_bytes", "left_to_copy"};
-        for (int i = 0; i < 3; i++)
-            if (parse_u64(words.word[14 + i], UINT64_MAX, &number)) json_key_unsigned(&w, more[i], number);
+        for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+            json_key_unsigned(&w, values[i].key, values[i].number);
         json_object_end(&w);
     }
     json_array_end(&w);
@@ -15101,30 +16140,23 @@ static void status_json(const struct answer *status, const struct answer *nodes)
 
 static void nodes_text(const struct answer *nodes) {
     struct slice rest = {nodes->body.data, nodes->body.length}, row;
-    struct words w;
-    uint64_t bytes, room, damaged, left;
-    char label[LABEL_MAX_BYTES + 1], zone[LABEL_MAX_BYTES + 1];
-    int64_t ping_ms;
+    struct node_row n;
     printf("%-16s %-8s %9s %9s %9s %11s %11s %5s  %-21s %-8s %s\n", "NODE", "STATE", "PING", "FILES", "CHUNKS",
            "STORED", "FREE", "LOAD", "ADDRESS", "VERSION", "ZONE");
     while (slice_line(&rest, &row)) {
         struct text stored = {0}, space = {0}, ping = {0};
-        if (!words_split(row, &w) || w.count != NODE_ROW_WORDS || !parse_escaped(w.word[1], label, sizeof label) ||
-            !parse_i64(w.word[4], &ping_ms) || !parse_u64(w.word[7], UINT64_MAX, &bytes) ||
-            !parse_u64(w.word[8], UINT64_MAX, &room) || !parse_u64(w.word[10], UINT64_MAX, &damaged) ||
-            !parse_escaped(w.word[12], zone, sizeof zone) || !parse_u64(w.word[16], UINT64_MAX, &left))
-            continue;
-        text_size(&stored, bytes);
-        text_size(&space, room);
-        if (ping_ms < 0) text_add(&ping, "never");
-        else text_format(&ping, "%.1fs ago", (double)ping_ms / 1000);
-        printf("%-16s %-8.*s %9s %9.*s %9.*s %11s %11s %5.*s  %-21.*s %-8.*s %s", shown(label), (int)w.word[3].length,
-               w.word[3].at, ping.data, (int)w.word[5].length, w.word[5].at, (int)w.word[6].length, w.word[6].at,
-               stored.data, space.data, (int)w.word[11].length, w.word[11].at, (int)w.word[2].length, w.word[2].at,
-               (int)w.word[13].length, w.word[13].at, shown(zone));
-        if (damaged > 0) printf("  %" PRIu64 " damaged chunks set aside", damaged);
-        if (slice_is(w.word[3], "draining") && left > 0) printf("  %" PRIu64 " chunks left to copy", left);
-        else if (slice_is(w.word[3], "draining")) printf("  safe to unplug");
+        if (!node_row_parse(row, &n)) continue;
+        text_size(&stored, n.bytes);
+        text_size(&space, n.free_bytes);
+        if (n.ping_ms < 0) text_add(&ping, "never");
+        else text_format(&ping, "%.1fs ago", (double)n.ping_ms / 1000);
+        printf("%-16s %-8s %9s %9" PRIu64 " %9" PRIu64 " %11s %11s %5" PRIu64 "  %-21s %-8s %s", shown(n.name), n.state,
+               ping.data, n.files, n.chunks, stored.data, space.data, n.transfers, n.address, n.version,
+               shown(n.zone));
+        bool draining = strcmp(n.state, "draining") == 0;
+        if (n.damaged > 0) printf("  %" PRIu64 " damaged chunks set aside", n.damaged);
+        if (draining && n.left > 0) printf("  %" PRIu64 " chunks left to copy", n.left);
+        else if (draining) printf("  safe to unplug");
         printf("\n");
         text_free(&stored);
         text_free(&space);
@@ -15257,7 +16289,7 @@ static int cmd_scrub(struct client *cl, int rest, char **words) {
     struct scrubbed *list = mem_alloc((size_t)(rest + known) * sizeof *list);
     for (int i = 0; i < rest; i++) list[i].name = words[i];
     for (int i = 0; i < known; i++) {
-        if (!rows[i].up) continue;
+        if (strcmp(rows[i].state, "down") == 0) continue;
         list[count].name = rows[i].name;
         memcpy(list[count++].address, rows[i].address, sizeof rows[i].address);
     }
@@ -15449,17 +16481,15 @@ static enum status drain_left_ask(struct client *cl, const char *name, uint64_t 
     struct text line = {0};
     struct answer a = {0};
     struct slice row;
-    struct words w;
-    char label[LABEL_MAX_BYTES + 1];
+    struct node_row n;
     text_add(&line, "NODES");
     enum status status = client_ask(cl, &line, NULL, false, true, &a);
     bool found = false;
     struct slice rest = {a.body.data, a.body.length};
     while (status == DONE && !found && slice_line(&rest, &row)) {
-        if (!words_split(row, &w) || w.count != NODE_ROW_WORDS || !parse_escaped(w.word[1], label, sizeof label))
-            continue;
-        found = (strcmp(label, name) == 0 || slice_is(w.word[0], name)) && slice_is(w.word[3], "draining") &&
-                parse_u64(w.word[16], UINT64_MAX, left);
+        if (!node_row_parse(row, &n)) continue;
+        found = (strcmp(n.name, name) == 0 || strcmp(n.id_text, name) == 0) && strcmp(n.state, "draining") == 0;
+        if (found) *left = n.left;
     }
     if (status == DONE && !found)
         status = fail(UNAVAILABLE, "node %s is not there, or not draining any more; dfs --nodes shows", shown(name));

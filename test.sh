@@ -4244,8 +4244,8 @@ test_hundred() {
     local n nodes=40 files=1000 begun ticks
     need jq python3
     [ "$slow" = 1 ] || nodes=15 files=300
-    [ -z "$long" ] || nodes=100 files=10000
-    export DFS_PING=1s DFS_DEAD_AFTER=10s DFS_SEGMENT_SIZE=64K DFS_GRACE=2s
+    [ -z "$long" ] || nodes=100 files=10000 patience=600
+    export DFS_PING=1s DFS_DEAD_AFTER=10s DFS_SEGMENT_SIZE=1M DFS_GRACE=2s
     cluster 0 --copies 3
     for n in $(seq "$nodes"); do
         "$DFS" node "$PWD/n$n" -n "n$n" -l 127.0.0.1:0 >"n$n.out" 2>>"n$n.err" &
