@@ -970,6 +970,11 @@ static ssize_t sys_read(int fd, void *to, size_t length) {
     return (ssize_t)used;
 }
 
+/* What is there now, of keys that are typed; waits for the first. */
+static ssize_t sys_read_some(int fd, void *to, size_t length) {
+    return read(fd, to, length);
+}
+
 /* Makes everything durable that is on the same file system as this file. */
 static bool sys_sync_all(int fd) {
     if (fault_hit(FAULT_SYNC)) return false;
@@ -6063,6 +6068,7 @@ struct client {
     unsigned turn;
     struct upload_open *uploads; /* open ones */
     bool told;                   /* the master was told of one of them */
+    atomic_ullong put_bytes;     /* that were sent to nodes, each chunk counted once */
     struct hash_set sent;        /* chunks that those that are open have sent, or are about to */
 };
 
@@ -6431,6 +6437,7 @@ static enum status client_put(struct client *cl, const uint8_t hash[32], const v
         status = client_targets(cl, true);
     }
     if (stored->count > 0 && status != NO_SPACE) status = DONE; /* the commit decides whether that is enough */
+    if (status == DONE) atomic_fetch_add(&cl->put_bytes, length);
     text_free(&chain->rest);
     free(chain);
     free(stored);
@@ -7676,7 +7683,7 @@ static enum status cache_fetch(struct client *cl, const char *path, const char *
         if (memcmp(c.sha256, f->sha256, 32) != 0) { /* another version by now */
             char *old = path_join("", c.content);
             cached_content(&c, f->sha256);
-            if (rename(old, c.content) != 0) unlink(old);
+            if (sys_rename(old, c.content) != 0) unlink(old);
             free(old);
         }
         status = cache_copy(&c, local);
@@ -14184,7 +14191,7 @@ static void view_loop(void) {
         view_draw();
         lock_drop(&view.lock);
         if (poll(&ready, 1, VIEW_HEARTBEAT_MS) <= 0) continue;
-        ssize_t got = read(STDIN_FILENO, bytes, sizeof bytes);
+        ssize_t got = sys_read_some(STDIN_FILENO, bytes, sizeof bytes);
         if (got < 0 && errno == EINTR) continue;
         if (got <= 0) break; /* the terminal is gone */
         lock_take(&view.lock);
@@ -15129,8 +15136,10 @@ static enum status node_identify(struct client *cl, const char *name, uint64_t *
     return DONE;
 }
 
-/* Says what one upload or download moved. */
-static void summary(const char *what, const char *path, uint64_t size, const uint8_t sha[32], int64_t begun_ms) {
+/* Says what one upload or download moved. `sent`: bytes of an upload that the cluster did not have already; NULL: it was
+ * none. */
+static void summary(const char *what, const char *path, uint64_t size, const uint8_t sha[32], const uint64_t *sent,
+                    int64_t begun_ms) {
     char hex[65];
     hex_write(hex, sha, 32);
     hex[64] = 0;
@@ -15141,6 +15150,7 @@ static void summary(const char *what, const char *path, uint64_t size, const uin
         json_path(&w, path);
         json_key_unsigned(&w, "size", size);
         json_key_string(&w, "sha256", hex);
+        if (sent) json_key_unsigned(&w, "sent_bytes", *sent);
         json_key(&w, "seconds");
         json_fixed(&w, (uint64_t)(clock_ms() - begun_ms));
         json_object_end(&w);
@@ -15149,6 +15159,11 @@ static void summary(const char *what, const char *path, uint64_t size, const uin
         struct text t = {0};
         text_format(&t, "%s %s  ", what, shown(path));
         text_size(&t, size);
+        if (sent && *sent < size) {
+            text_add(&t, ", ");
+            text_size(&t, *sent);
+            text_add(&t, " sent");
+        }
         text_format(&t, "  sha256 %s  %.2f s\n", hex, (double)(clock_ms() - begun_ms) / 1000);
         fputs(t.data, stderr);
         text_free(&t);
@@ -15169,6 +15184,7 @@ static void summary_folder(const char *what, const char *path, struct crew *c, i
         for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
             json_key_unsigned(&w, counts[i].key, atomic_load(counts[i].count));
         json_key_unsigned(&w, "bytes", atomic_load(&c->sent_bytes));
+        json_key_unsigned(&w, "sent_bytes", atomic_load(&c->cl->put_bytes));
         json_key(&w, "seconds");
         json_fixed(&w, (uint64_t)ms);
         json_object_end(&w);
@@ -15245,13 +15261,13 @@ static int cmd_upload(struct client *cl, int rest, char **words) {
     if (rest != 2) die(USAGE_ERROR, "write dfs -u REMOTE LOCAL; LOCAL may be a folder, or - for standard input");
     const char *local = words[1];
     bool pipe_in = strcmp(local, "-") == 0;
-    enum status status = remote_target(words[0], local, path);
-    if (status != DONE) return complain("upload", status);
     int fd = pipe_in ? STDIN_FILENO : sys_open(local, O_RDONLY, 0);
     if (fd < 0 && errno == ENOENT && stat(words[0], &about) == 0)
         return complain("upload", fail(NOT_FOUND, "%s is not here, but %s is: write dfs -u REMOTE LOCAL, in this order",
                                        shown(local), shown(words[0])));
     if (fd < 0) return complain("upload", fail(status_of_errno(), "%s: %s", shown(local), strerror(errno)));
+    enum status status = remote_target(words[0], local, path);
+    if (status != DONE) return complain("upload", status);
     if (fstat(fd, &about) != 0) die(INTERNAL, "%s: %s", local, strerror(errno));
     if (S_ISDIR(about.st_mode)) {
         close(fd);
@@ -15274,7 +15290,8 @@ static int cmd_upload(struct client *cl, int rest, char **words) {
     if (!pipe_in) close(fd);
     cache_forget(cl, path);
     if (status != DONE) return complain("upload", status);
-    summary("uploaded", path, put.size, put.sha256, begun_ms);
+    uint64_t sent = atomic_load(&cl->put_bytes);
+    summary("uploaded", path, put.size, put.sha256, &sent, begun_ms);
     return 0;
 }
 
@@ -15306,9 +15323,23 @@ static int download_file(struct client *cl, const char *path, const char *local,
     enum status status = cache_fetch(cl, path, local, &got);
     progress_end();
     if (status != DONE) return complain("download", status);
-    if (!(pipe_out && option_value[OPT_JSON])) summary("downloaded", path, got->size, got->sha256, begun_ms);
+    if (!(pipe_out && option_value[OPT_JSON])) summary("downloaded", path, got->size, got->sha256, NULL, begun_ms);
     file_info_free(got);
     return 0;
+}
+
+/* When there is nothing to download: perhaps the two words were given the wrong way round. */
+static enum status download_swapped(struct client *cl, enum status status, const char *remote, const char *local) {
+    char why[DETAIL_BYTES], other[PATH_MAX_BYTES + 1];
+    struct file_info *f;
+    if ((status != NOT_FOUND && status != BAD_REQUEST) || strcmp(local, "-") == 0) return status;
+    memcpy(why, detail, sizeof why);
+    if (remote_path(local, other) == DONE && client_stat(cl, other, &f) == DONE) {
+        file_info_free(f);
+        return fail(NOT_FOUND, "'%s' is not in the cluster, but '%s' is: write dfs -d REMOTE LOCAL, in this order",
+                    shown(remote), shown(other));
+    }
+    return fail(status, "%s", why);
 }
 
 /* Downloads one path. `into`: LOCAL is a folder that it goes into, under its own name, for there are several. */
@@ -15320,18 +15351,7 @@ static int download_one(struct client *cl, const char *path, const char *local, 
     if (length > 0 && local[length - 1] == '/') inside = true;
     bool fresh = cache_is_fresh(cl, path); /* then it is a file, and nobody is asked */
     enum status status = fresh ? DONE : client_stat(cl, path, &f);
-    if (status == NOT_FOUND && strcmp(local, "-") != 0) {
-        char why[DETAIL_BYTES], other[PATH_MAX_BYTES + 1];
-        struct file_info *swapped;
-        memcpy(why, detail, sizeof why);
-        if (remote_path(local, other) == DONE && client_stat(cl, other, &swapped) == DONE) {
-            file_info_free(swapped);
-            return complain("download", fail(NOT_FOUND, "'%s' is not in the cluster, but '%s' is: write dfs -d REMOTE "
-                                             "LOCAL, in this order", shown(path), shown(other)));
-        }
-        memcpy(detail, why, sizeof detail);
-    }
-    if (status != DONE) return complain("download", status);
+    if (status != DONE) return complain("download", download_swapped(cl, status, path, local));
     bool directory = f && f->directory;
     const char *name = strcmp(path, "/") == 0 ? "" : strrchr(path, '/') + 1;
     char *target = inside || (folder && !directory) ? path_join(local, name) : path_join("", local);
@@ -15347,9 +15367,11 @@ static int cmd_download(struct client *cl, int rest, char **words) {
     int code = 0;
     if (rest != 2) die(USAGE_ERROR, "write dfs -d REMOTE LOCAL; LOCAL may be - for standard output");
     enum status status = remote_expand(cl, words[0], &list);
+    status = download_swapped(cl, status, words[0], words[1]);
     if (status == DONE && option_value[OPT_FROM]) status = node_identify(cl, option_value[OPT_FROM], &cl->only);
     if (status != DONE) code = complain("download", status);
-    for (size_t i = 0; i < list.count && code == 0; i++) code = download_one(cl, list.path[i], words[1], list.count > 1);
+    for (size_t i = 0; i < list.count && code == 0; i++)
+        code = download_one(cl, list.path[i], words[1], list.count > 1);
     paths_free(&list);
     return code;
 }
@@ -15940,7 +15962,8 @@ static int cmd_copies(struct client *cl, int rest, char **words) {
     int number;
     struct results r;
     const char *value = option_value[OPT_COPIES];
-    if (rest < 1) die(USAGE_ERROR, "write dfs --copies N REMOTE ...; N is all, a number, or - for as many as around it");
+    if (rest < 1)
+        die(USAGE_ERROR, "write dfs --copies N REMOTE ...; N is all, a number, or - for as many as around it");
     if (strcmp(value, "-") != 0 && !parse_copies(slice_of(value), &number))
         die(USAGE_ERROR, "--copies %s: write all, a number from 1 to %d, or -", value, NODES_MAX);
     results_begin(&r, "copies");
@@ -15977,7 +16000,8 @@ static int move_all(struct client *cl, const char *verb, const char *what, int r
         status = client_stat(cl, to, &f);
         inside = status == DONE && f->directory;
         if (f) file_info_free(f);
-        if (status == DONE && !inside) status = fail(WRONG_KIND, "'%s' is a file, and there are several to go there", shown(to));
+        if (status == DONE && !inside)
+            status = fail(WRONG_KIND, "'%s' is a file, and there are several to go there", shown(to));
     }
     if (status != DONE) {
         paths_free(&list);
@@ -16072,7 +16096,8 @@ static int cmd_edit(struct client *cl, int rest, char **words) {
     } else {
         unlink(file);
         rmdir(folder); /* stays if the editor left something there */
-        if (status == DONE && !option_quiet) fprintf(stderr, changed ? "uploaded %s\n" : "%s is unchanged\n", shown(path));
+        if (status == DONE && !option_quiet)
+            fprintf(stderr, changed ? "uploaded %s\n" : "%s is unchanged\n", shown(path));
     }
     free(file);
     free(buffer);

@@ -3,6 +3,7 @@
 
   wire.py digest|help|status ADDRESS        one request, its answer
   wire.py mkdir ADDRESS PATH                one request of a master, its answer in one line
+  wire.py ask ADDRESS LINE                  any request without a body, its answer's line; REQUEST becomes a request id
   wire.py verify ADDRESS SHA256...          asks a node to read chunks again; a line for each
   wire.py reuse ADDRESS SECONDS             many clients who ask for no protection store the same few chunks, name them,
                                             read them and remove their names, while the chunks are dropped again and
@@ -811,6 +812,10 @@ def main():
     elif what == "mkdir":
         with Wire(rest[0]) as w:
             w.send(f"MKDIR {random_id()} {rest[1]}")
+            print((w.line() or b"(closed)").decode())
+    elif what == "ask":
+        with Wire(rest[0]) as w:
+            w.send(" ".join(rest[1:]).replace("REQUEST", random_id()))
             print((w.line() or b"(closed)").decode())
     elif what == "verify":
         with Wire(rest[0]) as w:
