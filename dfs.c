@@ -6757,9 +6757,10 @@ static enum status upload_once(struct client *cl, struct put *put, int fd, bool 
 static enum status client_upload(struct client *cl, struct put *put, int fd) {
     struct upload_open open;
     bool spared = false;
+    off_t begin = lseek(fd, 0, SEEK_CUR);
     upload_begin(cl, &open);
     enum status status = upload_once(cl, put, fd, false, &spared);
-    if (status == UNAVAILABLE && spared && lseek(fd, 0, SEEK_SET) == 0)
+    if (status == UNAVAILABLE && spared && begin >= 0 && lseek(fd, begin, SEEK_SET) == begin)
         status = upload_once(cl, put, fd, true, &spared);
     upload_end(cl, &open);
     return status;
@@ -6869,11 +6870,13 @@ static enum status client_stat(struct client *cl, const char *path, struct file_
     text_add(&line, "STAT ");
     text_escaped(&line, path, strlen(path));
     enum status status = client_ask(cl, &line, NULL, false, true, &a);
+    *out = NULL;
     if (status == DONE) {
-        *out = mem_alloc(sizeof **out);
-        status = file_info_parse(&a, *out);
-        if (status != DONE) file_info_free(*out);
-        else if (cl->only != 0) file_info_only(*out, cl->only);
+        struct file_info *f = mem_alloc(sizeof *f);
+        status = file_info_parse(&a, f);
+        if (status == DONE && cl->only != 0) file_info_only(f, cl->only);
+        if (status == DONE) *out = f;
+        else file_info_free(f);
     }
     text_free(&line);
     answer_free(&a);
@@ -6968,10 +6971,16 @@ static void *download_worker(void *argument) {
         while (!d->over && d->next_fetch < d->f->chunk_count && d->next_fetch >= d->next_write + WINDOW_CHUNKS)
             cond_wait(&d->changed, &d->lock);
         if (d->over || d->next_fetch == d->f->chunk_count) break;
+        lock_drop(&d->lock);
+        uint8_t *buffer = buffer_take(0); /* before a number: who has the lowest one always has a buffer */
+        lock_take(&d->lock);
+        if (d->over || d->next_fetch == d->f->chunk_count || d->next_fetch >= d->next_write + WINDOW_CHUNKS) {
+            buffer_give(buffer);
+            continue;
+        }
         uint32_t number = d->next_fetch++;
         lock_drop(&d->lock);
         struct node_set tried = {{0}};
-        uint8_t *buffer = buffer_take(0);
         int from = -1;
         enum status status = buffer ? get_any(d->f, number, d->turn + number, &tried, false, buffer, &from) : NO_SPACE;
         lock_take(&d->lock);
@@ -7119,10 +7128,13 @@ enum {
 
 /* Files that are not whole yet, so that a signal can clean up. */
 static struct {
-    atomic_bool taken; /* by a download, which may write `path` while it is not used */
-    atomic_bool used;  /* the file is there, or is about to be */
+    atomic_bool taken;  /* by a download, which may write `path` while it is not used */
+    atomic_bool making; /* it is about to be made: a signal handler waits for that */
+    atomic_bool used;   /* it is there */
     char path[PATH_MAX + 40];
 } temporaries[LANDINGS_MAX];
+
+static atomic_bool landing_over; /* the process is about to end */
 
 struct landing {
     int fd;
@@ -7133,10 +7145,14 @@ struct landing {
 /* Removes temporary files, but for those that are worth going on with. Also called by signal handlers. */
 static void temporaries_clean(void) {
     static const char said[] = "\ndfs: what has arrived of a large file is kept; repeat the command to go on with it\n";
+    enum { WAITS = 60, WAIT_MS = 5 }; /* this may have interrupted the very thread that it waits for */
     struct stat about;
     bool kept = false;
+    atomic_store(&landing_over, true);
+    for (int i = 0, waits = 0; i < LANDINGS_MAX; i++)
+        for (; atomic_load(&temporaries[i].making) && waits < WAITS; waits++) sleep_ms(WAIT_MS);
     for (int i = 0; i < LANDINGS_MAX; i++) {
-        if (!atomic_load(&temporaries[i].used)) continue;
+        if (!atomic_load(&temporaries[i].used) && !atomic_load(&temporaries[i].making)) continue;
         bool part = strstr(temporaries[i].path, "/.dfs-part-") || strncmp(temporaries[i].path, ".dfs-part-", 10) == 0;
         if (part && stat(temporaries[i].path, &about) == 0 && (uint64_t)about.st_size >= PART_MIN_BYTES) kept = true;
         else unlink(temporaries[i].path);
@@ -7162,9 +7178,13 @@ static enum status landing_temporary(struct landing *l, const struct file_info *
     sha256_final(&state, digest);
     hex_write(name, digest, PART_NAME_HEX / 2);
     name[PART_NAME_HEX] = 0;
+    atomic_store(&temporaries[l->slot].making, true);
+    while (atomic_load(&landing_over)) { /* a signal handler is cleaning up: nothing more is made */
+        atomic_store(&temporaries[l->slot].making, false);
+        pause();
+    }
     if (f->size >= PART_MIN_BYTES) {
         snprintf(path, sizeof temporaries[0].path, "%.*s.dfs-part-%s", folder, l->target, name);
-        atomic_store(&temporaries[l->slot].used, true);
         l->fd = sys_open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0666);
         /* unless another process is at it, or just put it in its place */
         if (l->fd >= 0 && (flock(l->fd, LOCK_EX | LOCK_NB) != 0 || fstat(l->fd, &about) != 0 || stat(path, &now) != 0 ||
@@ -7174,13 +7194,17 @@ static enum status landing_temporary(struct landing *l, const struct file_info *
         }
     }
     if (l->fd < 0) {
-        atomic_store(&temporaries[l->slot].used, false);
         snprintf(path, sizeof temporaries[0].path, "%.*s.dfs-%08x", folder, l->target, (unsigned)random_u64());
-        atomic_store(&temporaries[l->slot].used, true);
         l->fd = sys_open(path, O_RDWR | O_CREAT | O_EXCL, 0666);
     }
+    int error = errno;
+    atomic_store(&temporaries[l->slot].used, l->fd >= 0);
+    atomic_store(&temporaries[l->slot].making, false);
+    errno = error;
     if (l->fd >= 0 && (!exists || fchmod(l->fd, mode & 07777) == 0)) return DONE;
-    return fail(status_of_errno(), "%s: %s", path, strerror(errno));
+    if (l->fd < 0 && errno == ENOENT)
+        return fail(NOT_FOUND, "the folder of %s is not there; make it first", shown(l->target));
+    return fail(status_of_errno(), "writing beside %s: %s", shown(l->target), strerror(errno));
 }
 
 /* Gives the slot of a temporary file back. */
@@ -7194,26 +7218,27 @@ static void landing_close(struct landing *l) {
 }
 
 /* Opens what a download is written into: a temporary file in the target's folder, with the mode of the file that it
- * will replace, or standard output for "-". A link is followed, so that the file it points to is replaced. The caller
- * ends it with landing_finish or landing_drop, if this is DONE. */
-static enum status landing_open(struct landing *l, const struct file_info *f, const char *local) {
+ * will replace, or standard output for "-". With `follow` a link is followed, so that the file it points to is replaced, else
+ * it is. The caller ends it with landing_finish or landing_drop, if this is DONE. */
+static enum status landing_open(struct landing *l, const struct file_info *f, const char *local, bool follow) {
     struct stat about;
     *l = (struct landing){.fd = -1, .slot = -1};
     if (strcmp(local, "-") == 0) {
         l->fd = STDOUT_FILENO;
         return DONE;
     }
-    bool exists = stat(local, &about) == 0;
+    bool exists = (follow ? stat(local, &about) : lstat(local, &about)) == 0, link = exists && S_ISLNK(about.st_mode);
     if (strlen(local) >= PATH_MAX) return fail(BAD_REQUEST, "%s: the path is too long", shown(local));
-    if (!exists || !realpath(local, l->target)) snprintf(l->target, PATH_MAX, "%s", local);
+    if (!exists || !follow || !realpath(local, l->target)) snprintf(l->target, PATH_MAX, "%s", local);
     if (exists && S_ISDIR(about.st_mode)) return fail(WRONG_KIND, "%s is a folder", shown(local));
+    if (link) exists = false;
     if (exists && !S_ISREG(about.st_mode)) { /* a device or a pipe is written as it is */
         l->fd = sys_open(l->target, O_WRONLY, 0);
         return l->fd >= 0 ? DONE : fail(status_of_errno(), "%s: %s", shown(l->target), strerror(errno));
     }
     enum status status = landing_temporary(l, f, exists, about.st_mode);
     if (status == DONE) return DONE;
-    unlink(temporaries[l->slot].path);
+    if (l->fd >= 0) unlink(temporaries[l->slot].path);
     landing_close(l);
     return status;
 }
@@ -7234,6 +7259,7 @@ static uint32_t landing_resume(struct landing *l, const struct file_info *f, str
     progress_more(-(int64_t)offset, 0);
     if (sys_truncate(l->fd, offset) && lseek(l->fd, (off_t)offset, SEEK_SET) == (off_t)offset) return count;
     sha256_init(whole);
+    lseek(l->fd, 0, SEEK_SET);
     return 0;
 }
 
@@ -7254,14 +7280,21 @@ static enum status landing_finish(struct landing *l, int64_t mtime_ns) {
     struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}};
     enum status status = DONE;
     time_split(mtime_ns, &times[1]);
-    int fd = l->fd;
+    int fd = l->fd, lock = -1; /* its lock holds until it is in place */
     l->fd = -1;
-    if (l->slot >= 0) futimens(fd, times); /* a file system without times still has the contents */
-    if ((fd > STDERR_FILENO && close(fd) != 0) ||
-        (l->slot >= 0 && sys_rename(temporaries[l->slot].path, l->target) != 0)) {
+    bool good = true;
+    if (l->slot >= 0) {
+        lock = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        off_t end = lseek(fd, 0, SEEK_CUR);
+        good = end >= 0 && sys_truncate(fd, (uint64_t)end); /* an earlier try may have left more */
+        futimens(fd, times); /* a file system without times still has the contents */
+    }
+    if (fd > STDERR_FILENO) good = close(fd) == 0 && good;
+    if (!good || (l->slot >= 0 && sys_rename(temporaries[l->slot].path, l->target) != 0)) {
         status = fail(status_of_errno(), "%s: %s", shown(l->target), strerror(errno));
         if (l->slot >= 0) unlink(temporaries[l->slot].path);
     }
+    if (lock >= 0) close(lock);
     landing_close(l);
     return status;
 }
@@ -7279,12 +7312,13 @@ static void landing_drop(struct landing *l, bool keep) {
 }
 
 /* Downloads a file that was looked up into the local file `local`, or to standard output. */
-static enum status fetch_once(struct client *cl, const char *path, struct file_info *f, const char *local) {
+static enum status fetch_once(struct client *cl, const char *path, struct file_info *f, const char *local,
+                              bool follow) {
     struct landing l;
     struct sha256 whole;
     struct file_info *fresh;
     char why[DETAIL_BYTES];
-    enum status status = landing_open(&l, f, local);
+    enum status status = landing_open(&l, f, local, follow);
     if (status != DONE) return status;
     sha256_init(&whole);
     uint32_t begin = landing_resume(&l, f, &whole);
@@ -7301,17 +7335,21 @@ static enum status fetch_once(struct client *cl, const char *path, struct file_i
     return fail(again ? FENCED : status, "%s", why); /* FENCED: there is a newer version, and this one's bytes are gone */
 }
 
-/* Downloads the file `path` into the local file `local`, or to standard output. It is replaced only by a whole version.
- * `*out` is what the file was then; the caller frees it, if this is DONE. */
-static enum status client_fetch(struct client *cl, const char *path, const char *local, struct file_info **out) {
+/* Downloads the file `path` into the local file `local`, or to standard output. It is replaced only by a whole version;
+ * `follow`: if it is a link, what it points to is. `*out` is what the file was then; the caller frees it, if this is
+ * DONE, and is NULL else. */
+static enum status client_fetch(struct client *cl, const char *path, const char *local, bool follow,
+                                struct file_info **out) {
     enum { TRIES = 5 };
     enum status status = FENCED;
     for (int turn = 0; turn < TRIES && status == FENCED; turn++) {
         status = client_stat(cl, path, out);
         if (status != DONE) return status;
         status = (*out)->directory ? fail(WRONG_KIND, "'%s' is a directory", shown(path))
-                                   : fetch_once(cl, path, *out, local);
-        if (status != DONE) file_info_free(*out);
+                                   : fetch_once(cl, path, *out, local, follow);
+        if (status == DONE) return DONE;
+        file_info_free(*out);
+        *out = NULL;
     }
     return status == FENCED ? fail(UNAVAILABLE, "'%s' is replaced all the time", shown(path)) : status;
 }
@@ -7321,6 +7359,7 @@ static enum status client_fetch(struct client *cl, const char *path, const char 
 /* One row of LIST. */
 struct list_row {
     bool directory;
+    bool itself; /* what was listed is a file, and this is it */
     uint64_t id, size;
     int64_t mtime_ns;
     uint32_t copies;
@@ -7354,11 +7393,13 @@ static enum status client_list(struct client *cl, const char *path, const char *
             if (!words_split(text_row, &w) || w.count != 7 || !parse_u64(w.word[1], UINT64_MAX, &row.id) ||
                 !parse_u64(w.word[2], UINT64_MAX, &row.size) || !parse_i64(w.word[3], &row.mtime_ns) ||
                 !parse_u32(w.word[4], NODES_MAX, &row.copies) || !parse_hex(w.word[5], row.sha256, 32) ||
-                !parse_escaped(w.word[6], row.name, sizeof row.name)) {
+                !parse_escaped(w.word[6], row.name, sizeof row.name) || strchr(row.name, '/') ||
+                strcmp(row.name, ".") == 0 || strcmp(row.name, "..") == 0) {
                 status = fail(INTERNAL, "a row of LIST that is none");
                 break;
             }
             row.directory = slice_is(w.word[0], "dir");
+            row.itself = slice_is(a.w.word[2], "file");
             if (!holder || row.directory || row.copies > 0) each(context, &row);
         }
     }
@@ -7442,7 +7483,7 @@ static enum status client_walk(struct client *cl, const char *path, const char *
     struct list_rows rows = {0};
     enum status status = client_list(cl, path, holder, list_keep, &rows);
     for (size_t i = 0; i < rows.count && status == DONE; i++) {
-        char *below = path_join(path, rows.row[i].name);
+        char *below = rows.row[i].itself ? path_join("", path) : path_join(path, rows.row[i].name);
         each(context, below, &rows.row[i]);
         if (rows.row[i].directory) status = client_walk(cl, below, holder, each, context);
         if (status == NOT_FOUND) status = DONE; /* it went away meanwhile */
@@ -7475,7 +7516,7 @@ static enum status file_hash(int fd, uint64_t size, uint8_t *buffer, size_t capa
 struct cached {
     char folder[PATH_MAX], name[20], content[PATH_MAX + 80];
     uint64_t size;
-    int64_t mtime_ns, when_ms;
+    int64_t mtime_ns, when_ms, asked_ms; /* when it was so; when the read that goes on began */
     uint8_t sha256[32];
     bool known;
 };
@@ -7538,7 +7579,7 @@ static void cache_note(const char *path, const struct cached *c) {
     text_escaped(&line, path, strlen(path));
     text_format(&line, " %" PRIu64 " %" PRId64 " ", c->size, c->mtime_ns);
     text_hex(&line, c->sha256, 32);
-    text_format(&line, " %" PRId64 "\n", clock_wall_ns() / 1000000);
+    text_format(&line, " %" PRId64 "\n", c->asked_ms);
     file_write(folder, c->name, line.data, line.length, 0600); /* if not, the next read asks again */
     text_free(&line);
 }
@@ -7617,7 +7658,7 @@ static enum status cache_copy(const struct cached *c, const char *local) {
     uint64_t left = c->size;
     memcpy(f->sha256, c->sha256, 32);
     int fd = sys_open(c->content, O_RDONLY, 0);
-    enum status status = fd >= 0 ? landing_open(&l, f, local) : fail(DAMAGED, "it is not in the cache any more");
+    enum status status = fd >= 0 ? landing_open(&l, f, local, true) : fail(DAMAGED, "it is not in the cache any more");
     bool opened = fd >= 0 && status == DONE;
     if (opened && l.slot < 0 && !cache_verify(c)) status = fail(DAMAGED, "its copy in the cache is damaged");
     sha256_init(&state);
@@ -7647,9 +7688,11 @@ static enum status cache_copy(const struct cached *c, const char *local) {
 /* As client_fetch, but from the cache if there is one and that may be: within its time without a question, behind it with
  * one. To standard output nothing goes that may turn out to be damaged: a content is read once before. */
 static enum status cache_fetch(struct client *cl, const char *path, const char *local, struct file_info **out) {
+    *out = NULL;
     struct cached c;
     char files[PATH_MAX + 8];
-    if (!cl->cache_on || cl->only != 0 || !cache_look(cl, path, &c)) return client_fetch(cl, path, local, out);
+    if (!cl->cache_on || cl->only != 0 || !cache_look(cl, path, &c)) return client_fetch(cl, path, local, true, out);
+    c.asked_ms = clock_wall_ns() / 1000000;
     struct file_info *f = mem_alloc(sizeof *f);
     bool fresh = cached_is_fresh(cl, &c);
     if (!fresh) {
@@ -7658,7 +7701,7 @@ static enum status cache_fetch(struct client *cl, const char *path, const char *
         if (status != DONE) return status;
         if (f->directory || f->size > cl->cache_bytes) {
             file_info_free(f);
-            return client_fetch(cl, path, local, out);
+            return client_fetch(cl, path, local, true, out);
         }
         c.size = f->size;
         c.mtime_ns = f->mtime_ns;
@@ -7672,11 +7715,16 @@ static enum status cache_fetch(struct client *cl, const char *path, const char *
     mkdir(files, 0700);
     snprintf(files, sizeof files, "%s/files", c.folder);
     mkdir(files, 0700);
+    if (access(files, W_OK) != 0) { /* no place for a cache: then without one */
+        file_info_free(f);
+        return client_fetch(cl, path, local, true, out);
+    }
     enum status status = access(c.content, R_OK) == 0 ? cache_copy(&c, local) : DAMAGED;
     if (status == DAMAGED) { /* it is not there: fetched, and copied from there */
         file_info_free(f);
         fresh = false;
-        status = client_fetch(cl, path, c.content, &f);
+        status = client_fetch(cl, path, c.content, true, &f);
+        if (status == NO_SPACE) return client_fetch(cl, path, local, true, out);
         if (status != DONE) return status;
         c.size = f->size;
         c.mtime_ns = f->mtime_ns;
@@ -7748,16 +7796,29 @@ static void job_free(struct job *j) {
     free(j);
 }
 
-/* Says what could not be done. The transfer goes on with the next file, if that may fare better. */
+/* Says what could not be done. The transfer goes on with the next file, if that may fare better; after an error of the
+ * cluster that all others would meet as well it stops. */
 static void crew_failed(struct crew *c, const char *what, enum status status) {
     bool hopeless = status == NO_SERVER || status == READ_ONLY || status == DENIED || status == NO_SPACE;
     if (atomic_load(&c->stopped) && hopeless) return; /* that was said already */
+    if (hopeless) fail(status, "%.900s; the rest was not looked at: repeat the command", detail);
     complain(shown(what), status);
     atomic_fetch_add(&c->failed, 1);
     if (hopeless) atomic_store(&c->stopped, true);
     lock_take(&c->lock);
     if (c->status == DONE) c->status = status;
     cond_broadcast(&c->changed);
+    lock_drop(&c->lock);
+}
+
+/* The same for a local file: others may be better off. */
+static void crew_failed_here(struct crew *c, const char *what, const char *why) {
+    enum status status = status_of_errno();
+    fail(status, "%s: %s", why, strerror(errno));
+    complain(shown(what), status);
+    atomic_fetch_add(&c->failed, 1);
+    lock_take(&c->lock);
+    if (c->status == DONE) c->status = status;
     lock_drop(&c->lock);
 }
 
@@ -7866,6 +7927,14 @@ static enum status crew_run(struct crew *c, void (*walk)(struct crew *, const ch
     return c->status;
 }
 
+/* Whether a file is of a download under way, or broken off: neither uploaded nor removed. */
+static bool is_temporary(const char *name) {
+    if (strncmp(name, ".dfs-", 5) != 0) return false;
+    bool part = strncmp(name, ".dfs-part-", 10) == 0;
+    size_t digits = part ? PART_NAME_HEX : 8, begin = part ? 10 : 5;
+    return strlen(name) == begin + digits && strspn(name + begin, "0123456789abcdef") == digits;
+}
+
 static int names_compare(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
@@ -7880,6 +7949,7 @@ static enum status folder_names(const char *folder, char ***names, size_t *count
     errno = 0;
     for (struct dirent *entry; (entry = readdir(dir)); errno = 0) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
+        if (is_temporary(entry->d_name)) continue;
         if (*count == capacity) {
             capacity = capacity ? 2 * capacity : 64;
             *names = mem_resize(*names, capacity * sizeof **names);
@@ -7887,8 +7957,10 @@ static enum status folder_names(const char *folder, char ***names, size_t *count
         (*names)[(*count)++] = path_join("", entry->d_name);
     }
     enum status status = errno == 0 ? DONE : fail(status_of_errno(), "%s: %s", shown(folder), strerror(errno));
+    int error = errno;
     closedir(dir);
-    qsort(*names, *count, sizeof **names, names_compare);
+    errno = error;
+    if (*count > 0) qsort(*names, *count, sizeof **names, names_compare);
     return status;
 }
 
@@ -7927,7 +7999,7 @@ static void upload_same(struct crew *c, const struct job *j) {
     atomic_fetch_add(&c->same, 1);
     progress_more(-(int64_t)j->size, 0);
     progress_add(0, 1);
-    if (j->mtime_ns == j->there_mtime_ns) return;
+    if (j->mtime_ns == j->there_mtime_ns || c->how->no_clobber) return;
     if (c->how->dry_run) crew_would("touch", j->remote, j->directory);
     else status = client_touch(c->cl, j->remote, j->mtime_ns);
     if (status != DONE) crew_failed(c, j->remote, status);
@@ -7941,13 +8013,13 @@ static void upload_directory(struct crew *c, struct job *j) {
     }
     if (!j->there) status = client_change(c->cl, "MKDIR", j->remote);
     if (status == EXISTS) status = DONE; /* a file in it came first */
-    if (status == DONE) status = client_touch(c->cl, j->remote, j->mtime_ns);
+    if (status == DONE && !(j->there && c->how->no_clobber)) status = client_touch(c->cl, j->remote, j->mtime_ns);
     if (status != DONE) crew_failed(c, j->remote, status);
 }
 
 static int job_open(struct crew *c, const struct job *j) {
     int fd = sys_open(j->local, O_RDONLY | (c->how->follow_links ? 0 : O_NOFOLLOW), 0);
-    if (fd < 0) crew_failed(c, j->local, fail(status_of_errno(), "opening it: %s", strerror(errno)));
+    if (fd < 0) crew_failed_here(c, j->local, "opening it");
     return fd;
 }
 
@@ -8043,9 +8115,9 @@ struct ancestor {
 };
 
 /* Notes what --delete is to remove from the target, at the end. */
-static void crew_doom(struct crew *c, const char *folder, const char *below, const char *name) {
+static void crew_doom(struct crew *c, const char *folder, size_t base, const char *name) {
     char *path = path_join(folder, name);
-    if (c->how->delete && !crew_excludes(c, below, name)) text_bytes(&c->doomed, path, strlen(path) + 1);
+    if (c->how->delete && !crew_excludes(c, path + base, name)) text_bytes(&c->doomed, path, strlen(path) + 1);
     free(path);
 }
 
@@ -8060,7 +8132,7 @@ static struct job *upload_find(struct crew *c, const char *folder, const char *r
     const char *why = NULL;
     int failed = c->how->follow_links ? stat(j->local, &about) : lstat(j->local, &about);
     bool excluded = crew_excludes(c, j->local + c->local_base, name);
-    if (failed && !excluded) crew_failed(c, j->local, fail(status_of_errno(), "%s", strerror(errno)));
+    if (failed && !excluded) crew_failed_here(c, j->local, "looking at it");
     if (!failed && !excluded) {
         *inner = (struct ancestor){above, about.st_dev, about.st_ino};
         j->directory = S_ISDIR(about.st_mode);
@@ -8096,12 +8168,12 @@ static void upload_folder(struct crew *c, const char *local, const char *remote,
     size_t count, r = 0;
     struct list_rows rows = {0};
     enum status status = folder_names(local, &names, &count);
-    if (status == DONE && there) status = client_list(c->cl, remote, NULL, list_keep, &rows);
-    if (status != DONE) crew_failed(c, local, status);
+    if (status != DONE) crew_failed_here(c, local, "reading the folder");
+    else if (there && (status = client_list(c->cl, remote, NULL, list_keep, &rows)) != DONE) crew_failed(c, remote, status);
     for (size_t i = 0; i < count && status == DONE && !atomic_load(&c->stopped); i++) {
         struct ancestor inner;
         for (; r < rows.count && strcmp(rows.row[r].name, names[i]) < 0; r++)
-            crew_doom(c, remote, remote + c->remote_base, rows.row[r].name);
+            crew_doom(c, remote, c->remote_base, rows.row[r].name);
         bool found = r < rows.count && strcmp(rows.row[r].name, names[i]) == 0;
         struct job *j = upload_find(c, local, remote, names[i], found ? &rows.row[r] : NULL, above, &inner);
         r += found;
@@ -8109,7 +8181,7 @@ static void upload_folder(struct crew *c, const char *local, const char *remote,
         if (j && j->directory && j->there && j->mtime_ns == j->there_mtime_ns) job_free(j);
         else if (j) crew_add(c, j);
     }
-    for (; r < rows.count && status == DONE; r++) crew_doom(c, remote, remote + c->remote_base, rows.row[r].name);
+    for (; r < rows.count && status == DONE; r++) crew_doom(c, remote, c->remote_base, rows.row[r].name);
     names_free(names, count);
     free(rows.row);
 }
@@ -8119,7 +8191,7 @@ static void upload_walk(struct crew *c, const char *local, const char *remote) {
     struct file_info *f = NULL;
     enum status status = client_stat(c->cl, remote, &f);
     bool there = status == DONE, same = false;
-    if (stat(local, &about) != 0) crew_failed(c, local, fail(status_of_errno(), "%s", strerror(errno)));
+    if (stat(local, &about) != 0) crew_failed_here(c, local, "looking at it");
     else if (there && !f->directory)
         crew_failed(c, local, fail(WRONG_KIND, "%s is a folder, '%s' a file", shown(local), shown(remote)));
     else if (!there && status != NOT_FOUND) crew_failed(c, remote, status);
@@ -8135,6 +8207,12 @@ static void upload_walk(struct crew *c, const char *local, const char *remote) {
         }
     }
     if (there) file_info_free(f);
+}
+
+/* What is not in a listing may be there all the same if no master stands for it. */
+static enum status crew_may_remove(const struct crew *c) {
+    if (c->doomed.length == 0 || !atomic_load(&c->cl->saw_old)) return c->status;
+    return fail(READ_ONLY, "what the cluster has is possibly old, so nothing is removed; repeat it when a master reigns");
 }
 
 /* Removes a directory and all in it; one that is too large for that, entry by entry. */
@@ -8163,11 +8241,15 @@ static enum status client_upload_folder(struct crew *c, const char *local, const
     upload_begin(c->cl, &open);
     enum status status = crew_run(c, upload_walk, local, remote);
     upload_end(c->cl, &open);
+    if (status == DONE && (status = crew_may_remove(c)) != DONE) crew_failed(c, remote, status);
+    if (status == DONE && atomic_load(&c->same) > 0 && atomic_load(&c->cl->saw_old))
+        crew_failed(c, remote, status = fail(READ_ONLY, "what is there is possibly old; repeat it when a master reigns"));
     for (size_t at = 0; at < c->doomed.length && status == DONE; at += strlen(c->doomed.data + at) + 1) {
         const char *path = c->doomed.data + at;
         if (c->how->dry_run) crew_would("remove", path, false);
-        else if ((status = client_remove_all(c->cl, path)) != DONE) crew_failed(c, path, status);
-        atomic_fetch_add(&c->removed, 1);
+        else if ((status = client_remove_all(c->cl, path)) == NOT_FOUND) status = DONE; /* somebody was quicker */
+        if (status != DONE) crew_failed(c, path, status);
+        atomic_fetch_add(&c->removed, status == DONE);
     }
     text_free(&c->doomed);
     return c->status;
@@ -8205,7 +8287,7 @@ static bool download_is_same(struct crew *c, const struct job *j, uint8_t *buffe
     progress_more(-(int64_t)j->size, 0);
     progress_add(0, 1);
     time_split(j->mtime_ns, &times[1]);
-    if (j->mtime_ns != j->there_mtime_ns && !c->how->dry_run) utimensat(AT_FDCWD, j->local, times, 0);
+    if (j->mtime_ns != j->there_mtime_ns && !c->how->dry_run && !c->how->no_clobber) utimensat(AT_FDCWD, j->local, times, 0);
     return true;
 }
 
@@ -8217,7 +8299,7 @@ static void download_work(struct crew *c, struct job **jobs, int count, uint8_t 
         enum status status = DONE;
         if (j->there && c->how->no_clobber) status = fail(EXISTS, "it is there with another content, and stays");
         else if (c->how->dry_run) crew_would("download", j->remote, false);
-        else status = client_fetch(c->cl, j->remote, j->local, &f);
+        else status = client_fetch(c->cl, j->remote, j->local, false, &f);
         if (status != DONE) {
             crew_failed(c, j->remote, status);
         } else if (!c->how->dry_run) {
@@ -8230,18 +8312,19 @@ static void download_work(struct crew *c, struct job **jobs, int count, uint8_t 
 }
 
 /* Makes the local folder for a remote directory, and notes the time that it is to have. False if that can't be. */
-static bool download_make(struct crew *c, const char *local, int64_t mtime_ns) {
+static bool download_make(struct crew *c, const char *local, int64_t mtime_ns, bool top) {
     struct stat about;
-    bool there = stat(local, &about) == 0;
+    bool there = (top ? stat(local, &about) : lstat(local, &about)) == 0; /* a link below it may lead out of the folder */
     if (there && !S_ISDIR(about.st_mode)) {
         crew_failed(c, local, fail(WRONG_KIND, "it is no folder, and a directory is to come there"));
         return false;
     }
     if (!there && c->how->dry_run) crew_would("make", local, true);
     if (!there && !c->how->dry_run && mkdir(local, 0777) != 0) {
-        crew_failed(c, local, fail(status_of_errno(), "making it: %s", strerror(errno)));
+        crew_failed_here(c, local, "making it");
         return false;
     }
+    if (there && c->how->no_clobber) return true;
     text_bytes(&c->times, &mtime_ns, sizeof mtime_ns);
     text_bytes(&c->times, local, strlen(local) + 1);
     return true;
@@ -8254,11 +8337,11 @@ static void download_doom(struct crew *c, const char *local, const struct list_r
     struct stat about;
     if (!c->how->delete || stat(local, &about) != 0) return;
     enum status status = folder_names(local, &names, &count);
-    if (status != DONE) crew_failed(c, local, status);
-    for (size_t i = 0; i < count; i++) {
+    if (status != DONE) crew_failed_here(c, local, "reading the folder");
+    for (size_t i = 0; i < count && status == DONE; i++) {
         while (r < rows->count && strcmp(rows->row[r].name, names[i]) < 0) r++;
         if (r == rows->count || strcmp(rows->row[r].name, names[i]) != 0)
-            crew_doom(c, local, local + c->local_base, names[i]);
+            crew_doom(c, local, c->local_base, names[i]);
     }
     names_free(names, count);
 }
@@ -8272,17 +8355,20 @@ static void download_folder(struct crew *c, const char *local, const char *remot
     else download_doom(c, local, &rows);
     for (size_t i = 0; i < rows.count && status == DONE && !atomic_load(&c->stopped); i++) {
         const struct list_row *row = &rows.row[i];
-        if (crew_excludes(c, remote + c->remote_base, row->name)) continue;
         struct job *j = mem_alloc(sizeof *j);
         *j = (struct job){.local = path_join(local, row->name), .remote = path_join(remote, row->name),
                           .directory = row->directory, .size = row->size, .mtime_ns = row->mtime_ns};
         memcpy(j->sha256, row->sha256, 32);
-        if (row->directory) {
-            if (download_make(c, j->local, row->mtime_ns)) download_folder(c, j->local, j->remote);
+        if (crew_excludes(c, j->remote + c->remote_base, row->name)) {
             job_free(j);
             continue;
         }
-        j->there = stat(j->local, &about) == 0;
+        if (row->directory) {
+            if (download_make(c, j->local, row->mtime_ns, false)) download_folder(c, j->local, j->remote);
+            job_free(j);
+            continue;
+        }
+        j->there = lstat(j->local, &about) == 0 && !(S_ISLNK(about.st_mode) && !c->how->no_clobber);
         if (j->there) {
             j->there_size = S_ISREG(about.st_mode) ? (uint64_t)about.st_size : UINT64_MAX;
             j->there_mtime_ns = time_ns(about.st_mtim);
@@ -8298,18 +8384,20 @@ static enum status client_download_folder(struct crew *c, const char *local, con
     c->work = download_work;
     c->local_base = strlen(local);
     c->remote_base = strcmp(remote, "/") == 0 ? 0 : strlen(remote);
-    enum status status = download_make(c, local, mtime_ns) ? crew_run(c, download_folder, local, remote) : c->status;
+    enum status status = download_make(c, local, mtime_ns, true) ? crew_run(c, download_folder, local, remote) : c->status;
+    if (status == DONE && (status = crew_may_remove(c)) != DONE) crew_failed(c, remote, status);
     for (size_t at = 0; at < c->doomed.length && status == DONE; at += strlen(c->doomed.data + at) + 1) {
         const char *path = c->doomed.data + at;
         if (c->how->dry_run) crew_would("remove", path, false);
-        else if ((status = local_remove_all(path)) != DONE) crew_failed(c, path, status);
-        atomic_fetch_add(&c->removed, 1);
+        else if ((status = local_remove_all(path)) == NOT_FOUND) status = DONE;
+        if (status != DONE) crew_failed_here(c, path, "removing it");
+        atomic_fetch_add(&c->removed, status == DONE);
     }
     for (size_t at = 0; at < c->times.length && !c->how->dry_run;) { /* when nothing is written into them any more */
         memcpy(&mtime_ns, c->times.data + at, sizeof mtime_ns);
         const char *path = c->times.data + at + sizeof mtime_ns;
         time_split(mtime_ns, &times[1]);
-        utimensat(AT_FDCWD, path, times, 0);
+        if (mtime_ns != 0) utimensat(AT_FDCWD, path, times, 0); /* the root of the cluster has no time */
         at += sizeof mtime_ns + strlen(path) + 1;
     }
     text_free(&c->times);
@@ -12236,6 +12324,7 @@ static enum status master_have(struct request *r) {
         text_bytes(&r->reply, row.at, row.length);
         text_byte(&r->reply, '\n');
     }
+    if (status == DONE && rest.length > 0) status = fail(BAD_REQUEST, "a row of HAVE is SHA256");
     lock_drop(&master.lock);
     return status;
 }
@@ -12593,6 +12682,19 @@ static enum status master_touch(struct request *r) {
     return change_run(r, make_touch);
 }
 
+/* The length of the longest path below an inode, from its own end. */
+static size_t path_longest(const struct inode *top) {
+    size_t longest = 0, length = 0;
+    const struct inode *before = top;
+    for (const struct inode *n = tree_below(&master.tree, top, top); n; before = n, n = tree_below(&master.tree, top, n)) {
+        for (const struct inode *up = before; up->id != n->parent; up = tree_by_id(&master.tree, up->parent))
+            length -= 1 + (size_t)up->name_length;
+        length += 1 + (size_t)n->name_length;
+        if (length > longest) longest = length;
+    }
+    return longest;
+}
+
 /* The lines that make way for what MV or CP puts at another path: missing directories, and a file that is there goes.
  * `*n` gets what is to go there, `*parent` and `*last` its new place, `*made` counts new inodes. */
 static enum status make_way(const struct change *change, const char *what, struct text *lines, struct inode **n,
@@ -12604,6 +12706,9 @@ static enum status make_way(const struct change *change, const char *what, struc
                     change->to[length] ? "into itself" : "to where it is");
     enum status status = tree_resolve(&master.tree, change->path, n, NULL, NULL);
     if (status == DONE && (*n)->id == ROOT_ID) return fail(BAD_REQUEST, "the root stays what and where it is");
+    if (status == DONE && strlen(change->to) > length && strlen(change->to) + path_longest(*n) > PATH_MAX_BYTES)
+        return fail(BAD_REQUEST, "what is in '%s' would have paths of more than %d bytes there", shown(change->path),
+                    PATH_MAX_BYTES);
     if (status == DONE) status = make_parents(change->to, lines, parent, last, made);
     if (status != DONE) return status;
     if (*made == 0) old = tree_lookup(&master.tree, *parent, last->at, last->length);
@@ -13838,12 +13943,12 @@ static enum status act_download(const char *path, const char *local) {
     bool into = stat(local, &about) == 0 && S_ISDIR(about.st_mode);
     char *target = into ? path_join(local, strrchr(path, '/') + 1) : path_join("", local);
     progress_begin("down", f->directory ? 0 : f->size, 0);
-    if (f->directory) {
+    if (f->directory) { /* what cannot be had is named by the first complaint */
         status = client_download_folder(&crew, target, path, f->mtime_ns);
         file_info_free(f);
     } else {
         file_info_free(f);
-        status = client_fetch(&view.actor, path, target, &f);
+        status = client_fetch(&view.actor, path, target, true, &f);
         if (status == DONE) file_info_free(f);
     }
     free(target);
@@ -14564,7 +14669,9 @@ static void print_completion_fish(void) {
         printf("complete -c dfs -l %s", row->name);
         if (row->letter) printf(" -s %c", row->letter);
         if (row->argument) printf(" -r");
-        printf(" -d \"%s\"\n", row->help);
+        printf(" -d '");
+        for (const char *at = row->help; *at; at++) printf(*at == '\'' ? "\\'" : "%c", *at);
+        printf("'\n");
     }
     printf("complete -c dfs -n __fish_use_subcommand -a 'master node'\n");
 }
@@ -14585,7 +14692,12 @@ static int print_completion(int rest, char **words) {
     printf("' -- \"$word\")) ;;\n"
            "    *)  COMPREPLY=($(compgen -f -- \"$word\"))\n"
            "        if [ \"$COMP_CWORD\" = 1 ]; then COMPREPLY+=($(compgen -W $'master\\nnode' -- \"$word\"))\n"
-           "        else COMPREPLY+=($(dfs -q --find \"${word:-/}*\" 2>/dev/null | head -n 50)); fi ;;\n"
+           "        else\n"
+           "            local folder=${word%%/*}/ name\n"
+           "            [[ $word == */* ]] || folder=/\n"
+           "            while read -r name; do [[ ${folder#/}$name != \"${word#/}\"* ]] || COMPREPLY+=(\"$folder$name\")\n"
+           "            done < <(dfs -q --ls \"$folder\" 2>/dev/null | cut -c 40-)\n"
+           "        fi ;;\n"
            "    esac\n}\ncomplete -o filenames -F _dfs dfs\n");
     return 0;
 }
@@ -14748,6 +14860,11 @@ static int options_parse(int count, char **words) {
         if (i == OPT_EXCLUDE) option_exclude[option_exclude_count++] = value;
     }
     return rest;
+}
+
+/* Whether an option is on the command line: what is in the environment may be for others. */
+static bool option_is_given(int option) {
+    return option_value[option] && option_value[option] != option_environment(option);
 }
 
 static uint64_t option_number(int option, uint64_t missing, uint64_t least, uint64_t most) {
@@ -15218,7 +15335,7 @@ static void folder_options_read(struct folder_options *how) {
 static const char *folder_option_given(void) {
     static const int list[] = {OPT_DELETE, OPT_DRY_RUN, OPT_FOLLOW_LINKS, OPT_EXCLUDE};
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)
-        if (option_value[list[i]]) return option_table[list[i]].name;
+        if (option_is_given(list[i])) return option_table[list[i]].name;
     return NULL;
 }
 
@@ -15233,7 +15350,11 @@ static enum status remote_target(const char *given, const char *local, char path
         while (end > 1 && local[end - 1] == '/') end--;
         size_t begin = end;
         while (begin > 0 && local[begin - 1] != '/') begin--;
-        text_bytes(&named, local + begin, end - begin);
+        bool dots = end - begin <= 2 && strspn(local + begin, ".") >= end - begin;
+        char *real = dots ? realpath(local, NULL) : NULL; /* the name that . and .. have */
+        if (real) text_add(&named, strrchr(real, '/') + 1);
+        else text_bytes(&named, local + begin, end - begin);
+        free(real);
     }
     status = remote_path(named.data, path);
     text_free(&named);
@@ -15245,6 +15366,7 @@ static int upload_folder_run(struct client *cl, const char *path, const char *lo
     struct crew crew = {.cl = cl, .how = &how};
     int64_t begun_ms = clock_ms();
     folder_options_read(&how);
+    if (how.dry_run && option_value[OPT_JSON]) die(USAGE_ERROR, "--dry-run has no answer in JSON");
     progress_begin("up", 0, 0);
     enum status status = client_upload_folder(&crew, local, path);
     progress_end();
@@ -15300,6 +15422,7 @@ static int download_folder_run(struct client *cl, const char *path, const char *
     struct crew crew = {.cl = cl, .how = &how};
     int64_t begun_ms = clock_ms();
     folder_options_read(&how);
+    if (how.dry_run && option_value[OPT_JSON]) die(USAGE_ERROR, "--dry-run has no answer in JSON");
     if (strcmp(local, "-") == 0)
         return complain("download", fail(WRONG_KIND, "'%s' is a directory; name a folder that it is to go to",
                                          shown(path)));
@@ -15326,6 +15449,16 @@ static int download_file(struct client *cl, const char *path, const char *local,
     if (!(pipe_out && option_value[OPT_JSON])) summary("downloaded", path, got->size, got->sha256, NULL, begun_ms);
     file_info_free(got);
     return 0;
+}
+
+/* Several paths that go into one directory must have different names. */
+static enum status names_differ(const struct paths *list) {
+    for (size_t i = 0; i < list->count; i++)
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(strrchr(list->path[i], '/'), strrchr(list->path[k], '/')) == 0)
+                return fail(BAD_REQUEST, "'%s' and '%s' would get the same name there; take them one by one",
+                            shown(list->path[k]), shown(list->path[i]));
+    return DONE;
 }
 
 /* When there is nothing to download: perhaps the two words were given the wrong way round. */
@@ -15368,10 +15501,12 @@ static int cmd_download(struct client *cl, int rest, char **words) {
     if (rest != 2) die(USAGE_ERROR, "write dfs -d REMOTE LOCAL; LOCAL may be - for standard output");
     enum status status = remote_expand(cl, words[0], &list);
     status = download_swapped(cl, status, words[0], words[1]);
+    bool into = list.count > 1 && rest == 2 && strcmp(words[1], "-") != 0;
+    if (status == DONE && into) status = names_differ(&list);
     if (status == DONE && option_value[OPT_FROM]) status = node_identify(cl, option_value[OPT_FROM], &cl->only);
     if (status != DONE) code = complain("download", status);
     for (size_t i = 0; i < list.count && code == 0; i++)
-        code = download_one(cl, list.path[i], words[1], list.count > 1);
+        code = download_one(cl, list.path[i], words[1], into);
     paths_free(&list);
     return code;
 }
@@ -15545,8 +15680,8 @@ static void listing_row(void *context, const char *path, const struct list_row *
         text_time(&t, row->mtime_ns);
         text_add(&t, "  ");
     }
-    size_t skip = l->paths ? 0 : strcmp(l->folder, "/") == 0 ? 1 : strlen(l->folder) + 1;
-    const char *name = option_value[OPT_RECURSIVE] || l->paths ? path + skip : row->name;
+    size_t skip = strcmp(l->folder, "/") == 0 ? 1 : strlen(l->folder) + 1;
+    const char *name = l->glob ? path : option_value[OPT_RECURSIVE] && !row->itself ? path + skip : row->name;
     text_display(&t, name, strlen(name));
     text_add(&t, row->directory ? "/\n" : "\n");
     fwrite(t.data, 1, t.length, stdout);
@@ -15558,8 +15693,7 @@ static void listing_row(void *context, const char *path, const struct list_row *
 static void listing_entry(void *context, const struct list_row *row) {
     struct listing *l = context;
     char *path = path_join(l->folder, row->name);
-    bool file = !row->directory && strcmp(strrchr(l->folder, '/') + 1, row->name) == 0;
-    listing_row(l, file ? l->folder : path, row);
+    listing_row(l, row->itself ? l->folder : path, row);
     free(path);
 }
 
@@ -15592,7 +15726,9 @@ static int cmd_find(struct client *cl, int rest, char **words) {
     char path[PATH_MAX_BYTES + 1];
     struct json_writer w;
     if (rest < 1 || rest > 2) die(USAGE_ERROR, "write dfs --find GLOB [REMOTE], with GLOB in quotes: '*.jpg'");
-    struct listing l = {.cl = cl, .glob = words[0], .paths = !option_value[OPT_HUMAN]};
+    bool slash = strchr(words[0], '/') && words[0][0] != '/'; /* as a path may lack its first one */
+    char *glob = path_join(slash ? "/" : "", words[0]);
+    struct listing l = {.cl = cl, .glob = glob, .paths = !option_value[OPT_HUMAN]};
     enum status status = remote_path(rest > 1 ? words[1] : "/", path);
     l.folder = path;
     json_begin(&w);
@@ -15602,6 +15738,7 @@ static int cmd_find(struct client *cl, int rest, char **words) {
     json_array_end(&w);
     if (l.w && status == DONE) json_print(&w);
     else json_free(&w);
+    free(glob);
     return status == DONE ? 0 : complain("find", status);
 }
 
@@ -15663,10 +15800,8 @@ static enum status usage_of(struct client *cl, const char *path, struct json_wri
         all.files += u.list[i].files;
         free(u.list[i].path);
     }
-    if (status == DONE) {
-        usage_print(w, &all);
-        file_info_free(f);
-    }
+    if (status == DONE) usage_print(w, &all);
+    if (f) file_info_free(f);
     free(u.list);
     free(all.path);
     return status;
@@ -15996,6 +16131,7 @@ static int move_all(struct client *cl, const char *verb, const char *what, int r
     bool inside = *target && target[strlen(target) - 1] == '/';
     enum status status = remote_expand_all(cl, rest - 1, words, &list);
     if (status == DONE) status = remote_path(target, to);
+    if (status == DONE) status = names_differ(&list);
     if (status == DONE && list.count > 1 && !inside) {
         status = client_stat(cl, to, &f);
         inside = status == DONE && f->directory;
@@ -16063,7 +16199,7 @@ static enum status edit_upload(struct client *cl, const char *path, const char *
 
 /* dfs --edit REMOTE */
 static int cmd_edit(struct client *cl, int rest, char **words) {
-    char path[PATH_MAX_BYTES + 1], folder[PATH_MAX], before[65] = "none", after[65] = "none", *file;
+    char path[PATH_MAX_BYTES + 1], folder[PATH_MAX], before[65] = "none", after[65] = "none", *file, why[DETAIL_BYTES];
     uint8_t sha256[32], *buffer = mem_alloc(COPY_BYTES);
     struct file_info *f = NULL;
     struct stat about;
@@ -16075,27 +16211,30 @@ static int cmd_edit(struct client *cl, int rest, char **words) {
     snprintf(folder, sizeof folder, "%s/dfs-edit-XXXXXX", temporary && *temporary ? temporary : "/tmp");
     if (!mkdtemp(folder)) return complain("edit", fail(INTERNAL, "%s: %s", folder, strerror(errno)));
     file = path_join(folder, strrchr(path, '/') + 1);
+    cl->cache_ttl_ms = 0; /* what is edited is what is there now */
     status = cache_fetch(cl, path, file, &f);
     if (status == DONE) hex_write(before, f->sha256, 32);
-    if (status == NOT_FOUND) status = DONE; /* a new file */
     if (f) file_info_free(f);
-    if (status == DONE) status = editor_run(file);
-    if (status == DONE) {
-        int fd = sys_open(file, O_RDONLY, 0);
-        if (fd >= 0 && fstat(fd, &about) == 0 &&
-            (status = file_hash(fd, (uint64_t)about.st_size, buffer, COPY_BYTES, sha256)) == DONE)
-            hex_write(after, sha256, 32);
-        if (fd >= 0) close(fd);
-    }
-    bool changed = status == DONE && strcmp(before, after) != 0 && strcmp(after, "none") != 0;
-    if (changed) status = edit_upload(cl, path, file, before);
-    if (changed && status != DONE) {
-        char why[DETAIL_BYTES];
+    if (status == NOT_FOUND) status = DONE; /* a new file */
+    bool opened = status == DONE;
+    if (opened) status = editor_run(file);
+    memcpy(why, detail, sizeof why);
+    int fd = opened ? sys_open(file, O_RDONLY, 0) : -1;
+    bool read = fd >= 0 && fstat(fd, &about) == 0 &&
+                file_hash(fd, (uint64_t)about.st_size, buffer, COPY_BYTES, sha256) == DONE;
+    if (read) hex_write(after, sha256, 32);
+    if (fd >= 0) close(fd);
+    bool changed = opened && (read ? strcmp(before, after) != 0 : access(file, F_OK) == 0);
+    if (status == DONE && changed) {
+        status = read ? edit_upload(cl, path, file, before) : fail(INTERNAL, "what was written can't be read");
         memcpy(why, detail, sizeof why);
-        status = fail(status, "%s; what you wrote is kept in %s", why, file);
+    }
+    if (changed && status != DONE) { /* what somebody wrote is never thrown away */
+        status = fail(status, "%.900s; what you wrote is kept in %s", why, file);
     } else {
         unlink(file);
         rmdir(folder); /* stays if the editor left something there */
+        if (status != DONE) fail(status, "%s", why);
         if (status == DONE && !option_quiet)
             fprintf(stderr, changed ? "uploaded %s\n" : "%s is unchanged\n", shown(path));
     }
@@ -17139,11 +17278,6 @@ static int command_given(void) {
         found = i;
     }
     return found;
-}
-
-/* Whether an option is on the command line: what is in the environment may be for others. */
-static bool option_is_given(int option) {
-    return option_value[option] && option_value[option] != option_environment(option);
 }
 
 /* Refuses options that would do nothing here, rather than to ignore them. */
