@@ -15253,8 +15253,8 @@ static enum status node_identify(struct client *cl, const char *name, uint64_t *
     return DONE;
 }
 
-/* Says what one upload or download moved. `sent`: bytes of an upload that the cluster did not have already; NULL: it was
- * none. */
+/* Says what one upload or download moved. `sent`: bytes of an upload that the cluster did not have already; NULL: it
+ * was none. */
 static void summary(const char *what, const char *path, uint64_t size, const uint8_t sha[32], const uint64_t *sent,
                     int64_t begun_ms) {
     char hex[65];
@@ -16197,6 +16197,20 @@ static enum status edit_upload(struct client *cl, const char *path, const char *
     return status;
 }
 
+static void edit_say(const char *path, bool changed) {
+    struct json_writer w;
+    if (option_value[OPT_JSON]) {
+        json_begin(&w);
+        json_object(&w);
+        json_path(&w, path);
+        json_key_bool(&w, "changed", changed);
+        json_object_end(&w);
+        json_print(&w);
+    } else if (!option_quiet) {
+        fprintf(stderr, changed ? "uploaded %s\n" : "%s is unchanged\n", shown(path));
+    }
+}
+
 /* dfs --edit REMOTE */
 static int cmd_edit(struct client *cl, int rest, char **words) {
     char path[PATH_MAX_BYTES + 1], folder[PATH_MAX], before[65] = "none", after[65] = "none", *file, why[DETAIL_BYTES];
@@ -16235,8 +16249,7 @@ static int cmd_edit(struct client *cl, int rest, char **words) {
         unlink(file);
         rmdir(folder); /* stays if the editor left something there */
         if (status != DONE) fail(status, "%s", why);
-        if (status == DONE && !option_quiet)
-            fprintf(stderr, changed ? "uploaded %s\n" : "%s is unchanged\n", shown(path));
+        if (status == DONE) edit_say(path, changed);
     }
     free(file);
     free(buffer);
@@ -16943,8 +16956,9 @@ static enum status extract_file(struct extract *x, const struct inode *n, int fo
     snprintf(incomplete, sizeof incomplete, "%.240s.incomplete", name);
     if (renameat(folder, name, folder, incomplete) != 0)
         return fail(status_of_errno(), "%s: %s", shown(name), strerror(errno));
-    printf("%s: %" PRIu64 " of %u chunks are missing or damaged; what is there is in %s\n", shown(path), bad,
-           n->chunk_count, shown(incomplete));
+    fprintf(option_value[OPT_JSON] ? stderr : stdout,
+            "%s: %" PRIu64 " of %u chunks are missing or damaged; what is there is in %s\n", shown(path), bad,
+            n->chunk_count, shown(incomplete));
     return DONE;
 }
 
@@ -16989,7 +17003,17 @@ static int cmd_extract(struct client *cl, int rest, char **words) {
     if (out >= 0) close(out);
     free(x.buffer);
     if (status != DONE) return complain("extract", status);
-    printf("%" PRIu64 " files, %" PRIu64 " of them incomplete\n", x.files, x.incomplete);
+    if (option_value[OPT_JSON]) {
+        struct json_writer w;
+        json_begin(&w);
+        json_object(&w);
+        json_key_unsigned(&w, "files", x.files);
+        json_key_unsigned(&w, "incomplete", x.incomplete);
+        json_object_end(&w);
+        json_print(&w);
+    } else {
+        printf("%" PRIu64 " files, %" PRIu64 " of them incomplete\n", x.files, x.incomplete);
+    }
     if (check.store.metadata_damaged)
         status = fail(DAMAGED,
                       "records are damaged: what changed behind the damage is not here; another node may know more");
@@ -17055,6 +17079,30 @@ static void *bench_main(void *argument) {
     return NULL;
 }
 
+static void bench_say(struct bench *b, const char *way, double seconds) {
+    double rate = (double)b->files / seconds, bytes_rate = (double)(b->files * b->size) / seconds;
+    struct json_writer w;
+    if (!option_value[OPT_JSON]) {
+        printf("%s: %" PRIu64 " files of %" PRIu64 " bytes, %" PRIu64
+               " clients, %llu gave up, %.3f s, %.0f files/s, %.1f MiB/s\n",
+               way, b->files, b->size, b->clients, atomic_load(&b->failed), seconds, rate, bytes_rate / 1048576);
+        return;
+    }
+    json_begin(&w);
+    json_object(&w);
+    json_key_string(&w, "way", way);
+    json_key_unsigned(&w, "files", b->files);
+    json_key_unsigned(&w, "size", b->size);
+    json_key_unsigned(&w, "clients", b->clients);
+    json_key_unsigned(&w, "gave_up", atomic_load(&b->failed));
+    json_key(&w, "seconds");
+    json_fixed(&w, (uint64_t)(seconds * 1000));
+    json_key_unsigned(&w, "files_per_second", (uint64_t)rate);
+    json_key_unsigned(&w, "bytes_per_second", (uint64_t)bytes_rate);
+    json_object_end(&w);
+    json_print(&w);
+}
+
 /* dfs --bench up|down */
 static int cmd_bench(struct client *cl, int rest, char **words) {
     struct bench b = {.files = option_number(OPT_FILES, 10000, 1, 100000000), .begun_ms = clock_ms()};
@@ -17073,10 +17121,7 @@ static int cmd_bench(struct client *cl, int rest, char **words) {
     for (uint64_t i = 0; i < b.clients; i++) pthread_join(thread[i], NULL);
     double seconds = (double)(clock_ms() - b.begun_ms) / 1000;
     free(clients);
-    printf("%s: %" PRIu64 " files of %" PRIu64 " bytes, %" PRIu64
-           " clients, %llu gave up, %.3f s, %.0f files/s, %.1f MiB/s\n",
-           words[0], b.files, b.size, b.clients, atomic_load(&b.failed), seconds, (double)b.files / seconds,
-           (double)(b.files * b.size) / seconds / 1048576);
+    bench_say(&b, words[0], seconds);
     return atomic_load(&b.failed) > 0 ? INTERNAL : 0;
 }
 
@@ -17319,7 +17364,6 @@ static void options_refuse_for(int command) {
                 belongs.data ? belongs.data : "");
         text_free(&belongs);
     }
-    if (option_value[OPT_JSON] && command == OPT_EXTRACT) die(USAGE_ERROR, "--extract has no answer in JSON");
 }
 
 static int run_client(int command, int rest, char **words) {

@@ -4765,6 +4765,67 @@ test_namespace() {
     wait_for agreed
 }
 
+# the answers in JSON have the keys that docs/JSON.md tells, no others and no fewer
+test_json_keys() {
+    local section
+    need jq
+    fast
+    cluster 3 --allow-faults
+    random 5000000 >f
+    mkdir folder && cp f folder/
+    documented() { # SECTION: its keys, one a line, without those that are there only sometimes
+        awk -v s="## $1" '$0 == s {on = 1; next} /^##/ {on = 0} on && /^    [.[]/' "$here/docs/JSON.md" |
+            sed -E 's/^ +//; s/  .*//' | tr ' ' '\n'
+    }
+    has_keys() { # SECTION: standard input has its keys
+        jq -r '[paths | map(if type == "number" then "[]" else "." + . end) | join("")] | unique[]' | grep -v '\[\]$' |
+            sort >is
+        documented "$1" | grep -vE '\[\]\*?$' | sort >said
+        [ -s said ] || die "docs/JSON.md has no section $1"
+        not grep . <(grep -vxFf <(sed 's/\*$//' said) is) || die "$1 has keys that are not in docs/JSON.md"
+        not grep . <(grep -v '\*$' said | grep -vxFf is) || die "$1 lacks keys that are in docs/JSON.md"
+        seen+=("$1")
+    }
+    local seen=()
+    has_keys '--upload of a file' < <(dfs -u -j /d/f f)
+    has_keys '--upload and --download of a folder' < <(dfs -u -j /folder folder)
+    has_keys '--download of a file' < <(dfs -d -j /d/f got)
+    has_keys '--upload and --download of a folder' < <(dfs -d -j /folder got.folder)
+    dfs -q -u $'/d/\xff' f
+    wait_for held_by /d/f n1 n2 n3
+    has_keys --stat < <(dfs --stat -j /d/f)
+    has_keys --stat < <(dfs --where -j /d/f)
+    seen+=(--where)
+    has_keys '--ls --find' < <(dfs --ls -r -j /)
+    has_keys '--ls --find' < <(dfs --find -j '*' /)
+    has_keys --view < <(dfs -v -j)
+    has_keys --du < <(dfs --du -j /)
+    section='--rm --rmdir --mkdir --mv --cp --copies --undelete REMOTE'
+    has_keys "$section" < <(dfs --mkdir -j /a /b)
+    has_keys "$section" < <(dfs --rmdir -j /a)
+    has_keys "$section" < <(dfs --mv -j /d/f /b)
+    has_keys "$section" < <(dfs --cp -j /b /c)
+    has_keys "$section" < <(dfs --copies 2 -j /c)
+    has_keys "$section" < <(dfs --rm -r -j /c)
+    has_keys '--undelete without a path' < <(dfs --undelete -j)
+    has_keys "$section" < <(dfs --undelete -j /c)
+    has_keys --edit < <(EDITOR=true dfs --edit -j /b/f)
+    has_keys '--status --nodes' < <(status -j)
+    has_keys '--status --nodes' < <(dfs --nodes -j)
+    has_keys --events < <(dfs --events -j | head -n 1)
+    has_keys --scrub < <(dfs --scrub -j)
+    has_keys --fault < <(dfs --fault -j n1 none)
+    has_keys --bench < <(dfs --bench -j up --files 10)
+    has_keys --drain < <(dfs --drain -j n3)
+    stop n3
+    wait_for roster_is 2
+    has_keys --forget < <(dfs --forget -j n3)
+    has_keys --fsck < <(dfs --fsck -j n3)
+    has_keys --extract < <(dfs --extract -j n3 out)
+    sed -n 's/^## //p' "$here/docs/JSON.md" | sort >sections
+    diff <(printf '%s\n' "${seen[@]}" | sort -u) sections
+}
+
 # many clients rename, copy, remove and upload the same few names at once: each outcome is clear, all servers agree
 test_many_hands() {
     local w i job jobs=()
