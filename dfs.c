@@ -210,7 +210,9 @@ enum {
     DEAD_AFTER_MS = 3000,      /* default of --dead-after */
     SCRUB_EVERY_MS = 86400000, /* after this time a segment is due to be read again */
     TIDY_MS = 1000,         /* how often a node looks whether space can be given back; ten times, if that is urgent */
-    WATCH_MS = 20,          /* how often the master looks after its nodes */
+    WATCH_MS = 20,          /* how often the master looks after its nodes while something is under way, */
+    CALM_MS = 100,          /* and when all is well */
+    IDLE_MS = 20000,        /* how long who waits for a signal sleeps at once */
     PROBE_MOST_MS = 300000, /* longest wait before a node that hung is given something to acknowledge */
     STOPPED_MS = 300000,    /* default of --repair-after for a node that was stopped; 0 for one that crashed */
     INVENTORY_MS = 10000,   /* so long repairs wait for what a node that has just joined holds */
@@ -10476,7 +10478,7 @@ static bool stream_next(struct peer *p, uint64_t epoch, struct text *batch, uint
         }
         p->progress_ms = clock_ms();
         if (p->drop_count > 0) return true;
-        cond_wait_until(&p->wake, &master.lock, clock_ms() + 1000);
+        cond_wait_until(&p->wake, &master.lock, clock_ms() + IDLE_MS); /* whoever has something for it signals */
     }
     return false;
 }
@@ -11825,6 +11827,16 @@ static void copies_record(void) {
 }
 
 /* Thread: the life of a master. */
+/* Whether nothing is under way that has to be looked after soon. Who changes that wakes the thread. */
+static bool all_is_calm(void) {
+    bool calm = master.state == REIGNING && master.next_roster_seq == 0 && master.committed >= master.tree.at.seq;
+    for (int i = 0; i < master.peer_count && calm; i++) {
+        const struct peer *p = master.peers[i];
+        calm = !p->up || (p->link && p->inventoried && !p->repairing && !p->failed && p->streaming);
+    }
+    return calm && !copies_go_on();
+}
+
 static void *master_reign(void *unused) {
     (void)unused;
     int64_t trimmed_ms = 0, reviewed_ms = 0;
@@ -11872,7 +11884,7 @@ static void *master_reign(void *unused) {
                     if (node_set_has(&master.roster, i) && !master.peers[i]->up && master.state == ESTABLISHING)
                         reign_end("a node was lost while the reign began");
         }
-        cond_wait_until(&master.changed, &master.lock, clock_ms() + WATCH_MS);
+        cond_wait_until(&master.changed, &master.lock, clock_ms() + (all_is_calm() ? CALM_MS : WATCH_MS));
     }
     return NULL;
 }
@@ -11993,6 +12005,7 @@ static void master_gone(struct conn *c) {
         if (master.peers[i]->link == c) {
             master.peers[i]->link = NULL;
             master.peers[i]->gone_ms = clock_ms();
+            cond_broadcast(&master.changed);
         }
     uint64_t client = 0;
     int64_t until_ms = clock_ms() + 2 * UPLOAD_KEEP_MS; /* its upload is over unless it says more by another way */
@@ -12874,10 +12887,15 @@ static enum status make_forget(const struct request *r, const struct member *m, 
     text_add(lines, "FORGET ");
     text_id(lines, m->id);
     text_byte(lines, '\n');
-    if (slot < 0) return DONE;
+    return DONE;
+}
+
+/* It is forgotten, and not waited for any more. */
+static void member_forgotten(uint64_t id) {
+    int slot = peer_slot(id);
+    if (slot < 0 || master.peers[slot]->up || tree_member(&master.tree, id)) return;
     if (master.peers[slot]->waited_for) repair_begin(slot);
     master.peers[slot]->forgotten = true;
-    return DONE;
 }
 
 /* What both have in common. */
@@ -12892,8 +12910,10 @@ static enum status member_run(struct request *r, enum status (*make)(const struc
     status = master_check_reign();
     if (status == DONE && !request_repeated(r, change.id, &status)) {
         const struct member *m = member_named(r->w.word[2], &status);
+        uint64_t id = m ? m->id : 0;
         if (m) status = make(r, m, &lines);
         if (status == DONE) status = change_commit(r, &change, &lines, 0);
+        if (status == DONE) member_forgotten(id);
     }
     peers_drain();
     if (master.state >= ESTABLISHING) chunks_review();
