@@ -6506,7 +6506,7 @@ static void progress_draw(int64_t elapsed_ms) {
     text_free(&t);
 }
 
-/* Counts bytes and files that are done. The bar is drawn by one thread, ten times a second, when half a second is over. */
+/* Counts bytes and files that are done. One thread draws the bar, ten times a second, when half a second is over. */
 static void progress_add(uint64_t bytes, uint64_t files) {
     enum { FIRST_MS = 500, EVERY_MS = 100 };
     atomic_fetch_add(&progress.done, bytes);
@@ -6515,7 +6515,8 @@ static void progress_add(uint64_t bytes, uint64_t files) {
     int64_t now_ms = clock_ms();
     long long shown_ms = atomic_load(&progress.shown_ms);
     if (now_ms - progress.begun_ms < FIRST_MS || now_ms - shown_ms < EVERY_MS) return;
-    if (atomic_compare_exchange_strong(&progress.shown_ms, &shown_ms, now_ms)) progress_draw(now_ms - progress.begun_ms);
+    if (atomic_compare_exchange_strong(&progress.shown_ms, &shown_ms, now_ms))
+        progress_draw(now_ms - progress.begun_ms);
 }
 
 /* There is more to do than was known, or less: what turned out to be there already. */
@@ -7220,8 +7221,8 @@ static void landing_close(struct landing *l) {
 }
 
 /* Opens what a download is written into: a temporary file in the target's folder, with the mode of the file that it
- * will replace, or standard output for "-". With `follow` a link is followed, so that the file it points to is replaced, else
- * it is. The caller ends it with landing_finish or landing_drop, if this is DONE. */
+ * will replace, or standard output for "-". With `follow` a link is followed, so that the file it points to is
+ * replaced, else it is. The caller ends it with landing_finish or landing_drop, if this is DONE. */
 static enum status landing_open(struct landing *l, const struct file_info *f, const char *local, bool follow) {
     struct stat about;
     *l = (struct landing){.fd = -1, .slot = -1};
@@ -7334,7 +7335,8 @@ static enum status fetch_once(struct client *cl, const char *path, struct file_i
     }
     bool again = replaced && l.slot >= 0;
     landing_drop(&l, !replaced);
-    return fail(again ? FENCED : status, "%s", why); /* FENCED: there is a newer version, and this one's bytes are gone */
+    /* FENCED: there is a newer version, and this one's bytes are gone */
+    return fail(again ? FENCED : status, "%s", why);
 }
 
 /* Downloads the file `path` into the local file `local`, or to standard output. It is replaced only by a whole version;
@@ -7673,7 +7675,8 @@ static enum status cache_copy(const struct cached *c, const char *local) {
         left -= piece;
     }
     sha256_final(&state, digest);
-    if (status == DONE && memcmp(digest, c->sha256, 32) != 0) status = fail(DAMAGED, "its copy in the cache is damaged");
+    if (status == DONE && memcmp(digest, c->sha256, 32) != 0)
+        status = fail(DAMAGED, "its copy in the cache is damaged");
     if (status == DAMAGED) unlink(c->content);
     if (status == DONE) {
         futimens(fd, NULL); /* used just now */
@@ -7687,8 +7690,8 @@ static enum status cache_copy(const struct cached *c, const char *local) {
     return status;
 }
 
-/* As client_fetch, but from the cache if there is one and that may be: within its time without a question, behind it with
- * one. To standard output nothing goes that may turn out to be damaged: a content is read once before. */
+/* As client_fetch, but from the cache if there is one and that may be: within its time without a question, behind it
+ * with one. To standard output nothing goes that may turn out to be damaged: a content is read once before. */
 static enum status cache_fetch(struct client *cl, const char *path, const char *local, struct file_info **out) {
     *out = NULL;
     struct cached c;
@@ -8123,8 +8126,8 @@ static void crew_doom(struct crew *c, const char *folder, size_t base, const cha
     free(path);
 }
 
-/* Looks at one entry of a local folder; `row` is what the cluster has by that name, or NULL. The caller gets the job, or
- * NULL if there is nothing to do. */
+/* Looks at one entry of a local folder; `row` is what the cluster has by that name, or NULL. The caller gets the job,
+ * or NULL if there is nothing to do. */
 static struct job *upload_find(struct crew *c, const char *folder, const char *remote, const char *name,
                                const struct list_row *row, const struct ancestor *above, struct ancestor *inner) {
     struct stat about;
@@ -8152,7 +8155,8 @@ static struct job *upload_find(struct crew *c, const char *folder, const char *r
     }
     if (!row) return j;
     if (row->directory != j->directory) {
-        crew_failed(c, j->local, fail(WRONG_KIND, "'%s' is a %s", shown(j->remote), row->directory ? "directory" : "file"));
+        crew_failed(c, j->local,
+                    fail(WRONG_KIND, "'%s' is a %s", shown(j->remote), row->directory ? "directory" : "file"));
         job_free(j);
         return NULL;
     }
@@ -8163,7 +8167,7 @@ static struct job *upload_find(struct crew *c, const char *folder, const char *r
     return j;
 }
 
-/* Goes through a local folder beside the remote directory, if that is there. Recursion is as deep as the folders are. */
+/* Goes through a local folder beside the remote directory, if there is one. Recursion is as deep as the folders are. */
 static void upload_folder(struct crew *c, const char *local, const char *remote, bool there,
                           const struct ancestor *above) {
     char **names;
@@ -8171,7 +8175,8 @@ static void upload_folder(struct crew *c, const char *local, const char *remote,
     struct list_rows rows = {0};
     enum status status = folder_names(local, &names, &count);
     if (status != DONE) crew_failed_here(c, local, "reading the folder");
-    else if (there && (status = client_list(c->cl, remote, NULL, list_keep, &rows)) != DONE) crew_failed(c, remote, status);
+    else if (there && (status = client_list(c->cl, remote, NULL, list_keep, &rows)) != DONE)
+        crew_failed(c, remote, status);
     for (size_t i = 0; i < count && status == DONE && !atomic_load(&c->stopped); i++) {
         struct ancestor inner;
         for (; r < rows.count && strcmp(rows.row[r].name, names[i]) < 0; r++)
@@ -8214,7 +8219,8 @@ static void upload_walk(struct crew *c, const char *local, const char *remote) {
 /* What is not in a listing may be there all the same if no master stands for it. */
 static enum status crew_may_remove(const struct crew *c) {
     if (c->doomed.length == 0 || !atomic_load(&c->cl->saw_old)) return c->status;
-    return fail(READ_ONLY, "what the cluster has is possibly old, so nothing is removed; repeat it when a master reigns");
+    return fail(READ_ONLY,
+                "what the cluster has is possibly old, so nothing is removed; repeat it when a master reigns");
 }
 
 /* Removes a directory and all in it; one that is too large for that, entry by entry. */
@@ -8245,7 +8251,8 @@ static enum status client_upload_folder(struct crew *c, const char *local, const
     upload_end(c->cl, &open);
     if (status == DONE && (status = crew_may_remove(c)) != DONE) crew_failed(c, remote, status);
     if (status == DONE && atomic_load(&c->same) > 0 && atomic_load(&c->cl->saw_old))
-        crew_failed(c, remote, status = fail(READ_ONLY, "what is there is possibly old; repeat it when a master reigns"));
+        crew_failed(c, remote,
+                    status = fail(READ_ONLY, "what is there is possibly old; repeat it when a master reigns"));
     for (size_t at = 0; at < c->doomed.length && status == DONE; at += strlen(c->doomed.data + at) + 1) {
         const char *path = c->doomed.data + at;
         if (c->how->dry_run) crew_would("remove", path, false);
@@ -8289,7 +8296,8 @@ static bool download_is_same(struct crew *c, const struct job *j, uint8_t *buffe
     progress_more(-(int64_t)j->size, 0);
     progress_add(0, 1);
     time_split(j->mtime_ns, &times[1]);
-    if (j->mtime_ns != j->there_mtime_ns && !c->how->dry_run && !c->how->no_clobber) utimensat(AT_FDCWD, j->local, times, 0);
+    if (j->mtime_ns != j->there_mtime_ns && !c->how->dry_run && !c->how->no_clobber)
+        utimensat(AT_FDCWD, j->local, times, 0);
     return true;
 }
 
@@ -8316,7 +8324,8 @@ static void download_work(struct crew *c, struct job **jobs, int count, uint8_t 
 /* Makes the local folder for a remote directory, and notes the time that it is to have. False if that can't be. */
 static bool download_make(struct crew *c, const char *local, int64_t mtime_ns, bool top) {
     struct stat about;
-    bool there = (top ? stat(local, &about) : lstat(local, &about)) == 0; /* a link below it may lead out of the folder */
+    /* a link below the top may lead out of the folder */
+    bool there = (top ? stat(local, &about) : lstat(local, &about)) == 0;
     if (there && !S_ISDIR(about.st_mode)) {
         crew_failed(c, local, fail(WRONG_KIND, "it is no folder, and a directory is to come there"));
         return false;
@@ -8380,13 +8389,14 @@ static void download_folder(struct crew *c, const char *local, const char *remot
     free(rows.row);
 }
 
-/* Downloads what is in a remote directory into a local folder: only what differs is fetched. As client_upload_folder. */
+/* Downloads what is in a remote directory into a local folder; only what differs moves. As client_upload_folder. */
 static enum status client_download_folder(struct crew *c, const char *local, const char *remote, int64_t mtime_ns) {
     struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}};
     c->work = download_work;
     c->local_base = strlen(local);
     c->remote_base = strcmp(remote, "/") == 0 ? 0 : strlen(remote);
-    enum status status = download_make(c, local, mtime_ns, true) ? crew_run(c, download_folder, local, remote) : c->status;
+    enum status status =
+        download_make(c, local, mtime_ns, true) ? crew_run(c, download_folder, local, remote) : c->status;
     if (status == DONE && (status = crew_may_remove(c)) != DONE) crew_failed(c, remote, status);
     for (size_t at = 0; at < c->doomed.length && status == DONE; at += strlen(c->doomed.data + at) + 1) {
         const char *path = c->doomed.data + at;
@@ -8441,7 +8451,7 @@ static enum status move_once(struct client *cl, const char *verb, const char *fr
     return status;
 }
 
-/* MV or CP of one path, into TO if that is a directory, or if `inside` says that it has to be. `to` gets where it is. */
+/* MV or CP of one path, into TO if that is a directory, or if `inside` says that it must be; `to` gets where it is. */
 static enum status move_one(struct client *cl, const char *verb, const char *from, char to[PATH_MAX_BYTES + 1],
                             bool inside) {
     enum status status = inside ? EXISTS : move_once(cl, verb, from, to);
@@ -10303,7 +10313,11 @@ struct claim {
     int64_t mtime_ns;
     uint8_t sha256[32], request[16];
     char request_hex[33];
-    enum { IF_ANY, IF_NONE, IF_SAME } condition; /* what may have the path: anything, nothing, only the file of if_sha256 */
+    enum {
+        IF_ANY,
+        IF_NONE,
+        IF_SAME
+    } condition; /* what may have the path: anything, nothing, only the file of if_sha256 */
     uint8_t if_sha256[32];
     struct claimed {
         uint8_t hash[32];
@@ -11826,7 +11840,6 @@ static void copies_record(void) {
     chunks_review();
 }
 
-/* Thread: the life of a master. */
 /* Whether nothing is under way that has to be looked after soon. Who changes that wakes the thread. */
 static bool all_is_calm(void) {
     bool calm = master.state == REIGNING && master.next_roster_seq == 0 && master.committed >= master.tree.at.seq;
@@ -11837,6 +11850,7 @@ static bool all_is_calm(void) {
     return calm && !copies_go_on();
 }
 
+/* Thread: the life of a master. */
 static void *master_reign(void *unused) {
     (void)unused;
     int64_t trimmed_ms = 0, reviewed_ms = 0;
@@ -12699,7 +12713,8 @@ static enum status master_touch(struct request *r) {
 static size_t path_longest(const struct inode *top) {
     size_t longest = 0, length = 0;
     const struct inode *before = top;
-    for (const struct inode *n = tree_below(&master.tree, top, top); n; before = n, n = tree_below(&master.tree, top, n)) {
+    for (const struct inode *n = tree_below(&master.tree, top, top); n;
+         before = n, n = tree_below(&master.tree, top, n)) {
         for (const struct inode *up = before; up->id != n->parent; up = tree_by_id(&master.tree, up->parent))
             length -= 1 + (size_t)up->name_length;
         length += 1 + (size_t)n->name_length;
@@ -13300,7 +13315,8 @@ static const struct command master_table[] = {
     {"LIST", master_list, 3, NO_BODY, FROM_ALL, "PATH AFTER NODE", "entries of a directory behind the name AFTER"},
     {"TARGETS", master_targets, 1, NO_BODY, FROM_ALL, "AGE", "nodes to send chunks to, best first"},
     {"HAVE", master_have, 1, LINES_BODY, FROM_ALL, "AGE", "which of these chunks need not be sent"},
-    {"COMMIT", master_commit, 6, LINES_BODY, FROM_ALL, "REQUEST PATH SIZE MTIME IF SHA256", "make stored chunks a file"},
+    {"COMMIT", master_commit, 6, LINES_BODY, FROM_ALL, "REQUEST PATH SIZE MTIME IF SHA256",
+     "make stored chunks a file"},
     {"MKDIR", master_mkdir, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "make a directory and those above it"},
     {"RM", master_rm, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "remove a file or an empty directory"},
     {"RMDIR", master_rmdir, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "remove an empty directory"},
@@ -13359,8 +13375,8 @@ static int master_main(bool init) {
 /* ======== 16. Viewer ======== */
 /* dfs -v on a terminal: files, copies and nodes, live. The process that the user started only waits, and restores the
  * terminal however the other one ends. In that one three threads work: the first reads keys and draws; `fetch` asks the
- * master; `act` does what takes time, one thing after the other. Lock: view.lock (RANK_TRANSFER) guards what they share;
- * nobody holds it while he asks. Entry point: viewer_run. */
+ * master; `act` does what takes time, one thing after the other. Lock: view.lock (RANK_TRANSFER) guards what they
+ * share; nobody holds it while he asks. Entry point: viewer_run. */
 
 enum {
     VIEW_ROWS_MIN = 12,
@@ -13389,7 +13405,16 @@ struct view_entry {
 enum view_order { BY_NAME, BY_SIZE, BY_TIME };
 
 /* What the keys below do, when it takes time. */
-enum view_deed { DEED_NONE, DEED_DOWNLOAD, DEED_UPLOAD, DEED_RENAME, DEED_REMOVE, DEED_UNDELETE, DEED_MKDIR, DEED_SEARCH };
+enum view_deed {
+    DEED_NONE,
+    DEED_DOWNLOAD,
+    DEED_UPLOAD,
+    DEED_RENAME,
+    DEED_REMOVE,
+    DEED_UNDELETE,
+    DEED_MKDIR,
+    DEED_SEARCH
+};
 
 static struct view {
     struct lock lock;
@@ -13505,7 +13530,8 @@ static void row_pad(struct row *r, int end) {
 static void row_show(struct row *r, int number) {
     struct text *old = &view.shown[number];
     row_style(r, PLAIN);
-    if (old->length != r->t.length || memcmp(old->data ? old->data : "", r->t.data ? r->t.data : "", r->t.length) != 0) {
+    if (old->length != r->t.length ||
+        memcmp(old->data ? old->data : "", r->t.data ? r->t.data : "", r->t.length) != 0) {
         struct text out = {0};
         text_format(&out, "\033[%d;1H", number + 1);
         text_bytes(&out, r->t.data, r->t.length);
@@ -13712,14 +13738,23 @@ static void draw_bottom(struct row *r) {
     }
 }
 
-static const char *const view_help[] = {
-    "", "  up down, j k        move", "  right, enter, l     open a directory", "  left, h             close it, or go up",
-    "  page up, page down  move by a page; home, end",
-    "  /  n                search a name; the next one", "  s                   sort by name, size, time",
-    "  d                   download", "  u                   upload into the selected directory",
-    "  r                   rename or move", "  x, del              delete, with a question",
-    "  U                   take back from the trash", "  m                   make a directory",
-    "  ctrl-l              draw anew", "  q, ctrl-c           quit", "", "  any key goes on"};
+static const char *const view_help[] = {"",
+                                        "  up down, j k        move",
+                                        "  right, enter, l     open a directory",
+                                        "  left, h             close it, or go up",
+                                        "  page up, page down  move by a page; home, end",
+                                        "  /  n                search a name; the next one",
+                                        "  s                   sort by name, size, time",
+                                        "  d                   download",
+                                        "  u                   upload into the selected directory",
+                                        "  r                   rename or move",
+                                        "  x, del              delete, with a question",
+                                        "  U                   take back from the trash",
+                                        "  m                   make a directory",
+                                        "  ctrl-l              draw anew",
+                                        "  q, ctrl-c           quit",
+                                        "",
+                                        "  any key goes on"};
 
 /* Draws everything. Only rows that changed are sent. */
 static void view_draw(void) {
@@ -14709,16 +14744,17 @@ static int print_completion(int rest, char **words) {
     printf("_dfs() {\n    local word=${COMP_WORDS[COMP_CWORD]} IFS=$'\\n'\n"
            "    case $word in\n    -*) COMPREPLY=($(compgen -W '");
     for (int i = 0; i < OPT_COUNT; i++) printf("%s--%s", i ? "\n" : "", option_table[i].name);
-    printf("' -- \"$word\")) ;;\n"
-           "    *)  COMPREPLY=($(compgen -f -- \"$word\"))\n"
-           "        if [ \"$COMP_CWORD\" = 1 ]; then COMPREPLY+=($(compgen -W $'master\\nnode' -- \"$word\"))\n"
-           "        else\n"
-           "            local folder=${word%%/*}/ name\n"
-           "            [[ $word == */* ]] || folder=/\n"
-           "            while read -r name; do [[ ${folder#/}$name != \"${word#/}\"* ]] || COMPREPLY+=(\"$folder$name\")\n"
-           "            done < <(dfs -q --ls \"$folder\" 2>/dev/null | cut -c 40-)\n"
-           "        fi ;;\n"
-           "    esac\n}\ncomplete -o filenames -F _dfs dfs\n");
+    printf(
+        "' -- \"$word\")) ;;\n"
+        "    *)  COMPREPLY=($(compgen -f -- \"$word\"))\n"
+        "        if [ \"$COMP_CWORD\" = 1 ]; then COMPREPLY+=($(compgen -W $'master\\nnode' -- \"$word\"))\n"
+        "        else\n"
+        "            local folder=${word%%/*}/ name\n"
+        "            [[ $word == */* ]] || folder=/\n"
+        "            while read -r name; do [[ ${folder#/}$name != \"${word#/}\"* ]] || COMPREPLY+=(\"$folder$name\")\n"
+        "            done < <(dfs -q --ls \"$folder\" 2>/dev/null | cut -c 40-)\n"
+        "        fi ;;\n"
+        "    esac\n}\ncomplete -o filenames -F _dfs dfs\n");
     return 0;
 }
 
@@ -15224,7 +15260,8 @@ static int nodes_known(struct client *cl, const struct node_row **rows, enum sta
         text_add(&line, "NODES");
         asked = client_ask(cl, &line, NULL, false, true, &a);
         struct slice rest = {a.body.data, a.body.length};
-        while (asked == DONE && count < 2 * NODES_MAX && slice_line(&rest, &row)) count += node_row_parse(row, &known[count]);
+        while (asked == DONE && count < 2 * NODES_MAX && slice_line(&rest, &row))
+            count += node_row_parse(row, &known[count]);
         text_free(&line);
         answer_free(&a);
     }
@@ -15244,33 +15281,35 @@ static const char *node_name(struct client *cl, uint64_t id) {
     return unknown;
 }
 
-/* The address of a node by its name or id; what has a colon is one already. Of several of one name, one that is up. */
-static enum status node_locate(struct client *cl, const char *name, char address[ADDRESS_MAX_BYTES + 1]) {
+/* The node of this name or id; of several with one name one that is there. The row is good until the process ends. */
+static enum status node_find(struct client *cl, const char *name, const struct node_row **found) {
     const struct node_row *rows;
     enum status status;
-    if (strchr(name, ':') && slice_copy(slice_of(name), address, ADDRESS_MAX_BYTES + 1)) return DONE;
-    int count = nodes_known(cl, &rows, &status), found = -1;
+    int count = nodes_known(cl, &rows, &status);
+    *found = NULL;
     for (int i = 0; i < count; i++)
-        if ((strcmp(rows[i].name, name) == 0 || strcmp(rows[i].id_text, name) == 0) && (found < 0 || strcmp(rows[i].state, "down") != 0))
-            found = i;
-    if (status == DONE && found < 0)
-        return fail(NOT_FOUND, "no node is called '%s'; dfs --nodes lists them", shown(name));
-    if (found >= 0) memcpy(address, rows[found].address, sizeof rows[found].address);
+        if ((strcmp(rows[i].name, name) == 0 || strcmp(rows[i].id_text, name) == 0) &&
+            (!*found || strcmp(rows[i].state, "down") != 0))
+            *found = &rows[i];
+    if (status != DONE || *found) return status;
+    return fail(NOT_FOUND, "no node is called '%s'; dfs --nodes lists them", shown(name));
+}
+
+/* The address of a node: of the one with this name or id, or `name` itself if it is HOST:PORT. */
+static enum status node_locate(struct client *cl, const char *name, char address[ADDRESS_MAX_BYTES + 1]) {
+    const struct node_row *n;
+    if (strchr(name, ':') && slice_copy(slice_of(name), address, ADDRESS_MAX_BYTES + 1)) return DONE;
+    enum status status = node_find(cl, name, &n);
+    if (status == DONE) memcpy(address, n->address, sizeof n->address);
     return status;
 }
 
 /* The id of the node of this name or id. */
 static enum status node_identify(struct client *cl, const char *name, uint64_t *id) {
-    const struct node_row *rows;
-    enum status status;
-    int count = nodes_known(cl, &rows, &status), found = -1;
-    for (int i = 0; i < count; i++)
-        if ((strcmp(rows[i].name, name) == 0 || strcmp(rows[i].id_text, name) == 0) && (found < 0 || strcmp(rows[i].state, "down") != 0))
-            found = i;
-    if (status != DONE) return status;
-    if (found < 0) return fail(NOT_FOUND, "no node is called '%s'; dfs --nodes lists them", shown(name));
-    *id = rows[found].id;
-    return DONE;
+    const struct node_row *n;
+    enum status status = node_find(cl, name, &n);
+    if (status == DONE) *id = n->id;
+    return status;
 }
 
 /* Says what one upload or download moved. `sent`: bytes of an upload that the cluster did not have already; NULL: it

@@ -4466,7 +4466,7 @@ pick() { # COUNT: makes the folder `tree` of so many real files, as they are on 
     mkfifo tree/fifo
 }
 
-# a folder of real files up and down: contents and times are the same, the second time nothing is sent; --exclude, --delete
+# a folder of real files up and down: contents and times are the same, nothing is sent twice; --exclude, --delete
 test_whole_folder() {
     local count=1000 files
     need jq
