@@ -6547,8 +6547,9 @@ static int complain(const char *what, enum status status) {
 /* ---- Upload ---- */
 
 /* Which of these chunks the cluster has, so that they need not be sent: `have` gets a row for each. What can't be found
- * out is sent. An upload must be open: from now on the master drops none of them until it ends. */
-static void client_have(struct client *cl, const uint8_t (*hash)[32], int count, bool *have) {
+ * out is sent; an error says that no master can be asked. An upload must be open: from now on the master drops none of
+ * them until it ends. */
+static enum status client_have(struct client *cl, const uint8_t (*hash)[32], int count, bool *have) {
     struct text line = {0}, rows = {0};
     struct answer a = {0};
     struct slice row;
@@ -6566,7 +6567,8 @@ static void client_have(struct client *cl, const uint8_t (*hash)[32], int count,
     lock_drop(&cl->lock);
     text_format(&line, "HAVE %" PRId64, now_ms - since_ms);
     struct slice body = {rows.data, rows.length};
-    if (client_ask(cl, &line, &body, false, true, &a) == DONE) {
+    enum status status = client_ask(cl, &line, &body, false, true, &a);
+    if (status == DONE) {
         struct slice rest = {a.body.data, a.body.length};
         int i = 0;
         while (slice_line(&rest, &row) && row.length == 64) /* in the order that was asked for */
@@ -6578,6 +6580,7 @@ static void client_have(struct client *cl, const uint8_t (*hash)[32], int count,
     text_free(&line);
     text_free(&rows);
     answer_free(&a);
+    return status == NO_SERVER || status == READ_ONLY || status == DENIED ? status : DONE;
 }
 
 /* What to upload, and how. */
@@ -6622,9 +6625,9 @@ static void upload_failed(struct upload *u, enum status status) {
 /* Sends one chunk, unless the cluster has it. */
 static enum status upload_piece(struct upload *u, const struct piece *piece) {
     bool have = false;
-    if (!u->resend) client_have(u->cl, &piece->hash, 1, &have);
+    enum status status = u->resend ? DONE : client_have(u->cl, &piece->hash, 1, &have);
     if (have) atomic_store(&u->spared, true);
-    return have ? DONE : client_put(u->cl, piece->hash, piece->buffer, piece->length);
+    return status != DONE || have ? status : client_put(u->cl, piece->hash, piece->buffer, piece->length);
 }
 
 static void *upload_worker(void *argument) {
@@ -7221,8 +7224,8 @@ static void landing_close(struct landing *l) {
 }
 
 /* Opens what a download is written into: a temporary file in the target's folder, with the mode of the file that it
- * will replace, or standard output for "-". With `follow` a link is followed, so that the file it points to is
- * replaced, else it is. The caller ends it with landing_finish or landing_drop, if this is DONE. */
+ * will replace, or standard output for "-". With `follow` what a link points to is replaced, and a device or a pipe is
+ * written; else these are replaced themselves. The caller ends it with landing_finish or landing_drop, if it is DONE. */
 static enum status landing_open(struct landing *l, const struct file_info *f, const char *local, bool follow) {
     struct stat about;
     *l = (struct landing){.fd = -1, .slot = -1};
@@ -7234,7 +7237,7 @@ static enum status landing_open(struct landing *l, const struct file_info *f, co
     if (strlen(local) >= PATH_MAX) return fail(BAD_REQUEST, "%s: the path is too long", shown(local));
     if (!exists || !follow || !realpath(local, l->target)) snprintf(l->target, PATH_MAX, "%s", local);
     if (exists && S_ISDIR(about.st_mode)) return fail(WRONG_KIND, "%s is a folder", shown(local));
-    if (link) exists = false;
+    if (link || (!follow && exists && !S_ISREG(about.st_mode))) exists = false; /* it is replaced */
     if (exists && !S_ISREG(about.st_mode)) { /* a device or a pipe is written as it is */
         l->fd = sys_open(l->target, O_WRONLY, 0);
         return l->fd >= 0 ? DONE : fail(status_of_errno(), "%s: %s", shown(l->target), strerror(errno));
@@ -8080,21 +8083,21 @@ static void upload_small(struct crew *c, struct job **jobs, int count, uint8_t *
     int left = 0;
     for (int i = 0; i < count; i++) {
         struct job *j = jobs[i];
-        enum status status;
         int fd = job_open(c, j);
         if (fd < 0) continue;
         put[left] = (struct put){.path = j->remote, .condition = c->how->no_clobber ? "none" : "-", .size = j->size,
                                  .mtime_ns = j->mtime_ns};
-        status = file_hash(fd, j->size, buffer, (size_t)j->size + 1, put[left].sha256);
+        enum status read = file_hash(fd, j->size, buffer, (size_t)j->size + 1, put[left].sha256);
         close(fd);
-        if (status != DONE) crew_failed(c, j->local, status);
-        if (status != DONE || !upload_wanted(c, j, &put[left])) continue;
+        if (read != DONE) crew_failed(c, j->local, read);
+        if (read != DONE || !upload_wanted(c, j, &put[left])) continue;
         memcpy(hash[left], put[left].sha256, 32);
         bytes[left] = buffer;
         buffer += j->size;
         wanted[left++] = j;
     }
-    if (left > 0) client_have(c->cl, hash, left, have);
+    enum status status = left > 0 ? client_have(c->cl, hash, left, have) : DONE;
+    if (status != DONE) crew_failed(c, wanted[0]->local, status);
     for (int i = 0; i < left && !atomic_load(&c->stopped); i++) {
         upload_done(c, wanted[i], &put[i], client_upload_small(c->cl, &put[i], bytes[i], have[i]));
         progress_add(put[i].size, 1);
@@ -16872,6 +16875,7 @@ static void check_segment(struct segment *g, uint8_t *buffer) {
         }
         if (used == 0 || entry.kind != row.kind || entry.length != row.length || memcmp(entry.hash, row.hash, 32) != 0)
             check_problem(g->number, row.offset, "an entry whose header is not what the table of contents says", true);
+        progress_add(row.length, 0);
         if (row.length > PAYLOAD_MAX_BYTES || read_verified(g->fd, buffer, row.length, row.offset, row.hash))
             continue;
         check_problem(g->number, row.offset, chunk ? "a damaged chunk" : "damaged metadata", true);
@@ -16936,6 +16940,7 @@ static int cmd_fsck(struct client *cl, int rest, char **words) {
     json_array(&check.w);
     check_open(words[0], option_value[OPT_REPAIR] != NULL);
     uint8_t *buffer = mem_alloc(PAYLOAD_MAX_BYTES);
+    progress_begin("check", check.store.chunk_bytes, 0);
     for (uint32_t i = 0; i < check.store.segment_count; i++) {
         struct segment *g = check.store.segments[i];
         lock_take(&check.store.lock);
@@ -16946,6 +16951,7 @@ static int cmd_fsck(struct client *cl, int rest, char **words) {
         if (open) segment_unuse(&check.store, g);
         lock_drop(&check.store.lock);
     }
+    progress_end();
     check_tree();
     if (option_value[OPT_REPAIR] && store_sync(&check.store) != DONE) die(INTERNAL, "%s", detail);
     bool bad = check.problems > 0 || check.missing_chunks > 0 || check.store.metadata_damaged;
@@ -17001,6 +17007,7 @@ static enum status extract_file(struct extract *x, const struct inode *n, int fo
         if (good && !sys_pwritev(fd, &piece, 1, offset))
             status = fail(status_of_errno(), "%s: %s", shown(name), strerror(errno));
         bad += !good;
+        progress_add(chunk->length, 0);
         offset += chunk->length;
     }
     struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {n->mtime_ns / 1000000000, (long)(n->mtime_ns % 1000000000)}};
@@ -17009,6 +17016,7 @@ static enum status extract_file(struct extract *x, const struct inode *n, int fo
         status = fail(status_of_errno(), "%s: %s", shown(name), strerror(errno));
     if (close(fd) != 0 && status == DONE) status = fail(status_of_errno(), "%s: %s", shown(name), strerror(errno));
     x->files++;
+    progress_add(0, 1);
     if (status != DONE || bad == 0) return status;
     x->incomplete++;
     check_path(n, path);
@@ -17057,8 +17065,10 @@ static int cmd_extract(struct client *cl, int rest, char **words) {
                                           words[1], strerror(errno)));
     int out = sys_open(words[1], O_RDONLY | O_DIRECTORY, 0);
     x.buffer = mem_alloc(CHUNK_MAX_BYTES);
+    progress_begin("extract", check.tree.live.bytes, check.tree.live.files);
     enum status status = out >= 0 ? extract_directory(&x, ROOT_ID, out)
                                   : fail(status_of_errno(), "%s: %s", words[1], strerror(errno));
+    progress_end();
     if (out >= 0) close(out);
     free(x.buffer);
     if (status != DONE) return complain("extract", status);
