@@ -7225,7 +7225,7 @@ static void landing_close(struct landing *l) {
 
 /* Opens what a download is written into: a temporary file in the target's folder, with the mode of the file that it
  * will replace, or standard output for "-". With `follow` what a link points to is replaced, and a device or a pipe is
- * written; else these are replaced themselves. The caller ends it with landing_finish or landing_drop, if it is DONE. */
+ * written; else these are replaced themselves. The caller ends it by landing_finish or landing_drop, if it is DONE. */
 static enum status landing_open(struct landing *l, const struct file_info *f, const char *local, bool follow) {
     struct stat about;
     *l = (struct landing){.fd = -1, .slot = -1};

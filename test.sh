@@ -3504,7 +3504,7 @@ test_forced_drops() {
 
 # a node that missed many changes gets the difference or a snapshot, whichever is less, while the cluster goes on
 test_behind() {
-    local count=8000 files=8000 name i begun before watch
+    local count=16000 files=16000 name i begun before watch
     plain
     [ -z "$long" ] || count=100000 files=200000
     name=$(printf '%0230d' 7) # long names, so that the master soon forgets what was first
