@@ -4584,7 +4584,7 @@ test_whole_folder() {
 test_broken_off() {
     local i signal code done_at size=$((96 << 20)) job
     need jq
-    [ "$slow" = 1 ] || size=$((32 << 20))
+    [ "$slow" = 1 ] || size=$((64 << 20))
     fast
     cluster 3 --allow-faults
     pick 600
@@ -4625,10 +4625,10 @@ test_broken_off() {
     fails 2 --stat /big
     dfs -u -j /big big | jq -e ".size == $size and .sent_bytes < $size * 2 / 3 and .sent_bytes > $size / 4"
     wait_for held_by /big n1 n2 n3
-    for n in n1 n2 n3; do dfs --fault "$n" slow 300; done
+    for n in n1 n2 n3; do dfs --fault "$n" slow 1500; done
     env --default-signal=INT "$DFS" -d /big got 2>said &
     job=$!
-    part_there() { find . -name '.dfs-part-*' -size +17000k | grep -q .; }
+    part_there() { find . -name '.dfs-part-*' -size +16383k | grep -q .; }
     wait_for part_there
     kill -INT $job
     code=0
