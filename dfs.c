@@ -6780,11 +6780,11 @@ static enum status client_upload_small(struct client *cl, const struct put *put,
     enum status status = DONE;
     struct upload_open open;
     upload_begin(cl, &open);
-    bool spared = put->size > 0 && (!upload_note(&u, put->sha256, put->size) || have);
-    if (put->size > 0 && !spared) status = client_put(cl, put->sha256, bytes, put->size);
+    bool spared = put->size > 0 && (!upload_note(&u, put->sha256, (size_t)put->size) || have);
+    if (put->size > 0 && !spared) status = client_put(cl, put->sha256, bytes, (size_t)put->size);
     if (status == DONE) status = upload_commit(&u, put);
     if (status == UNAVAILABLE && spared) {
-        status = client_put(cl, put->sha256, bytes, put->size);
+        status = client_put(cl, put->sha256, bytes, (size_t)put->size);
         if (status == DONE) status = upload_commit(&u, put);
     }
     upload_end(cl, &open);
