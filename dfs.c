@@ -14775,7 +14775,8 @@ static void print_roff(const char *text) {
 static int print_man(int rest, char **words) {
     (void)words;
     if (rest > 0) die(USAGE_ERROR, "write dfs --man | man -l -");
-    printf(".TH DFS 1 \"" DFS_DATE "\" \"dfs " DFS_VERSION "\"\n.SH NAME\ndfs \\- a distributed file store\n.SH SYNOPSIS\n"
+    printf(".TH DFS 1 \"" DFS_DATE "\" \"dfs " DFS_VERSION
+           "\"\n.SH NAME\ndfs \\- a distributed file store\n.SH SYNOPSIS\n"
            ".B dfs master\n[options]\n.br\n.B dfs node\nDIR [options]\n.br\n.B dfs\nCOMMAND [options]\n"
            ".SH DESCRIPTION\n.nf\n");
     print_roff(usage_text);
