@@ -7764,7 +7764,7 @@ enum {
 
 struct folder_options {
     bool delete;       /* what is not in the source goes from the target */
-    bool dry_run;      /* say what would be done */
+    void (*would)(const char *action, const char *path, bool directory); /* is told what else was done; NULL: do it */
     bool follow_links;
     bool no_clobber;
     size_t chunk_size;
@@ -7837,16 +7837,6 @@ static void crew_skips(struct crew *c, const char *what, const char *why) {
     if (option_quiet) return;
     if (atomic_load(&progress.shown_ms) != 0 && !sys_write(STDERR_FILENO, "\r\033[K", 4)) progress.on = false;
     fprintf(stderr, "dfs: skipped %s: %s\n", shown(what), why);
-}
-
-/* --dry-run: what would be done. */
-static void crew_would(const char *verb, const char *path, bool directory) {
-    struct text t = {0};
-    text_format(&t, "%s ", verb);
-    text_display(&t, path, strlen(path));
-    text_add(&t, directory ? "/\n" : "\n");
-    fwrite(t.data, 1, t.length, stdout);
-    text_free(&t);
 }
 
 /* Whether a name, or the path below the folder, is left out by --exclude. */
@@ -8009,15 +7999,15 @@ static void upload_same(struct crew *c, const struct job *j) {
     progress_more(-(int64_t)j->size, 0);
     progress_add(0, 1);
     if (j->mtime_ns == j->there_mtime_ns || c->how->no_clobber) return;
-    if (c->how->dry_run) crew_would("touch", j->remote, j->directory);
+    if (c->how->would) c->how->would("touch", j->remote, j->directory);
     else status = client_touch(c->cl, j->remote, j->mtime_ns);
     if (status != DONE) crew_failed(c, j->remote, status);
 }
 
 static void upload_directory(struct crew *c, struct job *j) {
     enum status status = DONE;
-    if (c->how->dry_run) {
-        if (!j->there) crew_would("make", j->remote, true);
+    if (c->how->would) {
+        if (!j->there) c->how->would("make", j->remote, true);
         return;
     }
     if (!j->there) status = client_change(c->cl, "MKDIR", j->remote);
@@ -8051,8 +8041,8 @@ static bool upload_wanted(struct crew *c, const struct job *j, const struct put 
         crew_failed(c, j->remote, fail(EXISTS, "it is there with another content, and stays"));
         return false;
     }
-    if (c->how->dry_run) crew_would("upload", j->remote, false);
-    return !c->how->dry_run;
+    if (c->how->would) c->how->would("upload", j->remote, false);
+    return !c->how->would;
 }
 
 /* A file that is sent as it is read. If the target has one of its size, it is read once more before. */
@@ -8259,7 +8249,7 @@ static enum status client_upload_folder(struct crew *c, const char *local, const
                     status = fail(READ_ONLY, "what is there is possibly old; repeat it when a master reigns"));
     for (size_t at = 0; at < c->doomed.length && status == DONE; at += strlen(c->doomed.data + at) + 1) {
         const char *path = c->doomed.data + at;
-        if (c->how->dry_run) crew_would("remove", path, false);
+        if (c->how->would) c->how->would("remove", path, false);
         else if ((status = client_remove_all(c->cl, path)) == NOT_FOUND) status = DONE; /* somebody was quicker */
         if (status != DONE) crew_failed(c, path, status);
         atomic_fetch_add(&c->removed, status == DONE);
@@ -8300,7 +8290,7 @@ static bool download_is_same(struct crew *c, const struct job *j, uint8_t *buffe
     progress_more(-(int64_t)j->size, 0);
     progress_add(0, 1);
     time_split(j->mtime_ns, &times[1]);
-    if (j->mtime_ns != j->there_mtime_ns && !c->how->dry_run && !c->how->no_clobber)
+    if (j->mtime_ns != j->there_mtime_ns && !c->how->would && !c->how->no_clobber)
         utimensat(AT_FDCWD, j->local, times, 0);
     return true;
 }
@@ -8312,11 +8302,11 @@ static void download_work(struct crew *c, struct job **jobs, int count, uint8_t 
         if (download_is_same(c, j, buffer)) continue;
         enum status status = DONE;
         if (j->there && c->how->no_clobber) status = fail(EXISTS, "it is there with another content, and stays");
-        else if (c->how->dry_run) crew_would("download", j->remote, false);
+        else if (c->how->would) c->how->would("download", j->remote, false);
         else status = client_fetch(c->cl, j->remote, j->local, false, &f);
         if (status != DONE) {
             crew_failed(c, j->remote, status);
-        } else if (!c->how->dry_run) {
+        } else if (!c->how->would) {
             atomic_fetch_add(&c->sent, 1);
             atomic_fetch_add(&c->sent_bytes, f->size);
             file_info_free(f);
@@ -8334,8 +8324,8 @@ static bool download_make(struct crew *c, const char *local, int64_t mtime_ns, b
         crew_failed(c, local, fail(WRONG_KIND, "it is no folder, and a directory is to come there"));
         return false;
     }
-    if (!there && c->how->dry_run) crew_would("make", local, true);
-    if (!there && !c->how->dry_run && mkdir(local, 0777) != 0) {
+    if (!there && c->how->would) c->how->would("make", local, true);
+    if (!there && !c->how->would && mkdir(local, 0777) != 0) {
         crew_failed_here(c, local, "making it");
         return false;
     }
@@ -8404,12 +8394,12 @@ static enum status client_download_folder(struct crew *c, const char *local, con
     if (status == DONE && (status = crew_may_remove(c)) != DONE) crew_failed(c, remote, status);
     for (size_t at = 0; at < c->doomed.length && status == DONE; at += strlen(c->doomed.data + at) + 1) {
         const char *path = c->doomed.data + at;
-        if (c->how->dry_run) crew_would("remove", path, false);
+        if (c->how->would) c->how->would("remove", path, false);
         else if ((status = local_remove_all(path)) == NOT_FOUND) status = DONE;
         if (status != DONE) crew_failed_here(c, path, "removing it");
         atomic_fetch_add(&c->removed, status == DONE);
     }
-    for (size_t at = 0; at < c->times.length && !c->how->dry_run;) { /* when nothing is written into them any more */
+    for (size_t at = 0; at < c->times.length && !c->how->would;) { /* when nothing is written into them any more */
         memcpy(&mtime_ns, c->times.data + at, sizeof mtime_ns);
         const char *path = c->times.data + at + sizeof mtime_ns;
         time_split(mtime_ns, &times[1]);
@@ -10945,6 +10935,14 @@ static bool inventories_wait(void) {
     return false;
 }
 
+/* Whether a node takes no order for now because of --repair-rate alone. */
+static bool rate_waits(void) {
+    int64_t now_ms = clock_ms();
+    for (int i = 0; i < master.peer_count; i++)
+        if (master.peers[i]->up && now_ms < master.peers[i]->order_ms) return true;
+    return false;
+}
+
 /* Makes one order from the first chunk of a queue for which there is a source and a target. False if there is none. */
 static bool plan_order(struct chunk_queue *q) {
     struct candidate nodes[NODES_MAX];
@@ -11114,7 +11112,7 @@ static void *master_planner(void *unused) {
     lock_take(&master.lock);
     for (;;) {
         bool any = master.state == REIGNING && (plan_order(&master.urgent) || plan_order(&master.normal));
-        master.stuck = !any && master.orders == master.moves && !inventories_wait();
+        master.stuck = !any && master.orders == master.moves && !inventories_wait() && !rate_waits();
         if (any || (master.state == REIGNING && (plan_zones() || plan_move()))) continue;
         cond_wait_until(&master.copy_wanted, &master.lock, clock_ms() + LOOK_MS);
         if (master.urgent.count + master.normal.count >= COPY_BATCH_CHUNKS) continue;
@@ -14365,11 +14363,12 @@ static void view_loop(void) {
     }
 }
 
-/* The process that works. Its end ends its threads. */
-static void viewer_work(struct client *cl, const char *top) {
+/* The process that works, for the one that is `waiting`. Its end ends its threads. */
+static void viewer_work(struct client *cl, const char *top, pid_t waiting) {
     struct termios raw = view.cooked;
     const char *colour = getenv("NO_COLOR");
     prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != waiting) return; /* it was ended before */
     view_child = 0;
     snprintf(view.top, sizeof view.top, "%s", top);
     view.utf8 = terminal_is_utf8();
@@ -14401,6 +14400,7 @@ static void viewer_work(struct client *cl, const char *top) {
  * returns, whatever happened. */
 static int viewer_run(struct client *cl, const char *top) {
     static const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+    pid_t here = getpid();
     int ended = 0;
     if (tcgetattr(STDIN_FILENO, &view.cooked) != 0)
         return complain("view", fail(INTERNAL, "the terminal does not answer: %s", strerror(errno)));
@@ -14409,7 +14409,7 @@ static int viewer_run(struct client *cl, const char *top) {
     view_child = fork();
     if (view_child < 0) return complain("view", fail(INTERNAL, "no process: %s", strerror(errno)));
     if (view_child == 0) {
-        viewer_work(cl, top);
+        viewer_work(cl, top, here);
         temporaries_clean();
         _exit(view_killed ? 128 + view_killed : 0);
     }
@@ -15387,9 +15387,32 @@ static size_t chunk_size_option(void) {
     return (size_t)option_size(OPT_CHUNK_SIZE, CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, CHUNK_MAX_BYTES);
 }
 
+/* --dry-run: one line for each thing that would be done. Called by several threads. */
+static void would_say(const char *action, const char *path, bool directory) {
+    struct text t = {0};
+    if (option_value[OPT_JSON]) {
+        struct json_writer w;
+        json_start(&w);
+        json_object(&w);
+        json_key_string(&w, "action", action);
+        json_path(&w, path);
+        json_key_string(&w, "kind", directory ? "directory" : "file");
+        json_object_end(&w);
+        if (json_done(&w)) text_bytes(&t, w.data, w.length);
+        json_free(&w);
+    } else {
+        text_format(&t, "%s ", action);
+        text_display(&t, path, strlen(path));
+        if (directory) text_byte(&t, '/');
+    }
+    text_byte(&t, '\n');
+    fwrite(t.data, 1, t.length, stdout);
+    text_free(&t);
+}
+
 static void folder_options_read(struct folder_options *how) {
     *how = (struct folder_options){
-        .delete = option_value[OPT_DELETE] != NULL, .dry_run = option_value[OPT_DRY_RUN] != NULL,
+        .delete = option_value[OPT_DELETE] != NULL, .would = option_value[OPT_DRY_RUN] ? would_say : NULL,
         .follow_links = option_value[OPT_FOLLOW_LINKS] != NULL, .no_clobber = option_value[OPT_NO_CLOBBER] != NULL,
         .chunk_size = chunk_size_option(), .exclude_count = option_exclude_count};
     memcpy(how->exclude, option_exclude, sizeof option_exclude);
@@ -15430,12 +15453,11 @@ static int upload_folder_run(struct client *cl, const char *path, const char *lo
     struct crew crew = {.cl = cl, .how = &how};
     int64_t begun_ms = clock_ms();
     folder_options_read(&how);
-    if (how.dry_run && option_value[OPT_JSON]) die(USAGE_ERROR, "--dry-run has no answer in JSON");
     progress_begin("up", 0, 0);
     enum status status = client_upload_folder(&crew, local, path);
     progress_end();
     cache_forget(cl, path);
-    if (!how.dry_run) summary_folder("uploaded", path, &crew, begun_ms);
+    if (!how.would) summary_folder("uploaded", path, &crew, begun_ms);
     return (int)status;
 }
 
@@ -15486,14 +15508,13 @@ static int download_folder_run(struct client *cl, const char *path, const char *
     struct crew crew = {.cl = cl, .how = &how};
     int64_t begun_ms = clock_ms();
     folder_options_read(&how);
-    if (how.dry_run && option_value[OPT_JSON]) die(USAGE_ERROR, "--dry-run has no answer in JSON");
     if (strcmp(local, "-") == 0)
         return complain("download", fail(WRONG_KIND, "'%s' is a directory; name a folder that it is to go to",
                                          shown(path)));
     progress_begin("down", 0, 0);
     enum status status = client_download_folder(&crew, local, path, mtime_ns);
     progress_end();
-    if (!how.dry_run) summary_folder("downloaded", path, &crew, begun_ms);
+    if (!how.would) summary_folder("downloaded", path, &crew, begun_ms);
     return (int)status;
 }
 

@@ -4790,6 +4790,12 @@ test_json_keys() {
     local seen=()
     has_keys '--upload of a file' < <(dfs -u -j /d/f f)
     has_keys '--upload and --download of a folder' < <(dfs -u -j /folder folder)
+    echo more >>folder/f
+    cp f folder/g
+    [ "$(dfs -u --dry-run -j /folder folder | sort)" = '{"action":"upload","path":"/folder/f","kind":"file"}
+{"action":"upload","path":"/folder/g","kind":"file"}' ]
+    rm folder/g
+    has_keys --dry-run < <(dfs -u --dry-run -j /folder folder)
     has_keys '--download of a file' < <(dfs -d -j /d/f got)
     has_keys '--upload and --download of a folder' < <(dfs -d -j /folder got.folder)
     dfs -q -u $'/d/\xff' f
@@ -5066,25 +5072,77 @@ test_reading() {
     "$DFS" --version | grep -qE '^dfs [0-9.]+, protocol dfs/[0-9]+, disk format [0-9]+'
 }
 
+# work that takes more than a second shows a bar on a terminal: bytes, rate, time left, files; nothing else does: no
+# pipe, no -q, no short work; when it is over it is off the screen
+test_bars() {
+    local n rate='[0-9.]+ ([KMG]i)?B/s' left='[0-9]+ s left'
+    need script
+    fast
+    cluster 3 --allow-faults
+    random 1000000 >small
+    mkdir folder
+    for i in 1 2 3 4; do random 8000000 >folder/$i; done
+    cat folder/? >big
+    on_terminal() { # COMMAND: what it writes to a terminal of its own, a row of what is drawn over one another to a line
+        local code=0
+        timeout $((60 * slow)) script -qec "stty cols ${columns:-100}; $1" /dev/null </dev/null >drawn || code=$?
+        tr '\r' '\n' <drawn >rows
+        return $code
+    }
+    # a pipe that is slow makes any work long
+    slowly() { local n; for n in 1 2 3 4; do head -c 8000000; pause 500; done; }
+    slowly <big | "$DFS" -u /pipe - 2>text
+    grep -qE '^uploaded /pipe  30.5 MiB  .* s$' text
+    [ "$(wc -l <text)" = 1 ] && not grep $'\r' text
+    export -f slowly pause
+    on_terminal "bash -c 'slowly <big' | $DFS -u /slow -"
+    grep -qE "^up [0-9.]+ MiB  $rate" rows
+    not grep -F '[#' rows # nobody knows how much comes
+    grep -qE '^.\[Kuploaded /slow  30.5 MiB' rows # over the bar
+    on_terminal "bash -c 'slowly <big' | $DFS -q -u /slow -"
+    [ ! -s rows ]
+    on_terminal "$DFS -u /small small"
+    not grep -E "$rate" rows
+    # nodes that are slow: the bar knows the whole
+    for n in n1 n2 n3; do dfs --fault "$n" slow 300; done
+    on_terminal "$DFS -u /big big --chunk-size 1M"
+    grep -qE "^up \[[#.]{24}\] +[0-9]+% [0-9.]+ MiB  $rate  $left" rows
+    sed -nE 's/.*\] +([0-9]+)%.*/\1/p' rows >percents
+    sort -n percents | cmp - percents # it never goes back
+    on_terminal "$DFS -u /folder folder --chunk-size 1M"
+    grep -qE "^up \[[#.]{24}\] +[0-9]+% .*  [0-4] of 4 files" rows
+    columns=40 on_terminal "$DFS -d /folder back"
+    grep -qE "^down \[[#.]{10}\]" rows
+    awk '/^down \[/ {gsub(/.\[K/, ""); if (length > 40) exit 1}' rows
+    diff -r folder back
+}
+
 # the viewer in a terminal: what it shows when all is well, a node is down, copies are made, nothing is there; its keys
 test_viewer() {
-    local socket=$PWD/tmux.sock how
+    local socket=$PWD/tmux.sock how viewed=$PWD/viewed
     need tmux
     export TMUX='' LC_ALL=C.UTF-8 TERM=screen-256color
     fast
-    cluster 3 --copies 2
+    cluster 3 --copies 2 --repair-rate 1M
+    ln -s "$DFS" "$viewed" # so that its processes are not those of another test
     tmux -S "$socket" -f /dev/null -D >/dev/null 2>tmux.said &
     PID[tmux]=$!
     wait_for test -S "$socket"
     screen() { tmux -S "$socket" capture-pane -p -t v; }
-    shows() { screen | grep -qE -- "$1"; }
+    shows() { screen >screen.now && cat screen.now >>screens && grep -qE -- "$1" screen.now; }
     sees() { wait_for shows "$1" || { screen; return 1; }; }
     keys() { tmux -S "$socket" send-keys -t v "$@"; }
+    dots() { screen | grep -E '^ n[23] +[●○]+' | tr -dc '●' | wc -m; } # of the selected file, on n2 and n3
+    fills() { # the title says that copies are made, and the dots fill meanwhile, one by one
+        dots >>filled
+        [ "$(dots)" = 36 ]
+    }
     ended_with() { screen | grep -qE "ended $1"; }
     open() { # COMMAND: in a new terminal of 80x24
         tmux -S "$socket" kill-session -t v 2>/dev/null || true
         tmux -S "$socket" -u new-session -d -s v -x 80 -y 24 \
-            "${1:-}$DFS -v 2>>$PWD/view.err; echo ended \$?; stty -a; exec sleep 1000"
+            "${1:-}$viewed -v 2>>$PWD/view.err; code=\$?; while pgrep -f '^$viewed -v'; do :; done;
+            echo ended \$code; stty -a; exec sleep 1000"
     }
     open
     sees 'healthy'
@@ -5128,9 +5186,17 @@ test_viewer() {
     tmux -S "$socket" resize-window -t v -x 120 -y 40
     keys Down && sees 'q quit'
     [ "$(screen | wc -l)" = 40 ]
+    dfs -q -u /heal big --chunk-size 512K
+    sees ' heal +8.6 MiB +2x'
+    keys '/' heal Enter && sees '>.* heal'
     crash n1
     sees 'n1 +down'
+    sees '^ dfs .* healing .* [0-9]+ copies to make'
+    wait_for fills
+    [ "$(sort -u filled | wc -l)" -gt 2 ]
     sees 'n1 is lost, whole again after'
+    sees '^ dfs .* degraded'
+    not shows 'copies to make'
     again n1
     sees 'n1 +up'
     crash m
@@ -5147,13 +5213,13 @@ test_viewer() {
         open
         sees 'healthy|degraded|healing'
         local pids
-        mapfile -t pids < <(pgrep -f "^$DFS -v\$" | sort -n)
+        mapfile -t pids < <(pgrep -f "^$viewed -v" | sort -n)
         [ ${#pids[@]} = 2 ]
         if [ "${how#* }" = parent ]; then kill "-${how% *}" "${pids[0]}"; else kill "-${how% *}" "${pids[1]}"; fi
         wait_for ended_with '[0-9]+' || { echo "$how"; screen; return 1; }
         shows '[^-]echo ' || { echo "$how"; screen; return 1; }
         shows '[^-]icanon'
-        wait_for not pgrep -f "^$DFS -v\$"
+        wait_for not pgrep -f "^$viewed -v"
     done
     # without colour and UTF-8
     open 'NO_COLOR=1 LC_ALL=C '
