@@ -212,7 +212,7 @@ enum {
     SCRUB_EVERY_MS = 86400000, /* after this time a segment is due to be read again */
     TIDY_MS = 1000,         /* how often a node looks whether space can be given back; ten times, if that is urgent */
     WATCH_MS = 20,          /* how often the master looks after its nodes while something is under way, */
-    CALM_MS = 100,          /* and when all is well */
+    CALM_MS = 300,          /* and when all is well; not longer than a tenth of --dead-after */
     IDLE_MS = 20000,        /* how long who waits for a signal sleeps at once */
     PROBE_MOST_MS = 300000, /* longest wait before a node that hung is given something to acknowledge */
     STOPPED_MS = 300000,    /* default of --repair-after for a node that was stopped; 0 for one that crashed */
@@ -5956,10 +5956,13 @@ static bool conn_is_over(const struct conn *c) {
 
 /* Closes idle connections that are over or were not needed for POOL_IDLE_MS; called about once a second. */
 static void pool_trim(void) {
+    struct pollfd ready[POOL_MAX];
     int64_t now_ms = clock_ms();
     lock_take(&pool.lock);
+    for (int i = 0; i < pool.count; i++) ready[i] = (struct pollfd){.fd = pool.idle[i].c->fd, .events = POLLIN};
+    if (pool.count > 0) poll(ready, (nfds_t)pool.count, 0);
     for (int i = pool.count - 1; i >= 0; i--)
-        if (now_ms - pool.idle[i].since_ms > POOL_IDLE_MS || conn_is_over(pool.idle[i].c)) conn_close(pool_remove(i));
+        if (now_ms - pool.idle[i].since_ms > POOL_IDLE_MS || ready[i].revents != 0) conn_close(pool_remove(i));
     lock_drop(&pool.lock);
 }
 
@@ -9552,6 +9555,7 @@ static enum status node_ping(struct conn *c, struct link *link) {
         if (followed && asked == node.store.promised) node.heard_ms = clock_ms(); /* else its promise runs out */
         int64_t bound_ms = node_bound_ms(), wait_ms = node.ping_ms;
         if (!followed && bound_ms > 0 && bound_ms < wait_ms) wait_ms = bound_ms + 1; /* another may take over then */
+        else wait_ms -= (int64_t)(random_u64() % (uint64_t)(wait_ms / 8 + 1)); /* so that not all come at once */
         lock_drop(&node.lock);
         sleep_ms(wait_ms);
     }
@@ -11115,7 +11119,8 @@ static void *master_planner(void *unused) {
         master.stuck = !any && master.orders == master.moves && !inventories_wait() && !rate_waits();
         if (any || (master.state == REIGNING && (plan_zones() || plan_move()))) continue;
         cond_wait_until(&master.copy_wanted, &master.lock, clock_ms() + LOOK_MS);
-        if (master.urgent.count + master.normal.count >= COPY_BATCH_CHUNKS) continue;
+        size_t waiting = master.urgent.count + master.normal.count;
+        if (waiting == 0 || waiting >= COPY_BATCH_CHUNKS) continue;
         lock_drop(&master.lock);
         sleep_ms(COPY_LINGER_MS); /* small files come by the thousand: an order takes many of them */
         lock_take(&master.lock);
@@ -11900,7 +11905,8 @@ static void *master_reign(void *unused) {
                     if (node_set_has(&master.roster, i) && !master.peers[i]->up && master.state == ESTABLISHING)
                         reign_end("a node was lost while the reign began");
         }
-        cond_wait_until(&master.changed, &master.lock, clock_ms() + (all_is_calm() ? CALM_MS : WATCH_MS));
+        int64_t pause_ms = master.dead_after_ms / 10 < CALM_MS ? master.dead_after_ms / 10 : CALM_MS;
+        cond_wait_until(&master.changed, &master.lock, clock_ms() + (all_is_calm() ? pause_ms : WATCH_MS));
     }
     return NULL;
 }
