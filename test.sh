@@ -5085,7 +5085,7 @@ test_bars() {
     mkdir folder
     for i in 1 2 3 4; do random 8000000 >folder/$i; done
     cat folder/? >big
-    on_terminal() { # COMMAND: what it writes to a terminal of its own, a row of what is drawn over one another to a line
+    on_terminal() { # COMMAND: what it writes to a terminal of its own, each row that is drawn on a line of its own
         local code=0
         timeout $((60 * slow)) script -qec "stty cols ${columns:-100}; $1" /dev/null </dev/null >drawn || code=$?
         tr '\r' '\n' <drawn >rows
