@@ -26,6 +26,7 @@
  *   11. Client      calls with retry, upload, download
  *   12. Node        a node's handlers, its link to the master, its reports
  *   13. Master      a master's handlers, take-over, roster, commit, copies, drops, trash
+ *   14. Answers     what the cluster says, in JSON
  *   16. Viewer      the live screen of dfs -v
  *   17. Commands    options, help, one function for each thing that a user can ask
  *   18. Bench       many clients at once
@@ -8467,6 +8468,21 @@ static enum status move_one(struct client *cl, const char *verb, const char *fro
     return status == DONE ? move_once(cl, verb, from, to) : status;
 }
 
+/* A request about a member: VERB REQUEST NODE [ARGUMENT]. */
+static enum status member_ask(struct client *cl, const char *verb, const char *name, const char *argument) {
+    struct text line = {0};
+    struct answer a = {0};
+    text_format(&line, "%s ", verb);
+    text_request_id(&line);
+    text_byte(&line, ' ');
+    text_escaped(&line, name, strlen(name));
+    if (argument) text_format(&line, " %s", argument);
+    enum status status = client_ask(cl, &line, NULL, true, false, &a);
+    text_free(&line);
+    answer_free(&a);
+    return status;
+}
+
 /* ======== 12. Node ======== */
 /* A node's handlers and its threads: the link that joins a master and pings it, the reporter that tells the master what
  * is on this disk. Lock: node.lock (RANK_CLUSTER) guards the tree, the promise and the link's state; it is held while a
@@ -13380,6 +13396,177 @@ static int master_main(bool init) {
     return 0;
 }
 
+/* ======== 14. Answers ======== */
+/* What the cluster says, in JSON: the same keys for the command line and over HTTP (docs/JSON.md). Pure but for
+ * file_checked, which asks the nodes. Entry points: json_*. */
+
+/* Seconds since 1970. */
+static void json_time(struct json_writer *w, int64_t ns) {
+    if (ns < 0) json_signed(w, ns / 1000000000);
+    else json_fixed(w, (uint64_t)(ns / 1000000));
+}
+
+/* JSON keys for a path: the path as text, and its exact bytes escaped if it is not UTF-8. */
+static void json_path(struct json_writer *w, const char *path) {
+    json_key_string(w, "path", path);
+    if (json_utf8_valid(path, strlen(path))) return;
+    struct text t = {0};
+    text_display(&t, path, strlen(path));
+    json_key_string(w, "path_escaped", t.data);
+    text_free(&t);
+}
+
+static void json_sha256(struct json_writer *w, const char *key, const uint8_t sha[32]) {
+    char hex[65];
+    hex_write(hex, sha, 32);
+    hex[64] = 0;
+    json_key_string(w, key, hex);
+}
+
+static void json_begin(struct json_writer *w) {
+    json_start(w);
+    w->json_pretty = true;
+}
+
+/* The keys of one file or directory of a list. */
+static void json_row(struct json_writer *w, const char *path, const struct list_row *row) {
+    json_object(w);
+    json_key_string(w, "name", row->name);
+    if (!json_utf8_valid(row->name, strlen(row->name))) {
+        struct text t = {0};
+        text_display(&t, row->name, strlen(row->name));
+        json_key_string(w, "name_escaped", t.data);
+        text_free(&t);
+    }
+    json_path(w, path);
+    json_key_string(w, "kind", row->directory ? "directory" : "file");
+    json_key(w, "mtime");
+    json_time(w, row->mtime_ns);
+    if (!row->directory) {
+        json_key_unsigned(w, "size", row->size);
+        json_key_unsigned(w, "copies", row->copies);
+        json_sha256(w, "sha256", row->sha256);
+    }
+    json_object_end(w);
+}
+
+/* When all copies of a file were read and found right, or written: of the chunk and node for which that is longest ago.
+ * 0 if a node does not tell. */
+static int64_t file_checked(const struct file_info *f) {
+    struct text line = {0}, body = {0};
+    int64_t oldest_ms = INT64_MAX, when_ms;
+    text_add(&line, "CHECKED");
+    for (uint32_t i = 0; i < f->chunk_count; i++) {
+        text_hex(&body, f->chunk[i].hash, 32);
+        text_byte(&body, '\n');
+    }
+    for (int n = 0; n < f->node_count; n++) {
+        struct answer a = {0};
+        struct slice rows = {body.data, body.length}, row;
+        bool sent = false;
+        uint32_t i = 0;
+        if (ask_once(f->node[n].address, &line, &rows, true, MANY_TIMEOUT_MS, MANY_TIMEOUT_MS, &a, &sent) != DONE)
+            oldest_ms = 0;
+        struct slice rest = {a.body.data, a.body.length};
+        for (; i < f->chunk_count && slice_line(&rest, &row) && parse_i64(row, &when_ms); i++)
+            if (node_set_has(&f->chunk[i].holders, n) && when_ms < oldest_ms) oldest_ms = when_ms;
+        answer_free(&a);
+    }
+    text_free(&line);
+    text_free(&body);
+    return oldest_ms == INT64_MAX ? 0 : oldest_ms;
+}
+
+/* What STAT says of a path. `name` gives a node's name; what it returns is used before it is called again. */
+static void json_stat(struct json_writer *writer, const char *path, const struct file_info *f,
+                      const char *(*name)(void *, uint64_t id), void *context) {
+    json_object(writer);
+    json_path(writer, path);
+    json_key_string(writer, "kind", f->directory ? "directory" : "file");
+    json_key_unsigned(writer, "id", f->id);
+    json_key_unsigned(writer, "size", f->size);
+    json_key(writer, "mtime");
+    json_time(writer, f->mtime_ns);
+    if (!f->directory) json_sha256(writer, "sha256", f->sha256);
+    json_key_bool(writer, "possibly_old", f->old);
+    if (!f->directory) {
+        json_key(writer, "checked");
+        json_time(writer, file_checked(f) * 1000000);
+    }
+    json_key(writer, "chunks");
+    json_array(writer);
+    for (uint32_t i = 0; i < f->chunk_count; i++) {
+        json_object(writer);
+        json_sha256(writer, "sha256", f->chunk[i].hash);
+        json_key_unsigned(writer, "size", f->chunk[i].length);
+        json_key(writer, "nodes");
+        json_array(writer);
+        for (int n = 0; n < f->node_count; n++)
+            if (node_set_has(&f->chunk[i].holders, n)) json_string(writer, name(context, f->node[n].id));
+        json_array_end(writer);
+        json_object_end(writer);
+    }
+    json_array_end(writer);
+    json_object_end(writer);
+}
+
+/* All rows of one word, as an array of texts. */
+static void json_status_rows(struct json_writer *w, const struct answer *status, const char *word) {
+    struct slice rest = {status->body.data, status->body.length}, row, name;
+    json_key(w, word);
+    json_array(w);
+    while (slice_line(&rest, &row))
+        if (slice_part(&row, ' ', &name) && slice_is(name, word)) json_string_bytes(w, row.at, row.length);
+    json_array_end(w);
+}
+
+/* What STATUS and NODES say. */
+static void json_status(struct json_writer *w, const struct answer *status, const struct answer *nodes) {
+    static const char *const numbers[] = {"epoch", "seq", "files", "directories", "bytes", "chunks", "copies_missing",
+                                          "bytes_missing", "unavailable_chunks", "roster", "sync_copies",
+                                          "orders", "moves", "copied_bytes", "copy_rate"};
+    static const char *const texts[] = {"state", "master", "cluster", "reads", "copies"};
+    struct slice rest, row;
+    uint64_t number;
+    json_object(w);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct slice value = row_value(status, texts[i]);
+        json_key(w, texts[i]);
+        json_string_bytes(w, value.at, value.length);
+    }
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (parse_u64(row_value(status, numbers[i]), UINT64_MAX, &number)) json_key_unsigned(w, numbers[i], number);
+    json_status_rows(w, status, "why");
+    json_status_rows(w, status, "forced");
+    json_status_rows(w, status, "lost");
+    json_key(w, "nodes");
+    json_array(w);
+    rest = (struct slice){nodes->body.data, nodes->body.length};
+    struct node_row n;
+    while (slice_line(&rest, &row)) {
+        if (!node_row_parse(row, &n)) continue;
+        const struct { const char *key; uint64_t number; } values[] = {
+            {"files", n.files}, {"chunks", n.chunks}, {"bytes", n.bytes}, {"free", n.free_bytes},
+            {"total", n.total_bytes}, {"damaged_chunks", n.damaged}, {"transfers", n.transfers},
+            {"sent_bytes", n.sent}, {"received_bytes", n.received}, {"left_to_copy", n.left}};
+        json_object(w);
+        json_key_string(w, "name", n.name);
+        json_key_string(w, "id", n.id_text);
+        json_key_string(w, "address", n.address);
+        json_key_string(w, "state", n.state);
+        json_key_string(w, "zone", n.zone);
+        json_key_string(w, "version", n.version);
+        json_key(w, "ping_ms");
+        if (n.ping_ms >= 0) json_signed(w, n.ping_ms);
+        else json_null(w);
+        for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+            json_key_unsigned(w, values[i].key, values[i].number);
+        json_object_end(w);
+    }
+    json_array_end(w);
+    json_object_end(w);
+}
+
 /* ======== 16. Viewer ======== */
 /* dfs -v on a terminal: files, copies and nodes, live. The process that the user started only waits, and restores the
  * terminal however the other one ends. In that one three threads work: the first reads keys and draws; `fetch` asks the
@@ -15159,34 +15346,6 @@ static enum status remote_path(const char *given, char to[PATH_MAX_BYTES + 1]) {
     return path_normalize(given, to);
 }
 
-/* Seconds since 1970. */
-static void json_time(struct json_writer *w, int64_t ns) {
-    if (ns < 0) json_signed(w, ns / 1000000000);
-    else json_fixed(w, (uint64_t)(ns / 1000000));
-}
-
-/* JSON keys for a path: the path as text, and its exact bytes escaped if it is not UTF-8. */
-static void json_path(struct json_writer *w, const char *path) {
-    json_key_string(w, "path", path);
-    if (json_utf8_valid(path, strlen(path))) return;
-    struct text t = {0};
-    text_display(&t, path, strlen(path));
-    json_key_string(w, "path_escaped", t.data);
-    text_free(&t);
-}
-
-static void json_sha256(struct json_writer *w, const char *key, const uint8_t sha[32]) {
-    char hex[65];
-    hex_write(hex, sha, 32);
-    hex[64] = 0;
-    json_key_string(w, key, hex);
-}
-
-static void json_begin(struct json_writer *w) {
-    json_start(w);
-    w->json_pretty = true;
-}
-
 static void json_print(struct json_writer *w) {
     if (!json_done(w)) die(INTERNAL, "out of memory for the answer");
     fwrite(w->data, 1, w->length, stdout);
@@ -15281,11 +15440,11 @@ static int nodes_known(struct client *cl, const struct node_row **rows, enum sta
 }
 
 /* A node's name by its id. */
-static const char *node_name(struct client *cl, uint64_t id) {
+static const char *node_name(void *client, uint64_t id) {
     static char unknown[17];
     const struct node_row *rows;
     enum status status;
-    int count = nodes_known(cl, &rows, &status);
+    int count = nodes_known(client, &rows, &status);
     for (int i = 0; i < count; i++)
         if (rows[i].id == id) return rows[i].name;
     snprintf(unknown, sizeof unknown, "%016" PRIx64, id);
@@ -15608,64 +15767,10 @@ static void on_client_signal(int number) {
     raise(number);
 }
 
-/* When all copies of a file were read and found right, or written: of the chunk and node for which that is longest ago.
- * 0 if a node does not tell. */
-static int64_t file_checked(const struct file_info *f) {
-    struct text line = {0}, body = {0};
-    int64_t oldest_ms = INT64_MAX, when_ms;
-    text_add(&line, "CHECKED");
-    for (uint32_t i = 0; i < f->chunk_count; i++) {
-        text_hex(&body, f->chunk[i].hash, 32);
-        text_byte(&body, '\n');
-    }
-    for (int n = 0; n < f->node_count; n++) {
-        struct answer a = {0};
-        struct slice rows = {body.data, body.length}, row;
-        bool sent = false;
-        uint32_t i = 0;
-        if (ask_once(f->node[n].address, &line, &rows, true, MANY_TIMEOUT_MS, MANY_TIMEOUT_MS, &a, &sent) != DONE)
-            oldest_ms = 0;
-        struct slice rest = {a.body.data, a.body.length};
-        for (; i < f->chunk_count && slice_line(&rest, &row) && parse_i64(row, &when_ms); i++)
-            if (node_set_has(&f->chunk[i].holders, n) && when_ms < oldest_ms) oldest_ms = when_ms;
-        answer_free(&a);
-    }
-    text_free(&line);
-    text_free(&body);
-    return oldest_ms == INT64_MAX ? 0 : oldest_ms;
-}
-
-static void stat_json(struct client *cl, const char *path, const struct file_info *f) {
+static void stat_print_json(struct client *cl, const char *path, const struct file_info *f) {
     struct json_writer w;
     json_begin(&w);
-    json_object(&w);
-    json_path(&w, path);
-    json_key_string(&w, "kind", f->directory ? "directory" : "file");
-    json_key_unsigned(&w, "id", f->id);
-    json_key_unsigned(&w, "size", f->size);
-    json_key(&w, "mtime");
-    json_time(&w, f->mtime_ns);
-    if (!f->directory) json_sha256(&w, "sha256", f->sha256);
-    json_key_bool(&w, "possibly_old", f->old);
-    if (!f->directory) {
-        json_key(&w, "checked");
-        json_time(&w, file_checked(f) * 1000000);
-    }
-    json_key(&w, "chunks");
-    json_array(&w);
-    for (uint32_t i = 0; i < f->chunk_count; i++) {
-        json_object(&w);
-        json_sha256(&w, "sha256", f->chunk[i].hash);
-        json_key_unsigned(&w, "size", f->chunk[i].length);
-        json_key(&w, "nodes");
-        json_array(&w);
-        for (int n = 0; n < f->node_count; n++)
-            if (node_set_has(&f->chunk[i].holders, n)) json_string(&w, node_name(cl, f->node[n].id));
-        json_array_end(&w);
-        json_object_end(&w);
-    }
-    json_array_end(&w);
-    json_object_end(&w);
+    json_stat(&w, path, f, node_name, cl);
     json_print(&w);
 }
 
@@ -15712,7 +15817,7 @@ static int cmd_stat(struct client *cl, int rest, char **words) {
     enum status status = remote_path(words[0], path);
     if (status == DONE) status = client_stat(cl, path, &f);
     if (status != DONE) return complain("stat", status);
-    if (option_value[OPT_JSON]) stat_json(cl, path, f);
+    if (option_value[OPT_JSON]) stat_print_json(cl, path, f);
     else stat_text(cl, path, f);
     file_info_free(f);
     return 0;
@@ -15721,28 +15826,6 @@ static int cmd_stat(struct client *cl, int rest, char **words) {
 static void text_amount(struct text *t, uint64_t bytes) {
     if (option_value[OPT_HUMAN]) text_size(t, bytes);
     else text_u64(t, bytes);
-}
-
-/* The keys of one file or directory of a list. */
-static void json_row(struct json_writer *w, const char *path, const struct list_row *row) {
-    json_object(w);
-    json_key_string(w, "name", row->name);
-    if (!json_utf8_valid(row->name, strlen(row->name))) {
-        struct text t = {0};
-        text_display(&t, row->name, strlen(row->name));
-        json_key_string(w, "name_escaped", t.data);
-        text_free(&t);
-    }
-    json_path(w, path);
-    json_key_string(w, "kind", row->directory ? "directory" : "file");
-    json_key(w, "mtime");
-    json_time(w, row->mtime_ns);
-    if (!row->directory) {
-        json_key_unsigned(w, "size", row->size);
-        json_key_unsigned(w, "copies", row->copies);
-        json_sha256(w, "sha256", row->sha256);
-    }
-    json_object_end(w);
 }
 
 /* What --ls and --find print: rows of JSON, or lines. */
@@ -16347,65 +16430,6 @@ static int cmd_edit(struct client *cl, int rest, char **words) {
     return status == DONE ? 0 : complain("edit", status);
 }
 
-/* All rows of one word, as an array of texts. */
-static void status_json_rows(struct json_writer *w, const struct answer *status, const char *word) {
-    struct slice rest = {status->body.data, status->body.length}, row, name;
-    json_key(w, word);
-    json_array(w);
-    while (slice_line(&rest, &row))
-        if (slice_part(&row, ' ', &name) && slice_is(name, word)) json_string_bytes(w, row.at, row.length);
-    json_array_end(w);
-}
-
-static void status_json(const struct answer *status, const struct answer *nodes) {
-    static const char *const numbers[] = {"epoch", "seq", "files", "directories", "bytes", "chunks", "copies_missing",
-                                          "bytes_missing", "unavailable_chunks", "roster", "sync_copies",
-                                          "orders", "moves", "copied_bytes", "copy_rate"};
-    static const char *const texts[] = {"state", "master", "cluster", "reads", "copies"};
-    struct json_writer w;
-    struct slice rest, row;
-    uint64_t number;
-    json_begin(&w);
-    json_object(&w);
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        struct slice value = row_value(status, texts[i]);
-        json_key(&w, texts[i]);
-        json_string_bytes(&w, value.at, value.length);
-    }
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        if (parse_u64(row_value(status, numbers[i]), UINT64_MAX, &number)) json_key_unsigned(&w, numbers[i], number);
-    status_json_rows(&w, status, "why");
-    status_json_rows(&w, status, "forced");
-    status_json_rows(&w, status, "lost");
-    json_key(&w, "nodes");
-    json_array(&w);
-    rest = (struct slice){nodes->body.data, nodes->body.length};
-    struct node_row n;
-    while (slice_line(&rest, &row)) {
-        if (!node_row_parse(row, &n)) continue;
-        const struct { const char *key; uint64_t number; } values[] = {
-            {"files", n.files}, {"chunks", n.chunks}, {"bytes", n.bytes}, {"free", n.free_bytes},
-            {"total", n.total_bytes}, {"damaged_chunks", n.damaged}, {"transfers", n.transfers},
-            {"sent_bytes", n.sent}, {"received_bytes", n.received}, {"left_to_copy", n.left}};
-        json_object(&w);
-        json_key_string(&w, "name", n.name);
-        json_key_string(&w, "id", n.id_text);
-        json_key_string(&w, "address", n.address);
-        json_key_string(&w, "state", n.state);
-        json_key_string(&w, "zone", n.zone);
-        json_key_string(&w, "version", n.version);
-        json_key(&w, "ping_ms");
-        if (n.ping_ms >= 0) json_signed(&w, n.ping_ms);
-        else json_null(&w);
-        for (size_t i = 0; i < sizeof values / sizeof *values; i++)
-            json_key_unsigned(&w, values[i].key, values[i].number);
-        json_object_end(&w);
-    }
-    json_array_end(&w);
-    json_object_end(&w);
-    json_print(&w);
-}
-
 static void nodes_text(const struct answer *nodes) {
     struct slice rest = {nodes->body.data, nodes->body.length}, row;
     struct node_row n;
@@ -16457,8 +16481,12 @@ static int status_print(struct client *cl, bool nodes_only, int rest) {
     text_clear(&line);
     text_add(&line, "NODES");
     if (status == DONE) status = client_ask(cl, &line, NULL, false, true, &nodes_answer);
-    if (status == DONE && option_value[OPT_JSON]) status_json(&status_answer, &nodes_answer);
-    else if (status == DONE && nodes_only) nodes_text(&nodes_answer);
+    if (status == DONE && option_value[OPT_JSON]) {
+        struct json_writer w;
+        json_begin(&w);
+        json_status(&w, &status_answer, &nodes_answer);
+        json_print(&w);
+    } else if (status == DONE && nodes_only) nodes_text(&nodes_answer);
     else if (status == DONE) status_text(&status_answer);
     struct slice state = row_value(&status_answer, "state");
     int code = nodes_only || slice_is(state, "healthy") ? 0 : slice_is(state, "read-only") ? READ_ONLY : UNAVAILABLE;
@@ -16634,7 +16662,7 @@ static int cmd_where(struct client *cl, int rest, char **words) {
     }
     if (status != DONE) return complain("where", status);
     if (option_value[OPT_JSON]) {
-        stat_json(cl, path, f);
+        stat_print_json(cl, path, f);
         file_info_free(f);
         return 0;
     }
@@ -16726,21 +16754,6 @@ static int cmd_events(struct client *cl, int rest, char **words) {
         answer_free(&a);
     }
     return status == DONE ? 0 : complain("events", status);
-}
-
-/* Sends DRAIN or FORGET. */
-static enum status member_ask(struct client *cl, const char *verb, const char *name, const char *argument) {
-    struct text line = {0};
-    struct answer a = {0};
-    text_format(&line, "%s ", verb);
-    text_request_id(&line);
-    text_byte(&line, ' ');
-    text_escaped(&line, name, strlen(name));
-    if (argument) text_format(&line, " %s", argument);
-    enum status status = client_ask(cl, &line, NULL, true, false, &a);
-    text_free(&line);
-    answer_free(&a);
-    return status;
 }
 
 /* Asks how many chunks a draining node still has to be copied from. UNAVAILABLE if it is down, or not draining any
