@@ -27,6 +27,7 @@
  *   12. Node        a node's handlers, its link to the master, its reports
  *   13. Master      a master's handlers, take-over, roster, commit, copies, drops, trash
  *   14. Answers     what the cluster says, in JSON
+ *   15. HTTP        the same port for browsers and scripts: files, JSON, the page
  *   16. Viewer      the live screen of dfs -v
  *   17. Commands    options, help, one function for each thing that a user can ask
  *   18. Bench       many clients at once
@@ -49,6 +50,7 @@
  *   copier        peer_make            2 per node           master.lock: has the node fetch chunks, and waits
  *   transfer      client_put, _get     4 per transfer       transfer.lock; ends with the transfer, joined
  *   crew          crew_run             16 per folder        crew.lock; takes files to move, joined
+ *   (HTTP)        the thread of the connection serves it; an upload has transfer threads, joined
  *   fetch, act    viewer_work          1 each               view.lock; end with the process
  *   bench         cmd_bench            --clients            its own files; joined
  *
@@ -68,6 +70,7 @@
 #define _TIME_BITS 64
 #include <arpa/inet.h>
 #include <assert.h>
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -1179,6 +1182,14 @@ static void buffer_give(void *buffer) {
     lock_drop(&buffers.lock);
 }
 
+/* Whether so many buffers are taken that who holds one for long should let others have it. */
+static bool buffers_are_scarce(void) {
+    lock_take(&buffers.lock);
+    bool scarce = buffers.taken > BUFFERS_MAX / 2;
+    lock_drop(&buffers.lock);
+    return scarce;
+}
+
 /* Gives unused buffers back to the system; called about once a second. */
 static void buffers_trim(void) {
     lock_take(&buffers.lock);
@@ -1911,6 +1922,7 @@ static struct {
     int connections_most;    /* CONNECTIONS_MAX, or fewer if the system allows fewer open files */
     atomic_ullong requests, refused;
     void (*gone)(struct conn *); /* told when a connection ends */
+    void (*http)(struct conn *); /* serves a connection that begins with a request of HTTP; NULL: none does */
     bool (*hold)(const struct request *, bool answered); /* called before a request is run, and before it is answered:
                                                           * may wait; false drops the connection without a word */
 } server;
@@ -2116,12 +2128,35 @@ static bool conn_serve_one(struct request *r) {
     return !broken;
 }
 
+/* What the first bytes are the beginning of: 1, a request of HTTP; 0, a line; -1, nothing came. Our own verbs are never
+ * followed by such a thing. */
+static int conn_speaks_http(struct conn *c) {
+    static const char *const methods[] = {"GET ", "HEAD ", "PUT ", "POST ", "DELETE ", "OPTIONS ", "PATCH ", "TRACE "};
+    static const char *const targets[] = {"/", "*", "http://", " "};
+    for (;;) {
+        size_t have = c->end - c->start;
+        bool may = have == 0;
+        for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+            for (size_t k = 0; k < sizeof targets / sizeof *targets; k++) {
+                char begin[16];
+                size_t length = (size_t)snprintf(begin, sizeof begin, "%s%s", methods[i], targets[k]);
+                if (memcmp(c->in + c->start, begin, have < length ? have : length) != 0) continue;
+                if (have >= length) return 1;
+                may = true;
+            }
+        if (!may) return 0;
+        if (conn_fill(c) != DONE) return -1;
+    }
+}
+
 static void *conn_main(void *argument) {
     struct request r = {.c = argument, .file_fd = -1};
     int64_t begun_ms = clock_ms();
     conn_timeout(r.c, STRANGER_TIMEOUT_MS);
     if (!cluster_key.set) r.c->idle_until_ms = clock_ms() + IDLE_TIMEOUT_MS; /* somebody may type */
-    while (conn_serve_one(&r)) {
+    int http = server.http ? conn_speaks_http(r.c) : 0;
+    if (http > 0) server.http(r.c);
+    while (http == 0 && conn_serve_one(&r)) {
         if (!r.c->secure && cluster_key.set && clock_ms() - begun_ms > STRANGER_TIMEOUT_MS) break;
         if (!r.c->secure && cluster_key.set) continue;
         conn_timeout(r.c, LINE_TIMEOUT_MS);
@@ -6595,9 +6630,26 @@ struct put {
     uint64_t size_hint;     /* 0: not known */
     int64_t mtime_ns;
     size_t chunk_size;
+    ssize_t (*read)(void *source, void *to, size_t length); /* fills `to`, less only at the end, -1: broken; NULL: fd */
+    void *source;
     uint64_t size;          /* what it was, and its hash, when it is done */
     uint8_t sha256[32];
 };
+
+/* Bytes in memory, for struct put. */
+struct memory_source {
+    const uint8_t *at;
+    size_t left;
+};
+
+static ssize_t memory_read(void *source, void *to, size_t length) {
+    struct memory_source *m = source;
+    size_t part = m->left < length ? m->left : length;
+    if (part > 0) memcpy(to, m->at, part);
+    m->at += part;
+    m->left -= part;
+    return (ssize_t)part;
+}
 
 struct piece {
     uint8_t *buffer;
@@ -6682,9 +6734,11 @@ static enum status upload_read(struct upload *u, int fd, struct put *put, struct
         struct sha256 state;
         struct piece piece = {.buffer = buffer_take(0)};
         if (!piece.buffer) return NO_SPACE;
-        ssize_t got = sys_read(fd, piece.buffer, put->chunk_size);
+        ssize_t got = put->read ? put->read(put->source, piece.buffer, put->chunk_size)
+                                : sys_read(fd, piece.buffer, put->chunk_size);
         if (got <= 0) {
             buffer_give(piece.buffer);
+            if (got < 0 && put->read) return BAD_REQUEST; /* the source said why */
             return got == 0 ? DONE : fail(INTERNAL, "reading the file: %s", strerror(errno));
         }
         sha256_init(&state);
@@ -6738,7 +6792,8 @@ static enum status upload_once(struct client *cl, struct put *put, int fd, bool 
     pthread_t worker[UPLOAD_WORKERS];
     struct stat before, after;
     int workers = put->size_hint != 0 && put->size_hint <= put->chunk_size ? 1 : UPLOAD_WORKERS;
-    if (fstat(fd, &before) != 0) return fail(INTERNAL, "reading the file: %s", strerror(errno));
+    before.st_mode = 0;
+    if (!put->read && fstat(fd, &before) != 0) return fail(INTERNAL, "reading the file: %s", strerror(errno));
     put->size = 0;
     lock_init(&u.lock, RANK_TRANSFER);
     cond_init(&u.changed);
@@ -6764,11 +6819,12 @@ static enum status upload_once(struct client *cl, struct put *put, int fd, bool 
     return status;
 }
 
-/* Uploads what `fd` gives until its end. If chunks that were spared turn out not to be there, all are sent. */
+/* Uploads what `fd`, or put->read, gives until its end. If chunks that were spared turn out not to be there, all are
+ * sent. */
 static enum status client_upload(struct client *cl, struct put *put, int fd) {
     struct upload_open open;
     bool spared = false;
-    off_t begin = lseek(fd, 0, SEEK_CUR);
+    off_t begin = put->read ? -1 : lseek(fd, 0, SEEK_CUR);
     upload_begin(cl, &open);
     enum status status = upload_once(cl, put, fd, false, &spared);
     if (status == UNAVAILABLE && spared && begin >= 0 && lseek(fd, begin, SEEK_SET) == begin)
@@ -8466,6 +8522,48 @@ static enum status move_one(struct client *cl, const char *verb, const char *fro
     status = path_normalize(into, to);
     free(into);
     return status == DONE ? move_once(cl, verb, from, to) : status;
+}
+
+/* What was removed and can be taken back. */
+struct trash_row {
+    bool directory;
+    uint64_t size, expiry_s;  /* when it will be gone for good, in seconds since 1970 */
+    char path[PATH_MAX_BYTES + 1];
+};
+
+/* Calls `each` for all that is in the trash. */
+static enum status client_trash(struct client *cl, void (*each)(void *, const struct trash_row *), void *context) {
+    struct text line = {0}, place = {0}; /* place: where the next answer goes on */
+    struct answer a = {0};
+    struct trash_row found;
+    enum status status = DONE;
+    text_add(&place, "0 %");
+    do {
+        text_clear(&line);
+        text_format(&line, "TRASH %s", place.data);
+        text_clear(&place);
+        status = client_ask(cl, &line, NULL, false, true, &a);
+        struct slice rest = {a.body.data, a.body.length}, row;
+        struct words words;
+        if (status == DONE && a.w.count != 6) status = fail(INTERNAL, "the master's answer to TRASH is none");
+        if (status == DONE && !slice_is(a.w.word[3], "%")) {
+            text_bytes(&place, a.w.word[2].at, a.w.word[2].length);
+            text_byte(&place, ' ');
+            text_bytes(&place, a.w.word[3].at, a.w.word[3].length);
+        }
+        while (status == DONE && slice_line(&rest, &row)) {
+            if (!words_split(row, &words) || words.count != 5 || !parse_u64(words.word[2], UINT64_MAX, &found.size) ||
+                !parse_u64(words.word[3], UINT32_MAX, &found.expiry_s) ||
+                !parse_escaped(words.word[4], found.path, sizeof found.path))
+                continue;
+            found.directory = slice_is(words.word[0], "dir");
+            each(context, &found);
+        }
+    } while (status == DONE && place.length > 0);
+    text_free(&line);
+    text_free(&place);
+    answer_free(&a);
+    return status;
 }
 
 /* A request about a member: VERB REQUEST NODE [ARGUMENT]. */
@@ -13450,6 +13548,36 @@ static void json_row(struct json_writer *w, const char *path, const struct list_
     json_object_end(w);
 }
 
+/* One thing in the trash; `writer` is a struct json_writer. */
+static void json_trash_row(void *writer, const struct trash_row *row) {
+    json_object(writer);
+    json_path(writer, row->path);
+    json_key_string(writer, "kind", row->directory ? "directory" : "file");
+    json_key_unsigned(writer, "size", row->size);
+    json_key_unsigned(writer, "expires", row->expiry_s);
+    json_object_end(writer);
+}
+
+/* One row of EVENTS: NUMBER TIME TEXT. */
+static bool event_parse(struct slice *row, uint64_t *number, int64_t *wall_ms) {
+    struct slice word;
+    return slice_part(row, ' ', &word) && parse_u64(word, UINT64_MAX, number) && slice_part(row, ' ', &word) &&
+           parse_i64(word, wall_ms);
+}
+
+static void json_event(struct json_writer *w, struct slice row) {
+    uint64_t number;
+    int64_t wall_ms;
+    if (!event_parse(&row, &number, &wall_ms)) return;
+    json_object(w);
+    json_key_unsigned(w, "number", number);
+    json_key(w, "time");
+    json_time(w, wall_ms * 1000000);
+    json_key(w, "event");
+    json_string_bytes(w, row.at, row.length);
+    json_object_end(w);
+}
+
 /* When all copies of a file were read and found right, or written: of the chunk and node for which that is longest ago.
  * 0 if a node does not tell. */
 static int64_t file_checked(const struct file_info *f) {
@@ -13565,6 +13693,2411 @@ static void json_status(struct json_writer *w, const struct answer *status, cons
     }
     json_array_end(w);
     json_object_end(w);
+}
+
+/* ======== 15. HTTP ======== */
+/* A gateway on the port of every server: a request line of HTTP gets this instead of the line protocol. What it is
+ * asked for it asks for as any other client does; on a node it sends what is on its own disk from there, once that was
+ * checked. RFC 9110 and 9112, read strictly: what they call an error is refused, and ends the connection. Docs:
+ * docs/HTTP.md. Locks: verified.lock and feed.lock (RANK_TRANSFER). Entry points: http_begin. */
+
+enum {
+    HTTP_LINE_MAX_BYTES = 8192,
+    HTTP_HEAD_MAX_BYTES = 24 * 1024,
+    HTTP_HEADERS_MAX = 64,
+    HTTP_HEAD_MS = 10000,       /* from a head's first byte to its last */
+    HTTP_IDLE_MS = 30000,       /* between the requests of one connection */
+    HTTP_STALL_MS = 10000,      /* something of a body moves at least once in this time, */
+    HTTP_PATIENCE_MS = 15000,   /* and in every so long a time it moves this fast on average: */
+    HTTP_LEAST_RATE = 4096,     /* bytes a second */
+    HTTP_FORM_MAX_BYTES = 16 * 1024 * 1024, /* a body that is read into memory */
+    HTTP_FORMS_MAX = 8,         /* of more than HTTP_DRAIN_BYTES, at once */
+    HTTP_DRAIN_BYTES = 65536,   /* so much of a body that nobody wants is read, to keep the connection */
+    HTTP_SEND_BYTES = 1024 * 1024,
+    HTTP_RETRY_MS = 5000,       /* how long a cluster that does not answer is asked again */
+    HTTP_TOKENS_MAX = 64,       /* of a body in JSON */
+    HTTP_SESSION_DAYS = 30,
+    HTTP_LIVE_MS = 700,         /* how often what is live is looked at */
+    VERIFIED_MAX = 4096,
+    VERIFIED_MS = 600000,       /* a chunk that was read and found right is sent unread so long */
+};
+
+enum { HTTP_GONE = -1 }; /* instead of a status code: there is nobody to answer */
+
+struct http_header {
+    struct slice name, value;
+};
+
+/* One request. It belongs to the thread of its connection. */
+struct http {
+    struct conn *c;
+    struct text head;           /* its lines, each with a NUL behind it; what follows points into it */
+    struct slice method, query;
+    struct http_header header[HTTP_HEADERS_MAX];
+    int header_count;
+    char path[PATH_MAX_BYTES + 1]; /* of the target, decoded */
+    bool old;                   /* HTTP/1.0 */
+    bool keeps;                 /* another request may follow on this connection */
+    bool cut;                   /* it is reset, with what was not taken yet */
+    bool head_only, answered;
+    bool chunked, expects;      /* expects: the client waits for a word before it sends the body */
+    bool body_over, body_bad;
+    uint64_t left;              /* of the body, or of its chunk, not read yet */
+    bool chunk_begun;
+    int64_t pace_ms;            /* since when `moved` counts */
+    uint64_t moved;
+    struct text extra;          /* header lines of the answer */
+    struct text form;           /* the body, when it was read into memory */
+    struct json_token token[HTTP_TOKENS_MAX];
+    bool form_json;
+};
+
+static struct {
+    const char *names;          /* more names that this server goes by, separated by commas; NULL: none */
+    bool open_metrics;          /* /metrics and /healthz need no key */
+    struct client client;
+    atomic_int forms;
+} gateway;
+
+/* ---- The page ---- */
+
+/* What a browser shows. It is all that this server sends it but for answers of the API, works without any other, and
+ * puts names and texts of others into the page as text only. */
+static const char page_html[] =
+    "<!doctype html>\n"
+    "<html lang='en'>\n"
+    "<head>\n"
+    "<meta charset='utf-8'>\n"
+    "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
+    "<meta name='color-scheme' content='light dark'>\n"
+    "<title>dfs</title>\n"
+    "<link rel='icon' href='data:,'>\n"
+    "<link rel='stylesheet' href='/app.css'>\n"
+    "</head>\n"
+    "<body>\n"
+    "<header>\n"
+    "<b>dfs</b><span id='state' role='status'>asking</span><span id='sum'></span>\n"
+    "<button id='leave' hidden>Forget the key</button>\n"
+    "</header>\n"
+    "<main>\n"
+    "<section id='files' aria-label='Files'>\n"
+    "<div class='bar'>\n"
+    "<nav id='crumbs' aria-label='Path'></nav>\n"
+    "<input id='search' type='search' placeholder='Search' aria-label='Search'>\n"
+    "<button id='add'>Upload</button><button id='addfolder'>Upload folder</button><button id='mkdir'>New"
+    " folder</button>\n"
+    "<input id='pick' type='file' multiple hidden><input id='pickfolder' type='file' webkitdirectory hidden>\n"
+    "</div>\n"
+    "<div id='uploads' aria-live='polite'></div>\n"
+    "<table>\n"
+    "<thead><tr><th>Name</th><th class='r'>Size</th><th class='date'>Changed</th><th>Copies</th></tr></thead>\n"
+    "<tbody id='list'></tbody>\n"
+    "</table>\n"
+    "<p id='empty' hidden>Nothing here. Drop files or folders anywhere on this page.</p>\n"
+    "</section>\n"
+    "<aside>\n"
+    "<section id='detail' aria-label='Details' hidden></section>\n"
+    "<section aria-label='Nodes'><h2>Nodes</h2><div id='nodes'></div></section>\n"
+    "<section aria-label='Events'><h2>Events</h2><ol id='events'></ol></section>\n"
+    "</aside>\n"
+    "</main>\n"
+    "<div id='toast' role='alert' hidden></div>\n"
+    "<dialog id='ask'><form method='dialog'>\n"
+    "<label id='asktext' for='askvalue'></label><input id='askvalue' autocomplete='off' spellcheck='false'>\n"
+    "<p id='askwhy'></p>\n"
+    "<menu><button id='askno' value='no' type='button'>Cancel</button><button value='yes'"
+    " id='askyes'>OK</button></menu>\n"
+    "</form></dialog>\n"
+    "<noscript>This page needs its script. The same is told by GET /api/ and by the program dfs.</noscript>\n"
+    "<script src='/app.js'></script>\n"
+    "</body>\n"
+    "</html>\n";
+
+static const char page_style[] =
+    ":root { --back: #f6f7f9; --card: #fff; --ink: #1c2430; --soft: #667085; --line: #e3e6eb; --blue: #2563eb;\n"
+    "  --green: #16834a; --amber: #a15c00; --red: #c42b2b; }\n"
+    "@media (prefers-color-scheme: dark) { :root { --back: #12161c; --card: #1a2029; --ink: #e6e9ee;"
+    " --soft: #97a1b0;\n"
+    "  --line: #2b3340; --blue: #7aa7ff; --green: #4ccb88; --amber: #f0b455; --red: #ff7b7b; } }\n"
+    "* { box-sizing: border-box; }\n"
+    "body { margin: 0; background: var(--back); color: var(--ink); font: 15px/1.45 system-ui, sans-serif; }\n"
+    "header { display: flex; gap: 12px; align-items: center; padding: 12px 20px; background: var(--card);\n"
+    "  border-bottom: 1px solid var(--line); position: sticky; top: 0; z-index: 1; }\n"
+    "header b { font-size: 18px; letter-spacing: .02em; }\n"
+    "header #leave { margin-left: auto; }\n"
+    "#state { padding: 2px 10px; border-radius: 99px; border: 1px solid currentColor; font-size: 13px;"
+    " color: var(--amber); }\n"
+    "#state.healthy { color: var(--green); } #state.no, #state.read-only { color: var(--red); }\n"
+    "#sum { color: var(--soft); }\n"
+    "main { display: grid; grid-template-columns: minmax(0, 1fr) 330px; gap: 20px; padding: 20px;"
+    " max-width: 1300px;\n"
+    "  margin: auto; align-items: start; }\n"
+    "section, .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 14px; }\n"
+    "aside { display: grid; gap: 14px; } aside > section { min-width: 0; }\n"
+    "h2 { font-size: 13px; margin: 0 0 8px; color: var(--soft); font-weight: 600; }\n"
+    ".bar { display: flex; flex-wrap: wrap; gap: 8px; margin-bottom: 10px; align-items: center; }\n"
+    "#crumbs { flex: 1 1 100%; overflow-wrap: anywhere; } #search { flex: 1 1 140px; min-width: 0; }\n"
+    "button, input { font: inherit; color: inherit; background: var(--card); border: 1px solid var(--line);\n"
+    "  border-radius: 7px; padding: 6px 11px; }\n"
+    "button { cursor: pointer; } button:hover { border-color: var(--soft); }\n"
+    ":focus-visible { outline: 2px solid var(--blue); outline-offset: 1px; }\n"
+    "#add, #askyes { background: var(--blue); border-color: var(--blue); color: #fff; }\n"
+    "@media (prefers-color-scheme: dark) { #add, #askyes { color: #0b1220; } }\n"
+    ".link { border: 0; background: none; padding: 0; color: var(--blue); text-align: left;"
+    " overflow-wrap: anywhere; }\n"
+    "table { width: 100%; border-collapse: collapse; table-layout: fixed; }\n"
+    "th { text-align: left; font-size: 13px; font-weight: 600; color: var(--soft); padding: 4px 6px; }\n"
+    "td { border-top: 1px solid var(--line); padding: 7px 6px; overflow-wrap: anywhere; vertical-align: top; }\n"
+    "th:nth-child(2) { width: 92px; } th:nth-child(3) { width: 190px; } th:nth-child(4) { width: 84px; }\n"
+    ".r { text-align: right; } td.r, .date { font-variant-numeric: tabular-nums; white-space: nowrap; }\n"
+    "tr.on td { background: color-mix(in srgb, var(--blue) 9%, transparent); }\n"
+    "#empty { color: var(--soft); text-align: center; padding: 30px 0; }\n"
+    ".dot { display: inline-block; width: 9px; height: 9px; margin: 1px; border-radius: 50%; background:"
+    " var(--line); }\n"
+    ".dot.has { background: var(--green); } .dot.some { background: var(--amber); }\n"
+    ".node { border-top: 1px solid var(--line); padding: 8px 0; } .node:first-child { border: 0; padding-top: 0; }\n"
+    ".node p { margin: 0; color: var(--soft); font-size: 13px; } .node strong { font-weight: 600; }\n"
+    ".node i { font-style: normal; font-size: 13px; float: right; color: var(--amber); }\n"
+    ".node.up i { color: var(--green); } .node.down i, .node.failed i { color: var(--red); }\n"
+    "#events { list-style: none; margin: 0; padding: 0; max-height: 300px; overflow: auto; font-size: 13px; }\n"
+    "#events li { padding: 3px 0; overflow-wrap: anywhere; } #events time { color: var(--soft);"
+    " margin-right: 6px; }\n"
+    "#events .good { color: var(--green); } #events .bad { color: var(--red); }\n"
+    "#detail dl { margin: 0; font-size: 13px; } #detail dt { color: var(--soft); } #detail dd { margin: 0 0 6px;\n"
+    "  overflow-wrap: anywhere; } #detail h2 { color: var(--ink); font-size: 15px; overflow-wrap: anywhere; }\n"
+    ".acts { display: flex; flex-wrap: wrap; gap: 6px; margin: 8px 0; }\n"
+    ".acts a { text-decoration: none; color: inherit; border: 1px solid var(--line); border-radius: 7px;"
+    " padding: 6px 11px; }\n"
+    ".job { margin-bottom: 6px; font-size: 13px; } .job progress { width: 100%; display: block; }"
+    " .job.bad { color: var(--red); }\n"
+    "#toast { position: fixed; bottom: 18px; left: 50%; transform: translateX(-50%); background: var(--ink);\n"
+    "  color: var(--back); border-radius: 9px; padding: 10px 16px; display: flex; gap: 12px; align-items: center;\n"
+    "  max-width: 92vw; z-index: 2; } #toast[hidden] { display: none; }\n"
+    "#toast button { background: none; border: 0; color: inherit; text-decoration: underline; padding: 0; }\n"
+    "dialog { border: 1px solid var(--line); border-radius: 12px; background: var(--card); color:"
+    " inherit; width: 420px;\n"
+    "  max-width: 92vw; } dialog::backdrop { background: rgb(0 0 0 / .4); }\n"
+    "dialog input { width: 100%; margin-top: 8px; } #askwhy { color: var(--red); margin: 6px 0 0; }\n"
+    "menu { display: flex; gap: 8px; justify-content: flex-end; padding: 0; margin: 12px 0 0; }\n"
+    "body.drop::after { content: 'Drop to upload'; position: fixed; inset: 10px; border: 3px dashed var(--blue);\n"
+    "  border-radius: 14px; display: grid; place-items: center; font-size: 22px; pointer-events: none; z-index: 3;\n"
+    "  background: color-mix(in srgb, var(--back) 75%, transparent); }\n"
+    "@media (max-width: 820px) { main { grid-template-columns: minmax(0, 1fr); padding: 10px; } .date {"
+    " display: none; }\n"
+    "  th:nth-child(4) { width: 70px; } header { padding: 10px; } }\n";
+
+static const char page_script[] =
+    "'use strict';\n"
+    "const $ = id => document.getElementById(id);\n"
+    "let here = '/', rows = [], chosen = null, status = {nodes: []}, seq = '', found = null, stream ="
+    " null, told = 0;\n"
+    "\n"
+    "function make(tag, words, ...inside) { // an element; text is only ever text\n"
+    "  const e = document.createElement(tag);\n"
+    "  for (const [k, v] of Object.entries(words || {}))\n"
+    "    if (k === 'on') e.addEventListener('click', v); else if (k === 'text') e.textContent = v; else"
+    " e.setAttribute(k, v);\n"
+    "  e.append(...inside);\n"
+    "  return e;\n"
+    "}\n"
+    "function size(n) {\n"
+    "  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];\n"
+    "  let i = 0;\n"
+    "  while (n >= 1024 && i < 4) n /= 1024, i++;\n"
+    "  return (i ? n.toFixed(1) : n) + ' ' + units[i];\n"
+    "}\n"
+    "const date = s => new Date(s * 1000).toLocaleString([], {dateStyle: 'medium', timeStyle: 'short'});\n"
+    "const join = (folder, name) => (folder === '/' ? '' : folder) + '/' + name;\n"
+    "const encode = path => path.split('/').map(encodeURIComponent).join('/');\n"
+    "const wait = ms => new Promise(done => setTimeout(done, ms));\n"
+    "\n"
+    "async function call(method, url, words) {\n"
+    "  const answer = await fetch(url, {method, headers: Object.assign({'X-Dfs': '1'},\n"
+    "    words ? {'Content-Type': 'application/json'} : {}), body: words ? JSON.stringify(words) : undefined});\n"
+    "  const said = await answer.json().catch(() => null);\n"
+    "  if (answer.ok) return said;\n"
+    "  const error = new Error(said && said.error ? said.error.text : 'status ' + answer.status);\n"
+    "  error.code = answer.status;\n"
+    "  throw error;\n"
+    "}\n"
+    "\n"
+    "let toastTimer;\n"
+    "function toast(text, label, act) {\n"
+    "  $('toast').replaceChildren(make('span', {text}));\n"
+    "  if (label) $('toast').append(make('button', {text: label, on: () => { $('toast').hidden = true; act(); }}));\n"
+    "  $('toast').hidden = false;\n"
+    "  clearTimeout(toastTimer);\n"
+    "  toastTimer = setTimeout(() => { $('toast').hidden = true; }, 9000);\n"
+    "}\n"
+    "const complain = error => error.code === 401 ? login('') : toast(error.message);\n"
+    "\n"
+    "function ask(text, value, secret, why) { // resolves to what was typed, or null\n"
+    "  const d = $('ask');\n"
+    "  $('asktext').textContent = text;\n"
+    "  $('askvalue').value = value;\n"
+    "  $('askvalue').type = secret ? 'password' : 'text';\n"
+    "  $('askwhy').textContent = why || '';\n"
+    "  d.showModal();\n"
+    "  $('askvalue').select();\n"
+    "  return new Promise(done => {\n"
+    "    $('askno').onclick = () => d.close('no');\n"
+    "    d.onclose = () => done(d.returnValue === 'yes' ? $('askvalue').value : null);\n"
+    "    d.returnValue = 'no';\n"
+    "  });\n"
+    "}\n"
+    "let asking = false;\n"
+    "async function login(why) {\n"
+    "  if (asking) return;\n"
+    "  asking = true;\n"
+    "  const key = await ask('The key of this cluster', '', true, why);\n"
+    "  asking = false;\n"
+    "  if (key === null) return toast('Without the key nothing is shown.', 'Give it', () => login(''));\n"
+    "  try {\n"
+    "    await call('POST', '/login', {key});\n"
+    "    $('leave').hidden = false;\n"
+    "    start();\n"
+    "  } catch (error) { login(error.message); }\n"
+    "}\n"
+    "\n"
+    "function dots(has, of) {\n"
+    "  const box = make('span', {title: has + ' of ' + of + ' nodes', role: 'img', 'aria-label': has + ' copies'});\n"
+    "  for (let i = 0; i < Math.max(has, Math.min(of, 12)); i++) box.append(make('span', {class: i < has"
+    " ? 'dot has' : 'dot'}));\n"
+    "  return box;\n"
+    "}\n"
+    "\n"
+    "function drawList() {\n"
+    "  const shown = found || rows, list = [];\n"
+    "  const of = status.nodes.filter(n => n.state !== 'down').length;\n"
+    "  const order = (a, b) => (a.kind === b.kind ? a.path.localeCompare(b.path) : a.kind ==="
+    " 'directory' ? -1 : 1);\n"
+    "  for (const row of [...shown].sort(order)) {\n"
+    "    const folder = row.kind === 'directory';\n"
+    "    const act = () => { if (folder) go(row.path); else choose(row.path); };\n"
+    "    const name = (found ? row.path : row.name) + (folder ? '/' : '');\n"
+    "    const tr = make('tr', row.path === chosen ? {class: 'on'} : {}, make('td', {}, make('button',"
+    " {class: 'link',\n"
+    "      text: name, on: act})), make('td', {class: 'r', text: folder ? '' : size(row.size)}),\n"
+    "      make('td', {class: 'date', text: date(row.mtime)}), make('td', {}, folder ? make('button',"
+    " {class: 'link',\n"
+    "        text: 'details', 'aria-label': 'details of ' + name, on: () => choose(row.path)}) :"
+    " dots(row.copies, of)));\n"
+    "    list.push(tr);\n"
+    "  }\n"
+    "  $('list').replaceChildren(...list);\n"
+    "  $('empty').hidden = list.length > 0;\n"
+    "  const parts = here.split('/').filter(Boolean), crumbs = [make('button', {class: 'link', text: 'All files',\n"
+    "    on: () => go('/')})];\n"
+    "  parts.forEach((part, i) => crumbs.push(' / ', make('button', {class: 'link', text: part,\n"
+    "    on: () => go('/' + parts.slice(0, i + 1).join('/'))})));\n"
+    "  $('crumbs').replaceChildren(...crumbs);\n"
+    "}\n"
+    "\n"
+    "async function load() {\n"
+    "  try {\n"
+    "    const path = here, answer = await call('GET', '/api/list?path=' + encodeURIComponent(path));\n"
+    "    if (path === here) rows = answer;\n"
+    "    drawList();\n"
+    "    if (chosen) await drawDetail();\n"
+    "  } catch (error) {\n"
+    "    if (error.code === 404 && here !== '/') go('/'); else complain(error);\n"
+    "  }\n"
+    "}\n"
+    "function go(path) {\n"
+    "  location.hash = encode(path);\n"
+    "}\n"
+    "function arrived() {\n"
+    "  let path = '/';\n"
+    "  try { path = decodeURIComponent(location.hash.slice(1)) || '/'; } catch { path = '/'; }\n"
+    "  if (path !== here) chosen = null;\n"
+    "  here = path;\n"
+    "  found = null;\n"
+    "  $('search').value = '';\n"
+    "  drawDetail();\n"
+    "  load();\n"
+    "}\n"
+    "function choose(path) {\n"
+    "  chosen = chosen === path ? null : path;\n"
+    "  drawList();\n"
+    "  drawDetail();\n"
+    "}\n"
+    "\n"
+    "async function drawDetail() {\n"
+    "  const path = chosen, box = $('detail');\n"
+    "  if (!path) { box.hidden = true; return; }\n"
+    "  let s;\n"
+    "  try { s = await call('GET', '/api/stat?path=' + encodeURIComponent(path)); } catch (error) {\n"
+    "    if (path === chosen) { chosen = null; box.hidden = true; }\n"
+    "    return;\n"
+    "  }\n"
+    "  if (path !== chosen) return;\n"
+    "  const name = path.split('/').pop(), file = s.kind === 'file', map = make('div', {});\n"
+    "  const holders = [...new Set(s.chunks.flatMap(c => c.nodes))].sort();\n"
+    "  for (const n of holders) {\n"
+    "    const line = make('div', {}, make('span', {text: n + ' '}));\n"
+    "    const cells = Math.min(s.chunks.length, 64);\n"
+    "    for (let i = 0; i < cells; i++) {\n"
+    "      const part = s.chunks.slice(Math.floor(i * s.chunks.length / cells), Math.floor((i + 1) *"
+    " s.chunks.length / cells));\n"
+    "      const has = part.filter(c => c.nodes.includes(n)).length;\n"
+    "      line.append(make('span', {class: 'dot' + (has === part.length ? ' has' : has ? ' some' : '')}));\n"
+    "    }\n"
+    "    map.append(line);\n"
+    "  }\n"
+    "  const terms = [['Path', path], ['Changed', date(s.mtime)], ['Id', String(s.id)]];\n"
+    "  if (file) terms.push(['Size', size(s.size) + ' (' + s.size + ' bytes)'], ['SHA-256', s.sha256],\n"
+    "    ['Checked', s.checked ? date(s.checked) : 'not known'], ['Replicas', holders.join(', ') || 'on"
+    " no live node']);\n"
+    "  if (s.possibly_old) terms.push(['Note', 'possibly old: no master answered for sure']);\n"
+    "  const list = make('dl', {});\n"
+    "  for (const [k, v] of terms) list.append(make('dt', {text: k}), make('dd', {text: v}));\n"
+    "  const acts = make('div', {class: 'acts'});\n"
+    "  if (file) acts.append(make('a', {href: '/files' + encode(path), download: name, text: 'Download'}));\n"
+    "  acts.append(make('button', {text: 'Rename', on: () => rename(path)}), make('button', {text: 'Delete',\n"
+    "    on: () => remove(path)}), make('button', {text: 'Close', on: () => choose(path)}));\n"
+    "  box.replaceChildren(make('h2', {text: name}), acts, list);\n"
+    "  if (file && holders.length) box.append(make('h2', {text: 'Chunks by node'}), map);\n"
+    "  box.hidden = false;\n"
+    "}\n"
+    "\n"
+    "async function rename(path) {\n"
+    "  const to = await ask('New path', path, false);\n"
+    "  if (!to || to === path) return;\n"
+    "  try { await call('POST', '/api/move', {from: path, to}); chosen = null; load(); drawDetail(); }"
+    " catch (e) { complain(e); }\n"
+    "}\n"
+    "async function remove(path) {\n"
+    "  try {\n"
+    "    await call('POST', '/api/remove', {path, recursive: '1'});\n"
+    "    chosen = null;\n"
+    "    drawDetail();\n"
+    "    load();\n"
+    "    toast('Deleted ' + path, 'Undo', async () => {\n"
+    "      try { await call('POST', '/api/undelete', {path}); load(); } catch (e) { complain(e); }\n"
+    "    });\n"
+    "  } catch (e) { complain(e); }\n"
+    "}\n"
+    "\n"
+    "// ---- Uploads: a few at a time\n"
+    "const queue = [];\n"
+    "let running = 0;\n"
+    "function put(path, file) {\n"
+    "  const name = path, bar = make('progress', {max: '100', value: '0', 'aria-label': 'upload of ' + name});\n"
+    "  const text = make('span', {text: name}), box = make('div', {class: 'job'}, text, bar);\n"
+    "  $('uploads').append(box);\n"
+    "  queue.push({path, file, bar, text, box});\n"
+    "  next();\n"
+    "}\n"
+    "function next() {\n"
+    "  if (running >= 3 || queue.length === 0) return;\n"
+    "  const job = queue.shift(), x = new XMLHttpRequest(), begun = Date.now();\n"
+    "  running++;\n"
+    "  x.upload.onprogress = e => {\n"
+    "    job.bar.value = e.total ? 100 * e.loaded / e.total : 0;\n"
+    "    job.text.textContent = job.path + '  ' + size(e.loaded) + ' of ' + size(e.total) + ', ' +\n"
+    "      size(Math.round(e.loaded * 1000 / Math.max(1, Date.now() - begun))) + '/s';\n"
+    "  };\n"
+    "  x.onloadend = () => {\n"
+    "    running--;\n"
+    "    if (x.status === 200 || x.status === 201) job.box.remove();\n"
+    "    else {\n"
+    "      let why = x.status ? 'status ' + x.status : 'the connection broke';\n"
+    "      try { why = JSON.parse(x.responseText).error.text; } catch { why += ''; }\n"
+    "      job.box.className = 'job bad';\n"
+    "      job.text.textContent = job.path + ': ' + why;\n"
+    "      job.bar.remove();\n"
+    "      job.box.append(make('button', {text: 'Again', on: () => { job.box.remove(); put(job.path,"
+    " job.file); }}),\n"
+    "        make('button', {text: 'Close', on: () => job.box.remove()}));\n"
+    "    }\n"
+    "    load();\n"
+    "    next();\n"
+    "  };\n"
+    "  x.open('PUT', '/files' + encode(job.path));\n"
+    "  x.setRequestHeader('X-Dfs', '1');\n"
+    "  x.send(job.file);\n"
+    "  next();\n"
+    "}\n"
+    "async function entry(e, folder) { // what was dropped: a file, or a folder with all in it\n"
+    "  const path = join(folder, e.name);\n"
+    "  if (e.isFile) return put(path, await new Promise((good, bad) => e.file(good, bad)));\n"
+    "  await call('POST', '/api/mkdir', {path}).catch(error => { if (error.code !== 409) throw error; });\n"
+    "  const reader = e.createReader();\n"
+    "  for (;;) {\n"
+    "    const some = await new Promise((good, bad) => reader.readEntries(good, bad));\n"
+    "    if (some.length === 0) return;\n"
+    "    for (const one of some) await entry(one, path);\n"
+    "  }\n"
+    "}\n"
+    "$('add').onclick = () => $('pick').click();\n"
+    "$('addfolder').onclick = () => $('pickfolder').click();\n"
+    "$('pick').onchange = () => { for (const f of $('pick').files) put(join(here, f.name), f);"
+    " $('pick').value = ''; };\n"
+    "$('pickfolder').onchange = () => {\n"
+    "  for (const f of $('pickfolder').files) put(join(here, f.webkitRelativePath), f);\n"
+    "  $('pickfolder').value = '';\n"
+    "};\n"
+    "addEventListener('dragover', e => { e.preventDefault(); document.body.classList.add('drop'); });\n"
+    "addEventListener('dragleave', e => { if (!e.relatedTarget) document.body.classList.remove('drop'); });\n"
+    "addEventListener('drop', async e => {\n"
+    "  e.preventDefault();\n"
+    "  document.body.classList.remove('drop');\n"
+    "  const items = [...e.dataTransfer.items].map(i => i.webkitGetAsEntry &&"
+    " i.webkitGetAsEntry()).filter(Boolean);\n"
+    "  const files = [...e.dataTransfer.files];\n"
+    "  try {\n"
+    "    if (items.length) for (const i of items) await entry(i, here);\n"
+    "    else for (const f of files) put(join(here, f.name), f);\n"
+    "  } catch (error) { complain(error); }\n"
+    "});\n"
+    "$('mkdir').onclick = async () => {\n"
+    "  const name = await ask('Name of the new folder', '', false);\n"
+    "  if (!name) return;\n"
+    "  try { await call('POST', '/api/mkdir', {path: join(here, name)}); load(); } catch (e) { complain(e); }\n"
+    "};\n"
+    "let searching;\n"
+    "$('search').oninput = () => {\n"
+    "  clearTimeout(searching);\n"
+    "  searching = setTimeout(async () => {\n"
+    "    const text = $('search').value;\n"
+    "    if (!text) { found = null; return drawList(); }\n"
+    "    const glob = '*' + text.replace(/[\\\\*?[\\]]/g, '\\\\$&') + '*';\n"
+    "    try {\n"
+    "      const answer = await call('GET', '/api/list?path=' + encodeURIComponent(here) + '&glob=' +"
+    " encodeURIComponent(glob));\n"
+    "      if (text === $('search').value) { found = answer; drawList(); }\n"
+    "    } catch (e) { complain(e); }\n"
+    "  }, 250);\n"
+    "};\n"
+    "\n"
+    "// ---- What is live\n"
+    "function drawStatus() {\n"
+    "  $('state').textContent = status.state;\n"
+    "  $('state').className = status.state;\n"
+    "  const text = [];\n"
+    "  if (status.files !== undefined) text.push(status.files + ' files', size(status.bytes));\n"
+    "  if (status.copies_missing) text.push(status.copies_missing + ' copies to make');\n"
+    "  if (status.unavailable_chunks) text.push(status.unavailable_chunks + ' chunks unavailable');\n"
+    "  if (status.state === 'no master') text.push(status.why);\n"
+    "  $('sum').textContent = text.join('  ·  ');\n"
+    "  const nodes = [...status.nodes].sort((a, b) => a.name.localeCompare(b.name, [], {numeric: true}));\n"
+    "  $('nodes').replaceChildren(...nodes.map(n => make('div', {class: 'node ' + n.state}, make('i',"
+    " {text: n.state}),\n"
+    "    make('strong', {text: n.name}), make('p', {text: n.files + ' files, ' + size(n.bytes) + '"
+    " stored, ' + size(n.free) +\n"
+    "      ' free' + (n.damaged_chunks ? ', ' + n.damaged_chunks + ' damaged chunks' : '')}),\n"
+    "    make('p', {text: (n.ping_ms === null ? 'never pinged' : 'last ping ' + (n.ping_ms /"
+    " 1000).toFixed(1) + ' s ago') +\n"
+    "      ', ' + n.address + (n.zone ? ', zone ' + n.zone : '')}))));\n"
+    "}\n"
+    "function watch() {\n"
+    "  if (stream) stream.close();\n"
+    "  stream = new EventSource('/api/live');\n"
+    "  stream.addEventListener('status', e => {\n"
+    "    const before = JSON.stringify([status.state, status.seq, status.copies_missing, status.copied_bytes]);\n"
+    "    const nodes = status.nodes;\n"
+    "    status = JSON.parse(e.data);\n"
+    "    if (!status.nodes) status.nodes = nodes;\n"
+    "    drawStatus();\n"
+    "    if (before !== JSON.stringify([status.state, status.seq, status.copies_missing,"
+    " status.copied_bytes])) load();\n"
+    "  });\n"
+    "  stream.addEventListener('event', e => {\n"
+    "    const said = JSON.parse(e.data), text = said.event;\n"
+    "    if (said.number + said.time === told) return;\n"
+    "    told = said.number + said.time;\n"
+    "    const kind = /whole again/.test(text) ? 'good' : / down|is lost|failed/.test(text) ? 'bad' : '';\n"
+    "    $('events').prepend(make('li', {class: kind}, make('time', {text: new Date(said.time *"
+    " 1000).toLocaleTimeString()}), text));\n"
+    "    while ($('events').children.length > 200) $('events').lastChild.remove();\n"
+    "  });\n"
+    "  stream.onopen = () => $('events').replaceChildren();\n"
+    "  stream.onerror = () => {\n"
+    "    status = Object.assign({}, status, {state: 'no server'});\n"
+    "    drawStatus();\n"
+    "    if (stream.readyState === 2) { const gone = stream; wait(1500).then(() => { if (stream ==="
+    " gone) watch(); }); }\n"
+    "  };\n"
+    "}\n"
+    "async function start() {\n"
+    "  try {\n"
+    "    status = await call('GET', '/api/status');\n"
+    "    drawStatus();\n"
+    "  } catch (error) {\n"
+    "    if (error.code === 401) return login('');\n"
+    "    status = {state: 'no master', why: error.message, nodes: []};\n"
+    "    drawStatus();\n"
+    "  }\n"
+    "  arrived();\n"
+    "  watch();\n"
+    "}\n"
+    "$('leave').onclick = async () => { await call('POST', '/logout').catch(() => null); location.reload(); };\n"
+    "addEventListener('hashchange', arrived);\n"
+    "start();\n";
+
+/* ---- Sending ---- */
+
+static const char *http_reason(int code) {
+    static const struct { int code; const char *reason; } list[] = {
+        {100, "Continue"}, {200, "OK"}, {201, "Created"}, {204, "No Content"}, {206, "Partial Content"},
+        {304, "Not Modified"}, {400, "Bad Request"}, {401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not Found"},
+        {405, "Method Not Allowed"}, {408, "Request Timeout"}, {409, "Conflict"}, {411, "Length Required"},
+        {412, "Precondition Failed"}, {413, "Content Too Large"}, {414, "URI Too Long"},
+        {415, "Unsupported Media Type"}, {416, "Range Not Satisfiable"}, {417, "Expectation Failed"},
+        {421, "Misdirected Request"}, {431, "Request Header Fields Too Large"}, {500, "Internal Server Error"},
+        {501, "Not Implemented"}, {502, "Bad Gateway"}, {503, "Service Unavailable"}, {504, "Gateway Timeout"},
+        {505, "HTTP Version Not Supported"}, {507, "Insufficient Storage"}};
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+        if (list[i].code == code) return list[i].reason;
+    return "Other";
+}
+
+/* Whether the other side is quick enough: `bytes` more have moved. Each stretch of HTTP_PATIENCE_MS counts alone. */
+static enum status http_pace(struct http *h, size_t bytes) {
+    int64_t elapsed_ms = clock_ms() - h->pace_ms;
+    h->moved += bytes;
+    if (elapsed_ms < HTTP_PATIENCE_MS) return DONE;
+    bool good = h->moved * 1000 / (uint64_t)elapsed_ms >= HTTP_LEAST_RATE;
+    h->pace_ms += elapsed_ms;
+    h->moved = 0;
+    if (good) return DONE;
+    h->cut = true;
+    return fail(NO_SERVER, "%s is too slow", h->c->peer);
+}
+
+static void http_pace_begin(struct http *h) {
+    h->pace_ms = clock_ms();
+    h->moved = 0;
+    conn_timeout(h->c, HTTP_STALL_MS);
+}
+
+/* Sends what is in the connection's buffer, and then these bytes. */
+static enum status http_send(struct http *h, const void *bytes, size_t length, int flags) {
+    struct conn *c = h->c;
+    struct iovec piece[2] = {{c->out.data, c->out.length}, {(void *)(uintptr_t)bytes, length}};
+    struct msghdr message = {.msg_iov = piece, .msg_iovlen = 2};
+    while (piece[0].iov_len + piece[1].iov_len > 0) {
+        ssize_t sent = sendmsg(c->fd, &message, MSG_NOSIGNAL | flags);
+        if (sent < 0 && errno == EINTR) continue;
+        if (sent < 0) {
+            h->cut = true;
+            return fail(NO_SERVER, "sending to %s: %s", c->peer, strerror(errno));
+        }
+        if (http_pace(h, (size_t)sent) != DONE) return NO_SERVER;
+        for (int i = 0; i < 2; i++) {
+            size_t part = (size_t)sent < piece[i].iov_len ? (size_t)sent : piece[i].iov_len;
+            if (part == 0) continue;
+            piece[i].iov_base = (char *)piece[i].iov_base + part;
+            piece[i].iov_len -= part;
+            sent -= (ssize_t)part;
+        }
+    }
+    text_recycle(&c->out, 64 * KIB);
+    return DONE;
+}
+
+/* The date as HTTP writes it, in English whatever the locale is. */
+static void text_http_date(struct text *t, int64_t ns) {
+    static const char *const days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static const char *const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                         "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    time_t seconds = (time_t)(ns / 1000000000);
+    struct tm tm;
+    if (seconds < 0 || !gmtime_r(&seconds, &tm)) seconds = 0, gmtime_r(&seconds, &tm);
+    text_format(t, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday], tm.tm_mday, months[tm.tm_mon],
+                tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+}
+
+/* Puts the head of an answer into the connection's buffer. `length` UINT64_MAX: the body ends with the connection. */
+static void http_answer_head(struct http *h, int code, const char *type, uint64_t length) {
+    struct text *t = &h->c->out;
+    h->answered = true;
+    if (length == UINT64_MAX) h->keeps = false;
+    if (!h->body_over && h->expects) h->keeps = false; /* it may send the body all the same, or not */
+    text_format(t, "HTTP/1.1 %d %s\r\nDate: ", code, http_reason(code));
+    text_http_date(t, clock_wall_ns());
+    text_add(t, "\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n"
+                "Cross-Origin-Resource-Policy: same-origin\r\n");
+    if (type) text_format(t, "Content-Type: %s\r\n", type);
+    if (length != UINT64_MAX && code != 204 && code != 304) text_format(t, "Content-Length: %" PRIu64 "\r\n", length);
+    text_bytes(t, h->extra.data ? h->extra.data : "", h->extra.length);
+    text_format(t, "Connection: %s\r\n\r\n", h->keeps ? "keep-alive" : "close");
+    http_pace_begin(h);
+}
+
+__attribute__((format(printf, 2, 3))) static void http_add(struct http *h, const char *format, ...) {
+    char line[2 * PATH_MAX_BYTES];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(line, sizeof line, format, list);
+    va_end(list);
+    text_format(&h->extra, "%s\r\n", line);
+}
+
+static void http_answer(struct http *h, int code, const char *type, const void *body, size_t length) {
+    http_answer_head(h, code, type, length);
+    http_send(h, body, h->head_only || code == 304 ? 0 : length, 0);
+}
+
+/* Sends a document of JSON and frees the writer. */
+static void http_answer_json(struct http *h, int code, struct json_writer *w) {
+    if (!json_done(w)) die(INTERNAL, "out of memory for an answer");
+    if (!strstr(h->extra.data ? h->extra.data : "", "Cache-Control")) http_add(h, "Cache-Control: no-store");
+    http_answer(h, code, "application/json", w->data, w->length);
+    json_free(w);
+}
+
+/* Says that a request failed: `code` is the status, `status` and the detail text what the cluster calls it. */
+static void http_refuse(struct http *h, int code, enum status status) {
+    struct json_writer w;
+    bool legacy = strcmp(h->path, "/file") == 0 || strncmp(h->path, "/file/", 6) == 0;
+    json_start(&w);
+    json_object(&w);
+    if (legacy) {
+        json_key_unsigned(&w, "errorCode", (uint64_t)status);
+        json_key_string(&w, "data", detail);
+    } else {
+        json_key(&w, "error");
+        json_object(&w);
+        json_key_unsigned(&w, "code", (uint64_t)status);
+        json_key_string(&w, "word", status_table[status].word);
+        json_key_string(&w, "text", detail);
+        json_object_end(&w);
+    }
+    json_object_end(&w);
+    http_answer_json(h, code, &w);
+}
+
+static void http_fail(struct http *h, enum status status) {
+    if (h->answered) { /* too late to say so: the other side sees that it is not whole */
+        h->cut = true;
+        return;
+    }
+    http_refuse(h, status_table[status].http, status);
+}
+
+/* Answers DONE with an object that has the path. */
+static void http_done(struct http *h, const char *path) {
+    struct json_writer w;
+    json_start(&w);
+    json_object(&w);
+    json_path(&w, path);
+    json_key_string(&w, "result", "ok");
+    json_object_end(&w);
+    http_answer_json(h, 200, &w);
+}
+
+/* ---- Reading a head ---- */
+
+/* One line that ends in CR LF, without them; it is good until the next read. Returns 0, a status code, or HTTP_GONE. */
+static int http_line(struct http *h, size_t most, int too_long, int64_t until_ms, struct slice *line) {
+    struct conn *c = h->c;
+    for (size_t scanned = 0;;) {
+        size_t have = c->end - c->start;
+        const char *at = c->in + c->start, *newline = memchr(at + scanned, '\n', have - scanned);
+        size_t length = newline ? (size_t)(newline - at) : have;
+        if (length > most) {
+            fail(BAD_REQUEST, "a line of more than %zu bytes", most);
+            return too_long;
+        }
+        if (newline) {
+            c->start += length + 1;
+            *line = (struct slice){at, length - 1};
+            if (length == 0 || at[length - 1] != '\r' || memchr(at, '\r', length - 1) || memchr(at, 0, length)) {
+                fail(BAD_REQUEST, "a line ends in CR and LF, and has neither of them, nor NUL, in it");
+                return 400;
+            }
+            return 0;
+        }
+        scanned = have;
+        int64_t left_ms = until_ms - clock_ms();
+        if (left_ms <= 0) {
+            fail(BAD_REQUEST, "the request takes too long");
+            return have > 0 ? 408 : HTTP_GONE;
+        }
+        conn_timeout(c, (int)left_ms);
+        if (conn_fill(c) != DONE && clock_ms() < until_ms) return HTTP_GONE;
+    }
+}
+
+static bool is_token(struct slice s) {
+    for (size_t i = 0; i < s.length; i++)
+        if (!isalnum((uint8_t)s.at[i]) && !memchr("!#$%&'*+-.^_`|~", s.at[i], 15)) return false;
+    return s.length > 0;
+}
+
+static bool slice_is_word(struct slice s, const char *word) { /* whatever their case */
+    return s.length == strlen(word) && strncasecmp(s.at, word, s.length) == 0;
+}
+
+/* The value of a header; one without bytes if it is not there. */
+static struct slice http_header(const struct http *h, const char *name) {
+    for (int i = 0; i < h->header_count; i++)
+        if (slice_is_word(h->header[i].name, name)) return h->header[i].value;
+    return (struct slice){NULL, 0};
+}
+
+/* Decodes %XX, and + to a space in what a form sends. False: a bad escape, a NUL, or too long. */
+static bool url_decode(struct slice s, bool form, char *to, size_t capacity) {
+    size_t used = 0;
+    for (size_t i = 0; i < s.length; i++) {
+        int byte = (uint8_t)s.at[i];
+        if (byte == '%') {
+            uint8_t high = i + 2 < s.length ? (uint8_t)s.at[i + 1] : 0, low = high ? (uint8_t)s.at[i + 2] : 0;
+            if (!isxdigit(high) || !isxdigit(low)) return false;
+            byte = hex_digit((char)tolower(high)) << 4 | hex_digit((char)tolower(low));
+            if (byte == '/' && !form) return false; /* would be another path than the one that was looked at */
+            i += 2;
+        } else if (byte == '+' && form) {
+            byte = ' ';
+        }
+        if (byte == 0 || used + 1 >= capacity) return false;
+        to[used++] = (char)byte;
+    }
+    to[used] = 0;
+    return true;
+}
+
+/* Whether a path has parts that are empty, . or .., which some take for something else than others. */
+static bool path_is_plain(const char *path) {
+    struct slice rest = slice_of(path + 1), part;
+    while (rest.length > 0 && slice_part(&rest, '/', &part))
+        if (slice_is(part, "") || slice_is(part, ".") || slice_is(part, "..")) return false;
+    return true;
+}
+
+/* METHOD SP TARGET SP HTTP/1.x */
+static int http_request_line(struct http *h, struct slice line) {
+    struct slice rest = line, target, version, host;
+    fail(BAD_REQUEST, "a request begins with METHOD /PATH HTTP/1.1");
+    if (!slice_part(&rest, ' ', &h->method) || !slice_part(&rest, ' ', &target) || !slice_part(&rest, ' ', &version) ||
+        rest.length > 0 || line.at[line.length - 1] == ' ')
+        return 400;
+    if (!is_token(h->method) || version.length != 8 || memcmp(version.at, "HTTP/", 5) != 0) return 400;
+    if (!isdigit((uint8_t)version.at[5]) || version.at[6] != '.' || !isdigit((uint8_t)version.at[7])) return 400;
+    if (version.at[5] != '1' || version.at[7] > '1') {
+        fail(BAD_REQUEST, "this server speaks HTTP/1.1");
+        return 505;
+    }
+    h->old = version.at[7] == '0';
+    for (size_t i = 0; i < target.length; i++)
+        if (target.at[i] <= ' ' || target.at[i] > '~' || target.at[i] == '#') return 400;
+    if (target.length > 7 && strncasecmp(target.at, "http://", 7) == 0) { /* as to a proxy; Host says the same */
+        target = (struct slice){target.at + 7, target.length - 7};
+        const char *slash = memchr(target.at, '/', target.length);
+        size_t length = slash ? (size_t)(slash - target.at) : target.length;
+        host = (struct slice){target.at, length};
+        target = slash ? (struct slice){slash, target.length - length} : slice_of("/");
+        h->header[h->header_count++] = (struct http_header){slice_of(":authority"), host};
+    }
+    if (target.length == 0 || *target.at != '/') return 400;
+    const char *question = memchr(target.at, '?', target.length);
+    if (question) {
+        size_t length = (size_t)(question - target.at);
+        h->query = (struct slice){question + 1, target.length - length - 1};
+        target.length = length;
+    }
+    fail(BAD_REQUEST, "a path has no %%00, %%2F, empty part, . or .. in it, and at most %d bytes", PATH_MAX_BYTES);
+    return url_decode(target, false, h->path, sizeof h->path) && path_is_plain(h->path) ? 0 : 400;
+}
+
+/* NAME: VALUE */
+static int http_header_line(struct http *h, struct slice line) {
+    static const char *const once[] = {"host", "content-length", "transfer-encoding", "content-type", "authorization",
+                                       "range", "expect", "origin", "cookie", "if-range"};
+    const char *colon = memchr(line.at, ':', line.length);
+    struct http_header *header = &h->header[h->header_count];
+    fail(BAD_REQUEST, "a header is NAME: VALUE, with nothing between the name and the colon");
+    if (!colon) return 400;
+    header->name = (struct slice){line.at, (size_t)(colon - line.at)};
+    header->value = (struct slice){colon + 1, line.length - header->name.length - 1};
+    if (!is_token(header->name)) return 400;
+    while (header->value.length > 0 && strchr(" \t", *header->value.at)) header->value.at++, header->value.length--;
+    while (header->value.length > 0 && strchr(" \t", header->value.at[header->value.length - 1]))
+        header->value.length--;
+    for (size_t i = 0; i < header->value.length; i++)
+        if ((uint8_t)header->value.at[i] < ' ' ? header->value.at[i] != '\t' : header->value.at[i] == 127) return 400;
+    for (size_t i = 0; i < sizeof once / sizeof *once; i++)
+        if (slice_is_word(header->name, once[i]) && http_header(h, once[i]).at) {
+            fail(BAD_REQUEST, "%s is there twice", once[i]);
+            return 400;
+        }
+    h->header_count++;
+    return 0;
+}
+
+/* What the headers say of the body and the connection. */
+static int http_framing(struct http *h) {
+    struct slice length = http_header(h, "content-length"), coding = http_header(h, "transfer-encoding");
+    struct slice connection = http_header(h, "connection"), part, expect = http_header(h, "expect");
+    h->keeps = !h->old;
+    while (slice_part(&connection, ',', &part)) {
+        while (part.length > 0 && *part.at == ' ') part.at++, part.length--;
+        if (slice_is_word(part, "close")) h->keeps = false;
+    }
+    fail(BAD_REQUEST, "a body has one Content-Length, in digits, or is chunked");
+    if (coding.at && (length.at || h->old)) return 400;
+    if (coding.at && !slice_is_word(coding, "chunked")) return 501;
+    h->chunked = coding.at != NULL;
+    if (length.at && !parse_u64(length, INT64_MAX, &h->left)) return 400;
+    h->body_over = !h->chunked && h->left == 0;
+    if (expect.at && !slice_is_word(expect, "100-continue")) {
+        fail(BAD_REQUEST, "nothing but 100-continue may be expected");
+        return 417;
+    }
+    h->expects = expect.at && !h->old && !h->body_over;
+    return 0;
+}
+
+/* Reads the head of the next request. Returns 0, a status code, or HTTP_GONE. */
+static int http_read_head(struct http *h) {
+    struct slice line;
+    size_t offset[HTTP_HEADERS_MAX + 1], length[HTTP_HEADERS_MAX + 1];
+    int lines = 0, code;
+    if (h->c->end == h->c->start) { /* nothing of it is here yet: that may take a while */
+        conn_timeout(h->c, HTTP_IDLE_MS);
+        if (conn_fill(h->c) != DONE) return HTTP_GONE;
+    }
+    int64_t until_ms = clock_ms() + HTTP_HEAD_MS;
+    for (;;) {
+        code = http_line(h, HTTP_LINE_MAX_BYTES, lines == 0 ? 414 : 431, until_ms, &line);
+        if (code != 0) return code;
+        if (line.length == 0 && lines == 0) return 400;
+        if (line.length == 0) break;
+        fail(BAD_REQUEST, "more than %d headers, or more than %d bytes of them", HTTP_HEADERS_MAX - 1,
+             HTTP_HEAD_MAX_BYTES);
+        if (lines == HTTP_HEADERS_MAX || h->head.length + line.length > HTTP_HEAD_MAX_BYTES) return 431;
+        if (lines > 0 && (*line.at == ' ' || *line.at == '\t')) return 400; /* a header in several lines */
+        offset[lines] = h->head.length;
+        length[lines++] = line.length;
+        text_bytes(&h->head, line.at, line.length);
+        text_byte(&h->head, 0);
+    }
+    for (int i = 0; i < lines; i++) {
+        line = (struct slice){h->head.data + offset[i], length[i]};
+        code = i == 0 ? http_request_line(h, line) : http_header_line(h, line);
+        if (code != 0) return code;
+    }
+    if (!h->old && !http_header(h, "host").at) {
+        fail(BAD_REQUEST, "no Host");
+        return 400;
+    }
+    return http_framing(h);
+}
+
+/* ---- Reading a body ---- */
+
+static enum status http_body_is_bad(struct http *h, const char *why) {
+    h->body_bad = true;
+    h->keeps = false;
+    return fail(BAD_REQUEST, "%s", why);
+}
+
+/* Goes on to the next chunk of a chunked body, or to its end. */
+static enum status http_next_chunk(struct http *h) {
+    struct slice line, number;
+    uint64_t length = 0;
+    int64_t until_ms = clock_ms() + HTTP_STALL_MS;
+    if (h->chunk_begun && (http_line(h, 1, 400, until_ms, &line) != 0))
+        return http_body_is_bad(h, "a chunk of the body is not followed by CR and LF");
+    h->chunk_begun = true;
+    if (http_line(h, 256, 400, until_ms, &line) != 0) return http_body_is_bad(h, "a chunk without its length");
+    slice_part(&line, ';', &number);
+    if (number.length == 0 || number.length > 15) return http_body_is_bad(h, "a chunk without its length");
+    for (size_t i = 0; i < number.length; i++) {
+        if (!isxdigit((uint8_t)number.at[i])) return http_body_is_bad(h, "a chunk whose length is no number");
+        length = length << 4 | (uint64_t)hex_digit((char)tolower((uint8_t)number.at[i]));
+    }
+    for (size_t i = 0; i < line.length; i++)
+        if ((uint8_t)line.at[i] < ' ' || line.at[i] == 127) return http_body_is_bad(h, "a bad extension of a chunk");
+    h->left = length;
+    for (int lines = 0; length == 0; lines++) { /* what follows the last one is passed over */
+        if (lines > HTTP_HEADERS_MAX || http_line(h, HTTP_LINE_MAX_BYTES, 431, until_ms, &line) != 0)
+            return http_body_is_bad(h, "a bad end of the body");
+        if (line.length == 0) break;
+    }
+    h->body_over = length == 0;
+    return DONE;
+}
+
+/* Reads 1 to `length` bytes of the body; *got 0 at its end. */
+static enum status http_body_some(struct http *h, void *to, size_t length, size_t *got) {
+    *got = 0;
+    if (h->pace_ms == 0) http_pace_begin(h);
+    if (h->expects && !h->body_over) {
+        h->expects = false;
+        text_add(&h->c->out, "HTTP/1.1 100 Continue\r\n\r\n");
+        if (http_send(h, NULL, 0, 0) != DONE) return NO_SERVER;
+    }
+    if (h->body_bad) return fail(BAD_REQUEST, "a broken body");
+    if (h->chunked && h->left == 0 && !h->body_over) {
+        enum status status = http_next_chunk(h);
+        if (status != DONE) return status;
+    }
+    if (h->body_over) return DONE;
+    conn_timeout(h->c, HTTP_STALL_MS);
+    enum status status = conn_read_some(h->c, to, length < h->left ? length : (size_t)h->left, got);
+    if (status == DONE) status = http_pace(h, *got);
+    if (status != DONE) {
+        h->body_bad = true;
+        h->keeps = false;
+        return status;
+    }
+    h->left -= *got;
+    if (!h->chunked && h->left == 0) h->body_over = true;
+    return DONE;
+}
+
+/* Fills `to`, less only at the end of the body. -1: the body is broken. For struct put. */
+static ssize_t http_body_read(void *request, void *to, size_t length) {
+    struct http *h = request;
+    size_t have = 0, got;
+    while (have < length) {
+        if (http_body_some(h, (uint8_t *)to + have, length - have, &got) != DONE) return -1;
+        if (got == 0) break;
+        have += got;
+    }
+    return (ssize_t)have;
+}
+
+/* Reads what is left of a body that nobody wants, if it is little. */
+static void http_body_drain(struct http *h) {
+    char sink[4096];
+    size_t got = 1;
+    for (size_t sum = 0; !h->body_over && h->keeps && got > 0; sum += got)
+        if (sum > HTTP_DRAIN_BYTES || http_body_some(h, sink, sizeof sink, &got) != DONE) h->keeps = false;
+}
+
+/* Reads the body into memory. It grows as bytes arrive. False: the error was answered. */
+static bool http_form_read(struct http *h, size_t most) {
+    size_t got = 1;
+    bool counted = false, good = true;
+    while (good && got > 0) {
+        if (h->form.length > HTTP_DRAIN_BYTES && !counted) {
+            counted = true;
+            good = atomic_fetch_add(&gateway.forms, 1) < HTTP_FORMS_MAX;
+            if (!good) http_refuse(h, 503, fail(NO_SERVER, "too many large forms at once; try again"));
+        }
+        if (!good) break;
+        if (h->form.length > most) {
+            h->keeps = false;
+            http_refuse(h, 413, fail(BAD_REQUEST, "a body of more than %zu bytes; PUT /files/PATH takes any", most));
+            good = false;
+            break;
+        }
+        text_reserve(&h->form, 64 * KIB);
+        good = http_body_some(h, h->form.data + h->form.length, 64 * KIB, &got) == DONE;
+        if (!good) http_fail(h, BAD_REQUEST);
+        h->form.length += got;
+        h->form.data[h->form.length] = 0;
+    }
+    if (counted) atomic_fetch_sub(&gateway.forms, 1);
+    if (!good) h->keeps = false;
+    return good;
+}
+
+/* ---- Parameters: of the query, a form, or an object of JSON ---- */
+
+static bool form_find(struct slice rest, const char *name, struct slice *value) {
+    struct slice pair, key;
+    while (slice_part(&rest, '&', &pair)) {
+        bool has = slice_part(&pair, '=', &key);
+        if (has && slice_is(key, name)) {
+            *value = pair;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Puts a parameter into `to`. 1: it is there; 0: it is not; -1: it is, and is no text, or too long, and that was
+ * answered. */
+static int http_param(struct http *h, const char *name, char *to, size_t capacity) {
+    struct slice value;
+    int found = 1;
+    *to = 0;
+    if (form_find(h->query, name, &value) ||
+        (!h->form_json && form_find((struct slice){h->form.data, h->form.length}, name, &value))) {
+        if (!url_decode(value, true, to, capacity)) found = -1;
+    } else if (h->form_json) {
+        const struct json_token *token = json_member(h->form.data, h->token, &h->token[0], name);
+        size_t length = 0;
+        if (!token) return 0;
+        if (!json_get_string(h->form.data, token, to, capacity, &length) || strlen(to) != length) found = -1;
+    } else {
+        return 0;
+    }
+    if (found < 0)
+        http_refuse(h, 400, fail(BAD_REQUEST, "'%s' must be a text of at most %zu bytes", name, capacity - 1));
+    return found;
+}
+
+/* The same, for a path of the cluster that must be there. False: the error was answered. */
+static bool http_param_path(struct http *h, const char *name, const char *otherwise, char path[PATH_MAX_BYTES + 1]) {
+    char raw[PATH_MAX_BYTES + 2];
+    int found = http_param(h, name, raw, sizeof raw);
+    if (found < 0) return false;
+    if (found == 0 && otherwise) snprintf(raw, sizeof raw, "%s", otherwise);
+    if (found == 0 && !otherwise) {
+        http_refuse(h, 400, fail(BAD_REQUEST, "'%s' is missing", name));
+        return false;
+    }
+    if (path_normalize(raw, path) == DONE) return true;
+    http_fail(h, BAD_REQUEST);
+    return false;
+}
+
+/* Reads the body that parameters are in. False: the error was answered. */
+static bool http_params(struct http *h, size_t most) {
+    struct slice type = http_header(h, "content-type");
+    uint32_t used;
+    size_t at;
+    if (!http_form_read(h, most)) return false;
+    h->form_json = h->form.length > 0 && type.length >= 16 && strncasecmp(type.at, "application/json", 16) == 0;
+    if (!h->form_json) return true;
+    if (json_parse(h->form.data, h->form.length, h->token, HTTP_TOKENS_MAX, &used, &at) == JSON_OK &&
+        h->token[0].type == JSON_OBJECT)
+        return true;
+    http_refuse(h, 400, fail(BAD_REQUEST, "the body is no object of JSON"));
+    return false;
+}
+
+/* ---- Who may ask ---- */
+
+/* Whether this is the cluster's key: 64 hexadecimal digits. Takes as long whatever is wrong with it. */
+static bool http_key_is_right(struct slice given) {
+    struct hmac_sha256 ours = cluster_key.mac, theirs;
+    uint8_t key[KEY_BYTES] = {0}, a[32], b[32];
+    bool good = parse_hex(given, key, sizeof key);
+    hmac_sha256_init(&theirs, key, sizeof key);
+    hmac_sha256_update(&ours, "dfs http key", 12);
+    hmac_sha256_update(&theirs, "dfs http key", 12);
+    hmac_sha256_final(&ours, a);
+    hmac_sha256_final(&theirs, b);
+    explicit_bzero(key, sizeof key);
+    return sha256_equal(a, b, 32) && good;
+}
+
+/* The proof in a cookie that whoever has it gave the key, until `day`. The same on all servers of the cluster. */
+static void http_session(uint64_t day, char hex[65]) {
+    struct hmac_sha256 mac = cluster_key.mac;
+    char said[64];
+    uint8_t digest[32];
+    int length = snprintf(said, sizeof said, "dfs http session until day %" PRIu64, day);
+    hmac_sha256_update(&mac, said, (size_t)length);
+    hmac_sha256_final(&mac, digest);
+    hex_write(hex, digest, 32);
+    hex[64] = 0;
+}
+
+static uint64_t http_today(void) {
+    return (uint64_t)(clock_wall_ns() / 1000000000 / 86400);
+}
+
+static bool http_cookie_is_right(struct slice cookies) {
+    struct slice one, name, day;
+    uint64_t until;
+    char hex[65];
+    while (slice_part(&cookies, ';', &one)) {
+        while (one.length > 0 && *one.at == ' ') one.at++, one.length--;
+        if (!slice_part(&one, '=', &name) || !slice_is(name, "dfs")) continue;
+        if (!slice_part(&one, '.', &day) || !parse_u64(day, UINT32_MAX, &until) || until < http_today()) continue;
+        http_session(until, hex);
+        if (one.length == 64 && sha256_equal((const uint8_t *)hex, (const uint8_t *)one.at, 64)) return true;
+    }
+    return false;
+}
+
+/* Decodes base64 (RFC 4648, section 4) without line breaks. False if it is none. Returns the length in *length. */
+static bool base64_decode(const char *from, size_t count, uint8_t *to, size_t *length) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    uint32_t bits = 0;
+    int have = 0;
+    *length = 0;
+    while (count > 0 && from[count - 1] == '=' && count % 4 != 1) count--;
+    for (size_t i = 0; i < count; i++) {
+        const char *digit = from[i] ? strchr(digits, from[i]) : NULL;
+        if (!digit) return false;
+        bits = bits << 6 | (uint32_t)(digit - digits);
+        have += 6;
+        if (have < 8) continue;
+        have -= 8;
+        to[(*length)++] = (uint8_t)(bits >> have);
+    }
+    return have < 6;
+}
+
+static void text_base64(struct text *t, const uint8_t *bytes, size_t length) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    text_reserve(t, (length + 2) / 3 * 4);
+    for (size_t i = 0; i < length; i += 3) {
+        uint32_t bits = (uint32_t)bytes[i] << 16;
+        if (i + 1 < length) bits |= (uint32_t)bytes[i + 1] << 8;
+        if (i + 2 < length) bits |= bytes[i + 2];
+        text_byte(t, digits[bits >> 18]);
+        text_byte(t, digits[bits >> 12 & 63]);
+        text_byte(t, i + 1 < length ? digits[bits >> 6 & 63] : '=');
+        text_byte(t, i + 2 < length ? digits[bits & 63] : '=');
+    }
+}
+
+/* Whether the request carries the key, or proof of it: a bearer token, the password of Basic, or the page's cookie. */
+static bool http_has_key(struct http *h) {
+    struct slice given = http_header(h, "authorization"), scheme;
+    uint8_t decoded[512];
+    size_t length;
+    if (!cluster_key.set) return true;
+    if (given.at && slice_part(&given, ' ', &scheme)) {
+        if (slice_is_word(scheme, "bearer")) return http_key_is_right(given);
+        if (!slice_is_word(scheme, "basic") || given.length > sizeof decoded / 3 * 4 ||
+            !base64_decode(given.at, given.length, decoded, &length))
+            return false;
+        const char *colon = memchr(decoded, ':', length);
+        if (!colon) return false;
+        return http_key_is_right((struct slice){colon + 1, length - (size_t)(colon + 1 - (const char *)decoded)});
+    }
+    return http_cookie_is_right(http_header(h, "cookie"));
+}
+
+/* The name or address in Host, without the port and brackets; false if it is none. */
+static bool http_host_name(struct slice host, char name[256]) {
+    uint16_t port = 0;
+    char address[264];
+    for (size_t i = 0; i < host.length; i++)
+        if (!isalnum((uint8_t)host.at[i]) && !strchr(".-_:[]", host.at[i])) return false;
+    if (host.length == 0 || !slice_copy(host, address, sizeof address)) return false;
+    if (!net_split(address, name, 256, &port)) return false;
+    for (char *at = name; *at; at++) *at = (char)tolower((uint8_t)*at);
+    size_t length = strlen(name);
+    if (length > 0 && name[length - 1] == '.') name[length - 1] = 0;
+    return *name != 0;
+}
+
+/* Whether this server goes by the name in Host: a page from elsewhere whose name was made to point here does not. */
+static bool http_host_is_ours(struct http *h, struct slice host) {
+    struct endpoint own = {.length = sizeof own.address}, given;
+    char name[256], ours[256], local[64], text[64];
+    struct slice rest = slice_of(gateway.names ? gateway.names : ""), one;
+    if (!http_host_name(host, name)) return false;
+    if (strcmp(name, "localhost") == 0) return true;
+    if (endpoint_parse(name, 0, &given)) {
+        endpoint_text(&given, text, sizeof text);
+        if (strncmp(text, "127.", 4) == 0 || strcmp(text, "[::1]:0") == 0) return true;
+        if (getsockname(h->c->fd, (struct sockaddr *)&own.address, &own.length) != 0) return false;
+        endpoint_text(&own, local, sizeof local);
+        *strrchr(local, ':') = *strrchr(text, ':') = 0;
+        if (strcmp(local, text) == 0) return true;
+    } else if (gethostname(ours, sizeof ours - 1) == 0) {
+        ours[sizeof ours - 1] = 0;
+        if (strcasecmp(ours, name) == 0) return true;
+    }
+    while (slice_part(&rest, ',', &one))
+        if (slice_is_word(one, name)) return true;
+    return false;
+}
+
+/* Whether an Origin is this server as the browser calls it. */
+static bool http_origin_is_ours(struct slice origin, struct slice host) {
+    size_t skip = origin.length > 7 && strncasecmp(origin.at, "http://", 7) == 0    ? 7
+                  : origin.length > 8 && strncasecmp(origin.at, "https://", 8) == 0 ? 8
+                                                                                    : 0;
+    return skip > 0 && origin.length - skip == host.length &&
+           strncasecmp(origin.at + skip, host.at, host.length) == 0;
+}
+
+/* What is refused whatever is asked for: other hosts, other origins. Returns 0 or a status code. */
+static int http_check_source(struct http *h, bool changes) {
+    struct slice host = http_header(h, "host"), origin = http_header(h, "origin");
+    struct slice authority = http_header(h, ":authority");
+    bool browser = origin.at || http_header(h, "cookie").at || http_header(h, "sec-fetch-site").at;
+    if ((host.at && !http_host_is_ours(h, host)) || (authority.at && !http_host_is_ours(h, authority))) {
+        fail(DENIED, "this server does not go by that name; start it with --http-host NAME if it does");
+        return 421;
+    }
+    if (origin.at && !http_origin_is_ours(origin, host)) {
+        fail(DENIED, "a page from another place may not ask this");
+        return 403;
+    }
+    if (changes && browser && !http_header(h, "x-dfs").at) {
+        fail(DENIED, "a browser must send the header X-Dfs with what changes something");
+        return 403;
+    }
+    return 0;
+}
+
+/* ---- Files ---- */
+
+/* Chunks of this node's disk that were read and found right a short while ago. */
+static struct {
+    struct lock lock;
+    struct { uint8_t hash[32]; int64_t ms; } slot[VERIFIED_MAX];
+} verified;
+
+static bool verified_lately(const uint8_t hash[32]) {
+    size_t at = (size_t)(hash[0] << 8 | hash[1]) % VERIFIED_MAX;
+    lock_take(&verified.lock);
+    bool good = verified.slot[at].ms != 0 && memcmp(verified.slot[at].hash, hash, 32) == 0 &&
+                clock_ms() - verified.slot[at].ms < VERIFIED_MS;
+    lock_drop(&verified.lock);
+    return good;
+}
+
+static void verified_note(const uint8_t hash[32]) {
+    size_t at = (size_t)(hash[0] << 8 | hash[1]) % VERIFIED_MAX;
+    lock_take(&verified.lock);
+    memcpy(verified.slot[at].hash, hash, 32);
+    verified.slot[at].ms = clock_ms();
+    lock_drop(&verified.lock);
+}
+
+/* Sends a part of a chunk that is on this node's own disk. NOT_FOUND if it is not, or not readable, or not right. */
+static enum status http_send_local(struct http *h, const struct chunk_info *chunk, uint32_t skip, uint32_t length) {
+    struct found found;
+    if (strcmp(server.role, "node") != 0 || !node.store.formatted) return NOT_FOUND;
+    if (store_find(&node.store, chunk->hash, &found) != DONE) return NOT_FOUND;
+    enum status status = found.length == chunk->length ? DONE : NOT_FOUND;
+    if (status == DONE && (chunk->length <= SMALL_CHUNK_BYTES || !verified_lately(chunk->hash))) {
+        uint8_t *buffer = buffer_take(0);
+        bool read = buffer && sys_pread(found.fd, buffer, chunk->length, found.offset);
+        status = read && chunk_check(chunk, buffer) == DONE ? DONE : NOT_FOUND;
+        if (status == DONE) verified_note(chunk->hash);
+        if (status == DONE && chunk->length <= SMALL_CHUNK_BYTES) {
+            status = http_send(h, buffer + skip, length, 0);
+            length = 0;
+        }
+        buffer_give(buffer);
+        if (status == NOT_FOUND) { /* as the client of another server that gets it would say */
+            store_release(&node.store, &found);
+            if (store_verify(&node.store, chunk->hash) == DAMAGED) report_add("lost", chunk->hash, 0);
+            return NOT_FOUND;
+        }
+    }
+    if (status == DONE && length > 0) status = http_send(h, NULL, 0, MSG_MORE);
+    off_t at = (off_t)(found.offset + skip);
+    while (status == DONE && length > 0) {
+        ssize_t sent = sendfile(h->c->fd, found.fd, &at, length < HTTP_SEND_BYTES ? length : HTTP_SEND_BYTES);
+        if (sent < 0 && errno == EINTR) continue;
+        if (sent <= 0) {
+            status = fail(NO_SERVER, "sending to %s: %s", h->c->peer, strerror(errno));
+            break;
+        }
+        length -= (uint32_t)sent;
+        status = http_pace(h, (size_t)sent);
+    }
+    store_release(&node.store, &found);
+    return status == NOT_FOUND ? NO_SERVER : status;
+}
+
+/* Reads a chunk from any node that has it into a buffer, which it takes first. The time that this takes is not the
+ * fault of who waits for it. */
+static enum status http_fetch(struct http *h, struct file_info *f, uint32_t number, unsigned turn, uint8_t **buffer) {
+    struct node_set tried = {{0}};
+    int64_t begun_ms = clock_ms();
+    int from;
+    if (!*buffer && !(*buffer = buffer_take(0))) return NO_SPACE;
+    enum status status = get_any(f, number, turn, &tried, true, *buffer, &from);
+    h->pace_ms += clock_ms() - begun_ms;
+    return status;
+}
+
+/* Sends bytes [skip, skip + length) of a chunk that other nodes have. A client that does not take them is waited for
+ * without the buffer, if others need it; the chunk is fetched again then. */
+static enum status http_send_remote(struct http *h, struct file_info *f, uint32_t number, unsigned turn,
+                                    uint8_t **buffer, uint32_t skip, uint32_t length) {
+    enum { LOOK_AGAIN_MS = 500 };
+    struct pollfd ready = {.fd = h->c->fd, .events = POLLOUT};
+    enum status status = http_fetch(h, f, number, turn, buffer);
+    if (status == DONE) status = http_send(h, NULL, 0, MSG_MORE);
+    while (status == DONE && length > 0) {
+        if (!*buffer) status = http_fetch(h, f, number, turn, buffer);
+        if (status != DONE) break;
+        ssize_t sent = send(h->c->fd, *buffer + skip, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent > 0) {
+            skip += (uint32_t)sent;
+            length -= (uint32_t)sent;
+            status = http_pace(h, (size_t)sent);
+            continue;
+        }
+        if (sent < 0 && errno != EAGAIN && errno != EINTR)
+            return fail(NO_SERVER, "sending to %s: %s", h->c->peer, strerror(errno));
+        if (poll(&ready, 1, LOOK_AGAIN_MS) > 0) continue;
+        if (buffers_are_scarce()) {
+            buffer_give(*buffer);
+            *buffer = NULL;
+        }
+        if (poll(&ready, 1, HTTP_STALL_MS) == 0) return fail(NO_SERVER, "%s takes nothing any more", h->c->peer);
+        status = http_pace(h, 0);
+    }
+    return status;
+}
+
+/* Sends bytes [first, first + length) of a file, each chunk verified before any byte of it goes out. */
+static enum status http_send_file(struct http *h, struct file_info *f, uint64_t first, uint64_t length) {
+    uint64_t begin = 0, end = first + length;
+    uint8_t *buffer = NULL;
+    enum status status = DONE;
+    unsigned turn = (unsigned)(random_u64() % NODES_MAX);
+    for (uint32_t i = 0; i < f->chunk_count && status == DONE; begin += f->chunk[i++].length) {
+        const struct chunk_info *chunk = &f->chunk[i];
+        if (begin + chunk->length <= first || begin >= end) continue;
+        uint32_t skip = first > begin ? (uint32_t)(first - begin) : 0;
+        uint32_t take = (uint32_t)((begin + chunk->length < end ? begin + chunk->length : end) - begin) - skip;
+        status = http_send_local(h, chunk, skip, take);
+        if (status == NOT_FOUND) status = http_send_remote(h, f, i, turn + i, &buffer, skip, take);
+    }
+    buffer_give(buffer);
+    if (status == DONE) status = http_send(h, NULL, 0, 0);
+    if (status != DONE) { /* the other side must not take what it has for the whole */
+        h->cut = true;
+        if (status != NO_SERVER) log_line("HTTP: '%s' broken off: %s", shown(h->path), detail);
+    }
+    return status;
+}
+
+/* The type under which a file is shown in the browser; NULL: it is only saved. Nothing in this list can hold a script.
+ */
+static const char *http_type(const char *path) {
+    static const struct { const char *ending, *type; } list[] = {
+        {".txt", "text/plain; charset=utf-8"}, {".md", "text/plain; charset=utf-8"},
+        {".log", "text/plain; charset=utf-8"}, {".png", "image/png"}, {".jpg", "image/jpeg"}, {".jpeg", "image/jpeg"},
+        {".gif", "image/gif"}, {".webp", "image/webp"}, {".mp3", "audio/mpeg"}, {".ogg", "audio/ogg"},
+        {".mp4", "video/mp4"}, {".webm", "video/webm"}};
+    size_t length = strlen(path);
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        size_t end = strlen(list[i].ending);
+        if (length > end && strcasecmp(path + length - end, list[i].ending) == 0) return list[i].type;
+    }
+    return NULL;
+}
+
+/* Whether a list of entity tags (If-Match, If-None-Match) has this one. */
+static bool http_tags_have(struct slice list, const char *hex) {
+    struct slice tag;
+    while (slice_part(&list, ',', &tag)) {
+        while (tag.length > 0 && strchr(" \t", *tag.at)) tag.at++, tag.length--;
+        while (tag.length > 0 && strchr(" \t", tag.at[tag.length - 1])) tag.length--;
+        if (slice_is(tag, "*")) return true;
+        if (tag.length > 2 && memcmp(tag.at, "W/", 2) == 0) tag.at += 2, tag.length -= 2;
+        if (tag.length == 66 && *tag.at == '"' && tag.at[65] == '"' && memcmp(tag.at + 1, hex, 64) == 0) return true;
+    }
+    return false;
+}
+
+/* One range of bytes: 1, it is good; 0, there is none to be heeded; -1, it can't be had. */
+static int http_range(struct http *h, uint64_t size, const char *hex, const char *date, uint64_t *first,
+                      uint64_t *length) {
+    struct slice range = http_header(h, "range"), begin, guard = http_header(h, "if-range");
+    uint64_t from, to;
+    if (range.length < 7 || strncasecmp(range.at, "bytes=", 6) != 0 || memchr(range.at, ',', range.length)) return 0;
+    if (guard.at && !slice_is(guard, date) && (!http_tags_have(guard, hex) || *guard.at != '"')) return 0;
+    range.at += 6;
+    range.length -= 6;
+    if (!memchr(range.at, '-', range.length) || !slice_part(&range, '-', &begin)) return 0;
+    if (begin.length == 0) { /* the last so many */
+        if (!parse_u64(range, UINT64_MAX, &to)) return 0;
+        if (to == 0 || size == 0) return -1;
+        *length = to < size ? to : size;
+        *first = size - *length;
+        return 1;
+    }
+    if (!parse_u64(begin, UINT64_MAX, &from)) return 0;
+    if (range.length == 0) to = UINT64_MAX;
+    else if (!parse_u64(range, UINT64_MAX, &to) || to < from) return 0;
+    if (from >= size) return -1;
+    *first = from;
+    *length = (to < size ? to + 1 : size) - from;
+    return 1;
+}
+
+/* The date of a header in seconds; false if it is none. Only the form that HTTP writes today. */
+static bool http_date_parse(struct slice s, int64_t *seconds) {
+    struct tm tm = {0};
+    char text[64];
+    if (!slice_copy(s, text, sizeof text)) return false;
+    const char *end = strptime(text, "%a, %d %b %Y %H:%M:%S GMT", &tm);
+    *seconds = end && !*end ? (int64_t)timegm(&tm) : 0;
+    return end && !*end;
+}
+
+/* What the conditional headers make of a request for a file that is there: 0 to go on, or 304 or 412. */
+static int http_condition(const struct http *h, const char *hex, int64_t mtime_ns) {
+    struct slice match = http_header(h, "if-match"), none = http_header(h, "if-none-match");
+    struct slice since = http_header(h, "if-modified-since"), unless = http_header(h, "if-unmodified-since");
+    int64_t seconds;
+    if (match.at && !http_tags_have(match, hex)) return 412;
+    if (!match.at && unless.at && http_date_parse(unless, &seconds) && mtime_ns / 1000000000 > seconds) return 412;
+    if (none.at) return http_tags_have(none, hex) ? 304 : 0;
+    if (since.at && http_date_parse(since, &seconds) && mtime_ns / 1000000000 <= seconds) return 304;
+    return 0;
+}
+
+/* Header lines about a file that goes out: how to save it, and that nothing in it may run. */
+static void http_file_headers(struct http *h, const char *path, const char *type) {
+    const char *name = strrchr(path, '/') + 1;
+    struct text escaped = {0};
+    for (const char *at = name; *at; at++) {
+        if (isalnum((uint8_t)*at) || strchr("-._", *at)) text_byte(&escaped, *at);
+        else text_format(&escaped, "%%%02X", (uint8_t)*at);
+    }
+    http_add(h, "Content-Disposition: %s; filename*=UTF-8''%s", type ? "inline" : "attachment",
+             escaped.data ? escaped.data : "");
+    http_add(h, "Content-Security-Policy: sandbox; default-src 'none'; media-src 'self'; img-src 'self'");
+    text_free(&escaped);
+}
+
+static void http_get_file(struct http *h, const char *path) {
+    struct file_info *f;
+    char hex[65] = "";
+    struct text date = {0};
+    uint64_t first = 0, length;
+    enum status status = client_stat(&gateway.client, path, &f);
+    if (status == DONE && f->directory) {
+        file_info_free(f);
+        status = fail(WRONG_KIND, "'%s' is a directory; /api/list?path= lists it", shown(path));
+    }
+    if (status != DONE) {
+        http_fail(h, status);
+        return;
+    }
+    hex_write(hex, f->sha256, 32);
+    text_http_date(&date, f->mtime_ns);
+    length = f->size;
+    const char *type = http_type(path);
+    http_add(h, "ETag: \"%s\"\r\nLast-Modified: %s\r\nAccept-Ranges: bytes\r\nCache-Control: no-cache", hex, date.data);
+    if (f->old) http_add(h, "X-Dfs-Possibly-Old: 1");
+    int code = http_condition(h, hex, f->mtime_ns);
+    int range = code == 0 && !h->head_only ? http_range(h, f->size, hex, date.data, &first, &length) : 0;
+    if (code == 412) {
+        http_refuse(h, 412, fail(EXISTS, "the file is not the one that the request is about"));
+    } else if (code == 304) {
+        http_answer(h, 304, NULL, NULL, 0);
+    } else if (range < 0) {
+        http_add(h, "Content-Range: bytes */%" PRIu64, f->size);
+        http_refuse(h, 416, fail(BAD_REQUEST, "the file has %" PRIu64 " bytes", f->size));
+    } else {
+        http_file_headers(h, path, type);
+        if (range)
+            http_add(h, "Content-Range: bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, first, first + length - 1, f->size);
+        http_answer_head(h, range ? 206 : 200, type ? type : "application/octet-stream", length);
+        if (h->head_only) http_send(h, NULL, 0, 0);
+        else http_send_file(h, f, first, length);
+    }
+    text_free(&date);
+    file_info_free(f);
+}
+
+/* The body of a request whose first bytes were read already, for struct put. */
+struct body_source {
+    struct memory_source first;
+    struct http *h;
+};
+
+static ssize_t body_source_read(void *source, void *to, size_t length) {
+    struct body_source *b = source;
+    ssize_t have = memory_read(&b->first, to, length);
+    ssize_t more = http_body_read(b->h, (uint8_t *)to + have, length - (size_t)have);
+    return more < 0 ? more : have + more;
+}
+
+/* Stores a body as it comes: in constant memory, and as one whole new version or not at all. The first chunk's worth is
+ * read into memory that grows with it, so that a slow client holds none of the buffers until it has shown that it comes
+ * to something. */
+static enum status http_store(struct http *h, struct put *put) {
+    size_t got = 1;
+    put->mtime_ns = clock_wall_ns();
+    put->chunk_size = CHUNK_MAX_BYTES;
+    while (got > 0 && h->form.length < CHUNK_MAX_BYTES) {
+        size_t want = CHUNK_MAX_BYTES - h->form.length < 256 * KIB ? CHUNK_MAX_BYTES - h->form.length : 256 * KIB;
+        text_reserve(&h->form, want);
+        if (http_body_some(h, h->form.data + h->form.length, want, &got) != DONE) return BAD_REQUEST;
+        h->form.length += got;
+    }
+    struct body_source source = {{(uint8_t *)h->form.data, h->form.length}, h};
+    if (got > 0 && !h->body_over) {
+        put->read = body_source_read;
+        put->source = &source;
+        return client_upload(&gateway.client, put, -1);
+    }
+    put->size = h->form.length;
+    sha256_digest(h->form.data, put->size, put->sha256);
+    return client_upload_small(&gateway.client, put, h->form.data, false);
+}
+
+/* What a file was stored as. */
+static void http_stored(struct http *h, const struct put *put, bool fresh) {
+    struct json_writer w;
+    char hex[65] = "";
+    hex_write(hex, put->sha256, 32);
+    http_add(h, "ETag: \"%s\"", hex);
+    json_start(&w);
+    json_object(&w);
+    json_path(&w, put->path);
+    json_key_unsigned(&w, "size", put->size);
+    json_key_string(&w, "sha256", hex);
+    json_object_end(&w);
+    http_answer_json(h, fresh ? 201 : 200, &w);
+}
+
+static void http_put_file(struct http *h, const char *path) {
+    struct slice match = http_header(h, "if-match"), none = http_header(h, "if-none-match");
+    struct file_info *f = NULL;
+    char hex[65] = "";
+    struct put put = {.path = path, .condition = "-"};
+    enum status status = client_stat(&gateway.client, path, &f);
+    if (status == DONE && f->directory) status = fail(WRONG_KIND, "'%s' is a directory", shown(path));
+    bool there = status == DONE;
+    if (there) hex_write(hex, f->sha256, 32);
+    if (f) file_info_free(f);
+    if (status != DONE && status != NOT_FOUND) {
+        http_fail(h, status);
+        return;
+    }
+    if (there ? (none.at && http_tags_have(none, hex)) || (match.at && !http_tags_have(match, hex))
+              : match.at != NULL) {
+        http_refuse(h, 412,
+                    fail(there ? EXISTS : NOT_FOUND, there ? "there is a file, and not the one that the request "
+                                                             "is about"
+                                                           : "there is no such file"));
+        return;
+    }
+    if (match.at || (none.at && there)) put.condition = hex; /* it must still be that one when all is here */
+    else if (none.at) put.condition = "none";
+    status = http_store(h, &put);
+    if (status == DONE) http_stored(h, &put, !there);
+    else if (status == EXISTS && *put.condition != '-') http_refuse(h, 412, EXISTS);
+    else http_fail(h, status);
+}
+
+static void http_files(struct http *h) {
+    char path[PATH_MAX_BYTES + 1];
+    if (path_normalize(h->path + 6, path) != DONE) {
+        http_fail(h, BAD_REQUEST);
+    } else if (slice_is(h->method, "GET")) {
+        http_get_file(h, path);
+    } else if (slice_is(h->method, "PUT")) {
+        http_put_file(h, path);
+    } else {
+        enum status status = client_change(&gateway.client, "RM", path);
+        if (status == DONE) http_done(h, path);
+        else http_fail(h, status);
+    }
+}
+
+/* ---- The older interface: files by name, in base64 ---- */
+
+static void http_legacy_put(struct http *h) {
+    char name[PATH_MAX_BYTES + 1], path[PATH_MAX_BYTES + 1];
+    char *text = NULL;
+    uint8_t *bytes = NULL;
+    size_t length = 0;
+    struct put put = {.path = path, .condition = "none", .mtime_ns = clock_wall_ns(), .chunk_size = CHUNK_MAX_BYTES};
+    struct memory_source source;
+    if (!http_params(h, HTTP_FORM_MAX_BYTES) || http_param(h, "filename", name, sizeof name) < 0) return;
+    text = mem_alloc(h->form.length + 1);
+    int found = http_param(h, "file", text, h->form.length + 1);
+    if (found < 0) goto out;
+    for (char *at = text; *at; at++)
+        if (*at == ' ') *at = '+'; /* as forms send it that are not careful */
+    bytes = mem_alloc(strlen(text) + 1);
+    enum status status = path_normalize(name, path);
+    if (!*name || found == 0) status = fail(BAD_REQUEST, "'filename' and 'file' are to be sent");
+    else if (status == DONE && !base64_decode(text, strlen(text), bytes, &length))
+        status = fail(BAD_REQUEST, "'file' is no base64");
+    source = (struct memory_source){bytes, length};
+    put.read = memory_read;
+    put.source = &source;
+    put.size_hint = length;
+    struct file_info *f = NULL;
+    if (status == DONE && client_stat(&gateway.client, path, &f) == DONE) status = fail(EXISTS, "'%s' is there", path);
+    if (f) file_info_free(f);
+    if (status == DONE) status = client_upload(&gateway.client, &put, -1);
+    if (status == DONE) status = client_stat(&gateway.client, path, &f);
+    if (status == DONE) {
+        struct json_writer w;
+        char id[17];
+        snprintf(id, sizeof id, "%016" PRIx64, f->id);
+        json_start(&w);
+        json_object(&w);
+        json_key_string(&w, "filename", name);
+        json_key_string(&w, "id", id);
+        json_object_end(&w);
+        file_info_free(f);
+        http_answer_json(h, 200, &w);
+    } else {
+        http_fail(h, status);
+    }
+out:
+    free(text);
+    free(bytes);
+}
+
+/* Sends a file in base64, chunk by chunk; what does not fill three bytes waits for the next one. */
+static enum status http_send_base64(struct http *h, struct file_info *f) {
+    uint8_t *buffer = buffer_take(0), carry[3];
+    struct text t = {0};
+    size_t kept = 0;
+    enum status status = buffer ? DONE : NO_SPACE;
+    for (uint32_t i = 0; i < f->chunk_count && status == DONE; i++) {
+        struct node_set tried = {{0}};
+        int from;
+        status = get_any(f, i, i, &tried, true, buffer, &from);
+        for (size_t at = 0; status == DONE && at < f->chunk[i].length;) {
+            size_t left = f->chunk[i].length - at, take = kept > 0 ? 3 - kept : left < 49152 ? left / 3 * 3 : 49152;
+            if (kept > 0 || take == 0) {
+                if (take == 0 || take > left) take = left;
+                memcpy(carry + kept, buffer + at, take);
+                kept += take;
+                if (kept == 3) text_base64(&t, carry, 3), kept = 0;
+            } else {
+                text_base64(&t, buffer + at, take);
+            }
+            at += take;
+            status = http_send(h, t.data ? t.data : "", t.length, 0);
+            text_clear(&t);
+        }
+    }
+    if (status == DONE && kept > 0) {
+        text_base64(&t, carry, kept);
+        status = http_send(h, t.data, t.length, 0);
+    }
+    buffer_give(buffer);
+    text_free(&t);
+    return status;
+}
+
+static void http_legacy_one(struct http *h) {
+    char path[PATH_MAX_BYTES + 1];
+    const char *name = h->path + 6;
+    struct file_info *f = NULL;
+    enum status status = path_normalize(name, path);
+    if (status == DONE) status = client_stat(&gateway.client, path, &f);
+    if (status == DONE && f->directory) status = fail(WRONG_KIND, "'%s' is a directory", shown(path));
+    if (status == DONE && slice_is(h->method, "DELETE")) status = client_change(&gateway.client, "RM", path);
+    struct json_writer w;
+    json_start(&w);
+    json_object(&w);
+    json_key_string(&w, "filename", name);
+    if (status != DONE) {
+        http_fail(h, status);
+    } else if (slice_is(h->method, "DELETE")) {
+        json_object_end(&w);
+        http_answer_json(h, 200, &w);
+        w = (struct json_writer){0};
+    } else { /* {"filename":"...","id":"...","file":" and the end are around what is sent piece by piece */
+        char id[17];
+        snprintf(id, sizeof id, "%016" PRIx64, f->id);
+        json_key_string(&w, "id", id);
+        json_key_string(&w, "file", "");
+        size_t front = w.length - 1;
+        http_add(h, "Cache-Control: no-store");
+        http_answer_head(h, 200, "application/json", front + (f->size + 2) / 3 * 4 + 2);
+        text_bytes(&h->c->out, w.data, front);
+        if (h->head_only) h->c->out.length -= front;
+        else if (http_send_base64(h, f) != DONE || http_send(h, "\"}", 2, 0) != DONE) h->cut = true;
+        if (h->head_only) http_send(h, NULL, 0, 0);
+    }
+    json_free(&w);
+    if (f) file_info_free(f);
+}
+
+/* ---- Chunks, on nodes ---- */
+
+static bool http_on_node(struct http *h) {
+    if (strcmp(server.role, "node") == 0 && node.store.formatted) return true;
+    http_refuse(h, 404, fail(NOT_FOUND, "chunks are on nodes; /active-nodes lists them"));
+    return false;
+}
+
+static void http_chunk_get(struct http *h) {
+    struct chunk_info chunk = {.length = 0};
+    struct found found;
+    if (!http_on_node(h)) return;
+    if (!parse_hex(slice_of(h->path + 7), chunk.hash, 32)) {
+        http_refuse(h, 400, fail(BAD_REQUEST, "a chunk is named by 64 hexadecimal digits"));
+        return;
+    }
+    enum status status = store_find(&node.store, chunk.hash, &found);
+    if (status == DONE) {
+        chunk.length = found.length;
+        store_release(&node.store, &found);
+        http_add(h, "Cache-Control: no-cache\r\nETag: \"%s\"", h->path + 7);
+        http_answer_head(h, 200, "application/octet-stream", chunk.length);
+        status = http_send_local(h, &chunk, 0, h->head_only ? 0 : chunk.length);
+        if (status == DONE) status = http_send(h, NULL, 0, 0);
+    }
+    if (status != DONE) http_fail(h, status);
+}
+
+static void http_chunk_post(struct http *h) {
+    struct slice said = http_header(h, "x-dfs-sha256");
+    uint8_t hash[32], digest[32], *buffer;
+    if (!http_on_node(h)) return;
+    if ((!said.at && !form_find(h->query, "sha256", &said)) || !parse_hex(said, hash, 32)) {
+        http_refuse(h, 400, fail(BAD_REQUEST, "X-Dfs-Sha256, or ?sha256=, has the chunk's hash in 64 digits"));
+        return;
+    }
+    if (!h->chunked && h->left > CHUNK_MAX_BYTES) {
+        http_refuse(h, 413, fail(BAD_REQUEST, "a chunk has at most %u bytes", (unsigned)CHUNK_MAX_BYTES));
+        return;
+    }
+    if (!(buffer = buffer_take(0))) {
+        http_fail(h, NO_SPACE);
+        return;
+    }
+    ssize_t got = http_body_read(h, buffer, CHUNK_MAX_BYTES);
+    enum status status = got < 0 ? BAD_REQUEST : DONE;
+    if (got == 0) status = fail(BAD_REQUEST, "a chunk has at least one byte");
+    if (status == DONE && !h->body_over) status = fail(BAD_REQUEST, "more than %u bytes", (unsigned)CHUNK_MAX_BYTES);
+    if (status == DONE) sha256_digest(buffer, (size_t)got, digest);
+    if (status == DONE && memcmp(digest, hash, 32) != 0)
+        status = fail(DAMAGED, "the chunk is not what its hash says; send it again");
+    if (status == DONE) status = store_put(&node.store, hash, buffer, (size_t)got);
+    if (status == DONE) {
+        struct json_writer w;
+        report_add("new", hash, (uint64_t)got);
+        json_start(&w);
+        json_object(&w);
+        json_sha256(&w, "sha256", hash);
+        json_key_unsigned(&w, "size", (uint64_t)got);
+        json_object_end(&w);
+        http_answer_json(h, 201, &w);
+    } else {
+        http_refuse(h, status == DAMAGED ? 400 : status_table[status].http, status);
+    }
+    buffer_give(buffer);
+}
+
+/* ---- What the cluster says ---- */
+
+/* Asks for a verb whose answer has a body. */
+static enum status http_ask(const char *words, struct answer *a) {
+    struct text line = {0};
+    text_add(&line, words);
+    enum status status = client_ask(&gateway.client, &line, NULL, false, true, a);
+    text_free(&line);
+    return status;
+}
+
+/* The status of the cluster and its nodes, as an object. */
+static enum status http_status(struct json_writer *w) {
+    struct answer status_answer = {0}, nodes_answer = {0};
+    enum status status = http_ask("STATUS", &status_answer);
+    if (status == DONE) status = http_ask("NODES", &nodes_answer);
+    if (status == DONE) json_status(w, &status_answer, &nodes_answer);
+    answer_free(&status_answer);
+    answer_free(&nodes_answer);
+    return status;
+}
+
+static void api_status(struct http *h) {
+    struct json_writer w;
+    json_start(&w);
+    enum status status = http_status(&w);
+    if (status == DONE) {
+        http_answer_json(h, 200, &w);
+    } else {
+        json_free(&w);
+        http_fail(h, status);
+    }
+}
+
+struct api_rows {
+    struct json_writer w;
+    const char *folder, *glob;
+};
+
+static void api_row(void *context, const char *path, const struct list_row *row) {
+    struct api_rows *rows = context;
+    if (!rows->glob || fnmatch(rows->glob, row->name, 0) == 0) json_row(&rows->w, path, row);
+}
+
+static void api_entry(void *context, const struct list_row *row) {
+    struct api_rows *rows = context;
+    char *path = path_join(rows->folder, row->name);
+    api_row(rows, row->itself ? rows->folder : path, row);
+    free(path);
+}
+
+static void api_rows_answer(struct http *h, struct api_rows *rows, enum status status) {
+    json_array_end(&rows->w);
+    if (status == DONE) {
+        http_answer_json(h, 200, &rows->w);
+        return;
+    }
+    json_free(&rows->w);
+    http_fail(h, status);
+}
+
+static void api_list(struct http *h) {
+    char path[PATH_MAX_BYTES + 1], glob[NAME_MAX_BYTES + 1], recursive[8];
+    struct api_rows rows = {.folder = path};
+    if (!http_param_path(h, "path", "/", path) || http_param(h, "recursive", recursive, sizeof recursive) < 0) return;
+    int found = http_param(h, "glob", glob, sizeof glob);
+    if (found < 0) return;
+    if (found > 0) rows.glob = glob;
+    json_start(&rows.w);
+    json_array(&rows.w);
+    bool all = found > 0 || strcmp(recursive, "1") == 0;
+    api_rows_answer(h, &rows, all ? client_walk(&gateway.client, path, NULL, api_row, &rows)
+                                  : client_list(&gateway.client, path, NULL, api_entry, &rows));
+}
+
+/* The nodes' names by their ids, for one answer. */
+struct api_names {
+    struct node_row *row;
+    int count;
+    char unknown[17];
+};
+
+static const char *api_name(void *context, uint64_t id) {
+    struct api_names *names = context;
+    for (int i = 0; i < names->count; i++)
+        if (names->row[i].id == id) return names->row[i].name;
+    snprintf(names->unknown, sizeof names->unknown, "%016" PRIx64, id);
+    return names->unknown;
+}
+
+static void api_stat(struct http *h) {
+    char path[PATH_MAX_BYTES + 1];
+    struct file_info *f;
+    struct answer nodes = {0};
+    struct api_names names = {.count = 0};
+    struct json_writer w;
+    struct slice row;
+    if (!http_param_path(h, "path", NULL, path)) return;
+    enum status status = client_stat(&gateway.client, path, &f);
+    if (status != DONE) {
+        http_fail(h, status);
+        return;
+    }
+    names.row = mem_alloc(2 * NODES_MAX * sizeof *names.row);
+    if (http_ask("NODES", &nodes) == DONE) {
+        struct slice rest = {nodes.body.data, nodes.body.length};
+        while (names.count < 2 * NODES_MAX && slice_line(&rest, &row))
+            names.count += node_row_parse(row, &names.row[names.count]);
+    }
+    json_start(&w);
+    json_stat(&w, path, f, api_name, &names);
+    http_answer_json(h, 200, &w);
+    file_info_free(f);
+    free(names.row);
+    answer_free(&nodes);
+}
+
+static void api_trash(struct http *h) {
+    struct api_rows rows = {.folder = "/"};
+    json_start(&rows.w);
+    json_array(&rows.w);
+    api_rows_answer(h, &rows, client_trash(&gateway.client, json_trash_row, &rows.w));
+}
+
+static void api_events(struct http *h) {
+    char after[24], words[64];
+    struct api_rows rows = {.folder = "/"};
+    struct answer a = {0};
+    uint64_t number = 0;
+    struct slice row;
+    int found = http_param(h, "after", after, sizeof after);
+    if (found < 0) return;
+    if (found > 0 && !parse_u64(slice_of(after), UINT64_MAX, &number)) {
+        http_refuse(h, 400, fail(BAD_REQUEST, "'after' is the number of an event"));
+        return;
+    }
+    snprintf(words, sizeof words, "EVENTS %" PRIu64 " 0", number);
+    json_start(&rows.w);
+    json_array(&rows.w);
+    enum status status = http_ask(words, &a);
+    struct slice rest = {a.body.data, a.body.length};
+    while (status == DONE && slice_line(&rest, &row)) json_event(&rows.w, row);
+    api_rows_answer(h, &rows, status);
+    answer_free(&a);
+}
+
+/* ---- What changes the cluster ---- */
+
+static void api_changed(struct http *h, const char *path, enum status status) {
+    if (status == DONE) http_done(h, path);
+    else http_fail(h, status);
+}
+
+static void api_path_change(struct http *h, const char *verb) {
+    char path[PATH_MAX_BYTES + 1];
+    if (http_params(h, HTTP_DRAIN_BYTES) && http_param_path(h, "path", NULL, path))
+        api_changed(h, path, client_change(&gateway.client, verb, path));
+}
+
+static void api_mkdir(struct http *h) {
+    api_path_change(h, "MKDIR");
+}
+
+static void api_rmdir(struct http *h) {
+    api_path_change(h, "RMDIR");
+}
+
+static void api_undelete(struct http *h) {
+    api_path_change(h, "UNDELETE");
+}
+
+static void api_remove(struct http *h) {
+    char path[PATH_MAX_BYTES + 1], recursive[8];
+    if (!http_params(h, HTTP_DRAIN_BYTES) || !http_param_path(h, "path", NULL, path) ||
+        http_param(h, "recursive", recursive, sizeof recursive) < 0)
+        return;
+    bool all = strcmp(recursive, "1") == 0;
+    api_changed(h, path, all ? client_remove_all(&gateway.client, path) : client_change(&gateway.client, "RM", path));
+}
+
+static void api_move_or_copy(struct http *h, const char *verb) {
+    char from[PATH_MAX_BYTES + 1], to[PATH_MAX_BYTES + 1];
+    if (http_params(h, HTTP_DRAIN_BYTES) && http_param_path(h, "from", NULL, from) &&
+        http_param_path(h, "to", NULL, to))
+        api_changed(h, to, move_once(&gateway.client, verb, from, to));
+}
+
+static void api_move(struct http *h) {
+    api_move_or_copy(h, "MV");
+}
+
+static void api_copy(struct http *h) {
+    api_move_or_copy(h, "CP");
+}
+
+static void api_copies(struct http *h) {
+    char path[PATH_MAX_BYTES + 1], value[16];
+    int number;
+    struct text line = {0};
+    struct answer a = {0};
+    if (!http_params(h, HTTP_DRAIN_BYTES) || !http_param_path(h, "path", NULL, path) ||
+        http_param(h, "copies", value, sizeof value) < 0)
+        return;
+    enum status status = fail(BAD_REQUEST, "'copies' is all, a number from 1 to %d, or -", NODES_MAX);
+    if (strcmp(value, "-") == 0 || parse_copies(slice_of(value), &number)) {
+        change_line(&line, "COPIES", path);
+        text_format(&line, " %s", value);
+        status = client_ask(&gateway.client, &line, NULL, true, false, &a);
+    }
+    api_changed(h, path, status);
+    text_free(&line);
+    answer_free(&a);
+}
+
+static void api_member(struct http *h, const char *verb, bool may_cancel) {
+    char name[LABEL_MAX_BYTES + 1], cancel[8];
+    if (!http_params(h, HTTP_DRAIN_BYTES) || http_param(h, "node", name, sizeof name) < 0 ||
+        http_param(h, "cancel", cancel, sizeof cancel) < 0)
+        return;
+    if (!*name) http_refuse(h, 400, fail(BAD_REQUEST, "'node' is missing"));
+    else
+        api_changed(h, name, member_ask(&gateway.client, verb, name,
+                                        !may_cancel ? NULL : strcmp(cancel, "1") == 0 ? "0" : "1"));
+}
+
+static void api_drain(struct http *h) {
+    api_member(h, "DRAIN", true);
+}
+
+static void api_forget(struct http *h) {
+    api_member(h, "FORGET", false);
+}
+
+/* ---- Live: server-sent events ---- */
+
+enum { LIVE_EVENTS = 200 };
+
+/* What all pages that are open are told; looked up by whoever finds it old, once for all. */
+static struct {
+    struct lock lock;
+    struct text status;
+    int64_t asked_ms;
+    bool asking;
+    char master[17];
+    uint64_t next;              /* the first event that is not here yet */
+    char *event[LIVE_EVENTS];   /* a ring, of event_total ever */
+    uint64_t event_total;
+} feed;
+
+static void live_events(const struct answer *a) {
+    struct slice rest = {a->body.data, a->body.length}, row;
+    while (slice_line(&rest, &row)) {
+        struct json_writer w;
+        json_start(&w);
+        json_event(&w, row);
+        char **place = &feed.event[feed.event_total++ % LIVE_EVENTS];
+        free(*place);
+        *place = json_done(&w) ? strdup(w.data) : NULL;
+        json_free(&w);
+    }
+}
+
+/* Looks what is new, if that is some time ago. */
+static void live_look(void) {
+    struct json_writer w;
+    struct answer events = {0};
+    char words[64];
+    lock_take(&feed.lock);
+    bool look = !feed.asking && clock_ms() - feed.asked_ms >= HTTP_LIVE_MS;
+    if (look) feed.asking = true;
+    snprintf(words, sizeof words, "EVENTS %" PRIu64 " 0", feed.next);
+    lock_drop(&feed.lock);
+    if (!look) return;
+    json_start(&w);
+    enum status status = http_status(&w), heard = http_ask(words, &events);
+    if (status != DONE) {
+        json_free(&w);
+        json_start(&w);
+        json_object(&w);
+        json_key_string(&w, "state", "no master");
+        json_key_string(&w, "why", detail);
+        json_object_end(&w);
+    }
+    lock_take(&feed.lock);
+    text_clear(&feed.status);
+    if (json_done(&w)) text_bytes(&feed.status, w.data, w.length);
+    if (heard == DONE && events.w.count == 5) {
+        bool other = !slice_is(events.w.word[1], feed.master);
+        slice_copy(events.w.word[1], feed.master, sizeof feed.master);
+        if (other && feed.next > 0) feed.next = 0; /* another master begins with its first event */
+        else if (parse_u64(events.w.word[2], UINT64_MAX, &feed.next)) live_events(&events);
+    }
+    feed.asked_ms = clock_ms();
+    feed.asking = false;
+    lock_drop(&feed.lock);
+    json_free(&w);
+    answer_free(&events);
+}
+
+static void api_live(struct http *h) {
+    uint64_t seen = 0;
+    int64_t told_ms = 0;
+    http_add(h, "Cache-Control: no-store");
+    http_answer_head(h, 200, "text/event-stream", UINT64_MAX);
+    text_add(&h->c->out, "retry: 1000\n\n");
+    if (h->head_only) return;
+    for (;;) {
+        live_look();
+        struct text *t = &h->c->out;
+        lock_take(&feed.lock);
+        if (feed.event_total > seen + LIVE_EVENTS) seen = feed.event_total - LIVE_EVENTS;
+        for (; seen < feed.event_total; seen++)
+            if (feed.event[seen % LIVE_EVENTS])
+                text_format(t, "event: event\ndata: %s\n\n", feed.event[seen % LIVE_EVENTS]);
+        if (feed.asked_ms != told_ms && feed.status.length > 0) {
+            told_ms = feed.asked_ms;
+            text_format(t, "event: status\ndata: %s\n\n", feed.status.data);
+        }
+        lock_drop(&feed.lock);
+        http_pace_begin(h);
+        if (http_send(h, NULL, 0, 0) != DONE) return;
+        sleep_ms(HTTP_LIVE_MS / 2);
+        if (atomic_load(&stop_signal) != 0) return;
+    }
+}
+
+/* ---- For operators ---- */
+
+static void http_healthz(struct http *h) {
+    struct answer a = {0};
+    enum status status = http_ask("STATUS", &a);
+    struct slice state = row_value(&a, "state");
+    http_add(h, "Cache-Control: no-store");
+    struct text t = {0};
+    if (status == DONE) text_bytes(&t, state.at, state.length);
+    else text_add(&t, status_table[status].word);
+    text_byte(&t, '\n');
+    bool good = status == DONE && !slice_is(state, "read-only");
+    http_answer(h, good ? 200 : 503, "text/plain; charset=utf-8", t.data, t.length);
+    text_free(&t);
+    answer_free(&a);
+}
+
+/* A label's value in the text format of Prometheus. */
+static void text_label(struct text *t, const char *value) {
+    struct text safe = {0};
+    text_display(&safe, value, strlen(value));
+    for (size_t i = 0; i < safe.length; i++) {
+        if (safe.data[i] == '"' || safe.data[i] == '\\') text_byte(t, '\\');
+        text_byte(t, safe.data[i]);
+    }
+    text_free(&safe);
+}
+
+static void http_metrics(struct http *h) {
+    static const char *const numbers[] = {"epoch", "seq", "files", "directories", "bytes", "chunks", "copies_missing",
+                                          "bytes_missing", "unavailable_chunks", "orders", "copied_bytes", "copy_rate",
+                                          "connections", "requests", "refused"};
+    struct answer status_answer = {0}, nodes = {0};
+    struct text t = {0};
+    struct node_row n;
+    struct slice row;
+    uint64_t value;
+    enum status status = http_ask("STATUS", &status_answer);
+    if (status == DONE) status = http_ask("NODES", &nodes);
+    text_format(&t, "# TYPE dfs_up gauge\ndfs_up %d\n", status == DONE);
+    struct slice state = row_value(&status_answer, "state");
+    static const char *const states[] = {"healthy", "healing", "degraded", "read-only"};
+    text_add(&t, "# TYPE dfs_state gauge\n");
+    for (size_t i = 0; status == DONE && i < sizeof states / sizeof *states; i++)
+        text_format(&t, "dfs_state{state=\"%s\"} %d\n", states[i], slice_is(state, states[i]));
+    for (size_t i = 0; status == DONE && i < sizeof numbers / sizeof *numbers; i++)
+        if (parse_u64(row_value(&status_answer, numbers[i]), UINT64_MAX, &value))
+            text_format(&t, "# TYPE dfs_%s gauge\ndfs_%s %" PRIu64 "\n", numbers[i], numbers[i], value);
+    struct slice rest = {nodes.body.data, nodes.body.length};
+    text_add(&t, "# TYPE dfs_node_up gauge\n# TYPE dfs_node_files gauge\n# TYPE dfs_node_chunks gauge\n"
+                 "# TYPE dfs_node_bytes gauge\n# TYPE dfs_node_free_bytes gauge\n");
+    while (status == DONE && slice_line(&rest, &row)) {
+        if (!node_row_parse(row, &n)) continue;
+        const struct { const char *key; uint64_t value; } values[] = {
+            {"up", strcmp(n.state, "down") != 0 && strcmp(n.state, "failed") != 0}, {"files", n.files},
+            {"chunks", n.chunks}, {"bytes", n.bytes}, {"free_bytes", n.free_bytes}};
+        for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+            text_format(&t, "dfs_node_%s{node=\"", values[i].key);
+            text_label(&t, n.name);
+            text_format(&t, "\"} %" PRIu64 "\n", values[i].value);
+        }
+    }
+    http_add(h, "Cache-Control: no-store");
+    http_answer(h, 200, "text/plain; version=0.0.4; charset=utf-8", t.data, t.length);
+    text_free(&t);
+    answer_free(&status_answer);
+    answer_free(&nodes);
+}
+
+static void http_active_nodes(struct http *h) {
+    struct api_rows rows = {.folder = "/"};
+    struct answer nodes = {0};
+    struct node_row n;
+    struct slice row;
+    enum status status = http_ask("NODES", &nodes);
+    struct slice rest = {nodes.body.data, nodes.body.length};
+    json_start(&rows.w);
+    json_array(&rows.w);
+    while (status == DONE && slice_line(&rest, &row)) {
+        if (!node_row_parse(row, &n) || strcmp(n.state, "down") == 0 || strcmp(n.state, "failed") == 0) continue;
+        json_object(&rows.w);
+        json_key_string(&rows.w, "name", n.name);
+        json_key_string(&rows.w, "id", n.id_text);
+        json_key_string(&rows.w, "address", n.address);
+        json_object_end(&rows.w);
+    }
+    api_rows_answer(h, &rows, status);
+    answer_free(&nodes);
+}
+
+/* ---- The page's key ---- */
+
+static void http_login(struct http *h) {
+    char key[2 * KEY_BYTES + 8], hex[65];
+    if (!http_params(h, 4096) || http_param(h, "key", key, sizeof key) < 0) return;
+    size_t end = strlen(key);
+    while (end > 0 && strchr(" \r\n\t", key[end - 1])) key[--end] = 0;
+    bool right = !cluster_key.set || http_key_is_right(slice_of(key));
+    explicit_bzero(key, sizeof key);
+    explicit_bzero(h->form.data, h->form.length);
+    if (!right) {
+        log_line("refused a wrong key from %s over HTTP", h->c->peer);
+        http_refuse(h, 403, fail(DENIED, "that is not the key of this cluster"));
+        return;
+    }
+    uint64_t until = http_today() + HTTP_SESSION_DAYS;
+    if (cluster_key.set) {
+        http_session(until, hex);
+        http_add(h, "Set-Cookie: dfs=%" PRIu64 ".%s; HttpOnly; SameSite=Strict; Path=/; Max-Age=%d", until, hex,
+                 HTTP_SESSION_DAYS * 86400);
+    }
+    http_done(h, "/");
+}
+
+static void http_logout(struct http *h) {
+    http_add(h, "Set-Cookie: dfs=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0");
+    http_done(h, "/");
+}
+
+static void http_page(struct http *h) {
+    bool script = strcmp(h->path, "/app.js") == 0, style = strcmp(h->path, "/app.css") == 0;
+    const char *body = script ? page_script : style ? page_style : page_html;
+    http_add(h, "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+                "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+    http_add(h, "Cache-Control: no-cache");
+    http_answer(h, 200, script ? "text/javascript; charset=utf-8" : style ? "text/css; charset=utf-8"
+                                                                          : "text/html; charset=utf-8",
+                body, strlen(body));
+}
+
+/* ---- Routes ---- */
+
+enum access {
+    FOR_ALL,       /* nothing in it is secret */
+    FOR_READERS,
+    FOR_WRITERS,
+    FOR_OPERATORS  /* readers, or all if --open-metrics says so */
+};
+
+static void http_help(struct http *h);
+
+static const struct route {
+    const char *method, *path; /* one that ends in a slash stands for all below it */
+    enum access access;
+    void (*run)(struct http *);
+    const char *summary;
+} route_table[] = {
+    {"GET", "/", FOR_ALL, http_page, "the page"},
+    {"GET", "/app.js", FOR_ALL, http_page, "its script"},
+    {"GET", "/app.css", FOR_ALL, http_page, "its style"},
+    {"POST", "/login", FOR_ALL, http_login, "key: gives the page its cookie"},
+    {"POST", "/logout", FOR_ALL, http_logout, "takes it back"},
+    {"GET", "/files/", FOR_READERS, http_files, "a file; with Range, If-None-Match and their like"},
+    {"PUT", "/files/", FOR_WRITERS, http_files, "stores the body as a file; with If-Match, If-None-Match: *"},
+    {"DELETE", "/files/", FOR_WRITERS, http_files, "removes a file"},
+    {"GET", "/api/", FOR_ALL, http_help, "this list"},
+    {"GET", "/api/status", FOR_READERS, api_status, "as dfs --status -j"},
+    {"GET", "/api/list", FOR_READERS, api_list, "path, recursive=1, glob: as dfs --ls -j and --find -j"},
+    {"GET", "/api/stat", FOR_READERS, api_stat, "path: as dfs --stat -j"},
+    {"GET", "/api/trash", FOR_READERS, api_trash, "as dfs --undelete -j"},
+    {"GET", "/api/events", FOR_READERS, api_events, "after: as dfs --events -j, in an array"},
+    {"GET", "/api/live", FOR_READERS, api_live, "status and events as they come (server-sent events)"},
+    {"POST", "/api/mkdir", FOR_WRITERS, api_mkdir, "path: makes a directory"},
+    {"POST", "/api/rmdir", FOR_WRITERS, api_rmdir, "path: removes an empty directory"},
+    {"POST", "/api/move", FOR_WRITERS, api_move, "from, to: renames, or moves"},
+    {"POST", "/api/copy", FOR_WRITERS, api_copy, "from, to: copies by reference"},
+    {"POST", "/api/remove", FOR_WRITERS, api_remove, "path, recursive=1: into the trash"},
+    {"POST", "/api/undelete", FOR_WRITERS, api_undelete, "path: out of the trash"},
+    {"POST", "/api/copies", FOR_WRITERS, api_copies, "path, copies: how many there are to be"},
+    {"POST", "/api/drain", FOR_WRITERS, api_drain, "node, cancel=1: empties a node"},
+    {"POST", "/api/forget", FOR_WRITERS, api_forget, "node: for good"},
+    {"POST", "/file", FOR_WRITERS, http_legacy_put, "filename, file in base64: stores it, if there is none"},
+    {"GET", "/file/", FOR_READERS, http_legacy_one, "the file in base64"},
+    {"DELETE", "/file/", FOR_WRITERS, http_legacy_one, "removes it"},
+    {"POST", "/chunk", FOR_WRITERS, http_chunk_post, "X-Dfs-Sha256: stores a chunk on this node, if that is its hash"},
+    {"GET", "/chunk/", FOR_READERS, http_chunk_get, "a chunk that this node holds"},
+    {"GET", "/active-nodes", FOR_READERS, http_active_nodes, "the nodes that are up"},
+    {"GET", "/metrics", FOR_OPERATORS, http_metrics, "numbers for Prometheus"},
+    {"GET", "/healthz", FOR_OPERATORS, http_healthz, "200 if the cluster takes reads and writes, else 503"},
+    {0}};
+
+static void http_help(struct http *h) {
+    struct text t = {0};
+    if (strcmp(h->path, "/api/") != 0) {
+        http_refuse(h, 404, fail(NOT_FOUND, "there is nothing at %s; GET /api/ lists what there is", shown(h->path)));
+        return;
+    }
+    for (const struct route *r = route_table; r->method; r++)
+        text_format(&t, "%-6s %-14s %s\n", r->method, r->path, r->summary);
+    http_answer(h, 200, "text/plain; charset=utf-8", t.data, t.length);
+    text_free(&t);
+}
+
+/* Whether a route is for this path. */
+static bool route_fits(const struct route *r, const char *path) {
+    size_t length = strlen(r->path);
+    bool prefix = length > 1 && r->path[length - 1] == '/';
+    return prefix ? strncmp(path, r->path, length) == 0 : strcmp(path, r->path) == 0;
+}
+
+/* The route for a request; NULL: there is none, and that was answered. */
+static const struct route *http_route(struct http *h) {
+    struct text allowed = {0};
+    const struct route *found = NULL;
+    for (const struct route *r = route_table; r->method; r++) {
+        if (!route_fits(r, h->path)) continue;
+        text_format(&allowed, "%s%s", allowed.length ? ", " : "", r->method);
+        bool closer = !found || strlen(r->path) > strlen(found->path);
+        if (slice_is(h->method, r->method) && closer) found = r;
+    }
+    if (!found && allowed.length > 0) {
+        http_add(h, "Allow: %s", allowed.data);
+        http_refuse(h, 405, fail(BAD_REQUEST, "%s takes %s", shown(h->path), allowed.data));
+    } else if (!found) {
+        http_refuse(h, 404, fail(NOT_FOUND, "there is nothing at %s; GET /api/ lists what there is", shown(h->path)));
+    }
+    text_free(&allowed);
+    return found;
+}
+
+/* Finds the route and runs it, if the request may have it. */
+static void http_run(struct http *h) {
+    static const char *const methods[] = {"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH", "TRACE"};
+    bool known = false;
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) known = known || slice_is(h->method, methods[i]);
+    if (!known) {
+        h->keeps = false;
+        http_refuse(h, 501, fail(BAD_REQUEST, "no such method"));
+        return;
+    }
+    h->head_only = slice_is(h->method, "HEAD");
+    if (h->head_only) h->method = slice_of("GET");
+    int code = http_check_source(h, !slice_is(h->method, "GET"));
+    if (code != 0) {
+        h->keeps = false;
+        http_refuse(h, code, DENIED);
+        return;
+    }
+    const struct route *route = http_route(h);
+    if (!route) return;
+    bool open = route->access == FOR_ALL || (route->access == FOR_OPERATORS && gateway.open_metrics);
+    if (open || http_has_key(h)) {
+        atomic_fetch_add_explicit(&server.requests, 1, memory_order_relaxed);
+        route->run(h);
+        return;
+    }
+    h->keeps = h->body_over && h->keeps; /* whoever does not have the key has no body read */
+    atomic_fetch_add(&server.refused, 1);
+    if (!http_header(h, "x-dfs").at && !http_header(h, "sec-fetch-site").at)
+        http_add(h, "WWW-Authenticate: Basic realm=\"dfs: the key is the password\", charset=\"UTF-8\"");
+    http_refuse(h, 401, fail(DENIED, "this cluster has a key; send it as bearer token or as password"));
+}
+
+/* One request and its answer; false when the connection is over. */
+static bool http_serve_one(struct http *h, struct conn *c) {
+    struct text head = h->head, extra = h->extra, form = h->form;
+    text_recycle(&head, 64 * KIB);
+    text_recycle(&extra, 64 * KIB);
+    text_recycle(&form, 256 * KIB);
+    *h = (struct http){.c = c, .head = head, .extra = extra, .form = form};
+    int code = http_read_head(h);
+    if (code == HTTP_GONE) return false;
+    if (code != 0) {
+        h->keeps = false;
+        *h->path = 0;
+        http_refuse(h, code, BAD_REQUEST);
+    } else {
+        http_run(h);
+    }
+    if (!h->answered && !h->cut) http_refuse(h, 500, fail(INTERNAL, "no answer"));
+    if (!h->cut) http_body_drain(h);
+    if (h->cut) {
+        struct linger reset = {.l_onoff = 1, .l_linger = 0};
+        setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+        return false;
+    }
+    if (h->keeps) return true;
+    conn_part(c);
+    return false;
+}
+
+static void http_serve(struct conn *c) {
+    struct http *h = mem_alloc(sizeof *h);
+    c->idle_until_ms = 0;
+    lock_take(&feed.lock); /* by now this server's address is known: a node is asked itself when no master answers */
+    if (strcmp(server.role, "node") == 0 && gateway.client.nodes.length == 0)
+        text_add(&gateway.client.nodes, server.address);
+    lock_drop(&feed.lock);
+    while (http_serve_one(h, c)) continue;
+    text_free(&h->head);
+    text_free(&h->extra);
+    text_free(&h->form);
+    free(h);
+}
+
+/* Makes this server one that speaks HTTP as well. `masters`: whom it asks; `names`: more names that Host may have,
+ * separated by commas, NULL: none. Called before the server listens; the strings stay. */
+static void http_begin(const char *masters, const char *names, bool open_metrics) {
+    client_init(&gateway.client, masters);
+    gateway.client.retry_ms = HTTP_RETRY_MS;
+    gateway.names = names;
+    gateway.open_metrics = open_metrics;
+    lock_init(&verified.lock, RANK_TRANSFER);
+    lock_init(&feed.lock, RANK_TRANSFER);
+    server.http = http_serve;
 }
 
 /* ======== 16. Viewer ======== */
@@ -14675,6 +17208,8 @@ enum option {
     OPT_LISTEN,
     OPT_NAME,
     OPT_ZONE,
+    OPT_HTTP_HOST,
+    OPT_OPEN_METRICS,
     OPT_INIT,
     OPT_FORCE_FROM,
     OPT_ALLOW_FAULTS,
@@ -14782,6 +17317,9 @@ static const struct option_row {
     [OPT_NAME] = {"name", 'n', "NAME", AT_NODE, "the node's name for people (the host's name)", ""},
     [OPT_ZONE] = {"zone", 0, "NAME", AT_NODE, "what may fail together with it; copies are spread over zones first",
                   ""},
+    [OPT_HTTP_HOST] = {"http-host", 0, "NAME[,...]", AT_MASTER | AT_NODE,
+                       "more names that browsers may call this server by", ""},
+    [OPT_OPEN_METRICS] = {"open-metrics", 0, NULL, AT_MASTER | AT_NODE, "/metrics and /healthz need no key", ""},
     [OPT_INIT] = {"init", 0, NULL, AT_MASTER, "make a new cluster, and its key if there is none", ""},
     [OPT_FORCE_FROM] = {"force-from", 0, "NODE", AT_MASTER,
                         "go on from this node alone if too few are left; others' changes are lost", ""},
@@ -15253,6 +17791,7 @@ static int cmd_master(int rest) {
     if (init) key_setup(true);
     if (init) print_join(server.address, path, hex, made);
     explicit_bzero(hex, sizeof hex);
+    http_begin(server.address, option_value[OPT_HTTP_HOST], option_value[OPT_OPEN_METRICS] != NULL);
     return master_main(init);
 }
 
@@ -15272,6 +17811,7 @@ static int cmd_node(int rest, char **words) {
     if (dead_ms < 2 * ping_ms) die(USAGE_ERROR, "--dead-after must be at least twice --ping");
     if (option_value[OPT_ZONE] && !label_is_good(option_value[OPT_ZONE]))
         die(USAGE_ERROR, "--zone: 1 to %d bytes, all of them printable", LABEL_MAX_BYTES);
+    http_begin(masters_option(), option_value[OPT_HTTP_HOST], option_value[OPT_OPEN_METRICS] != NULL);
     return node_main(words[0], address, masters_option(), option_value[OPT_NAME], option_value[OPT_ZONE],
                      option_size(OPT_SEGMENT_SIZE, 0, 64 * KIB, SEGMENT_LIMIT_BYTES),
                      option_size(OPT_SCRUB_RATE, SCRUB_RATE_BYTES, 0, 64 * GIB), ping_ms, dead_ms);
@@ -16095,61 +18635,28 @@ static int cmd_view(struct client *cl, int rest, char **words) {
     return status == DONE ? 0 : complain("view", status);
 }
 
+/* A row of the trash, for people. */
+static void trash_print(void *context, const struct trash_row *row) {
+    struct text when = {0}, size = {0};
+    (void)context;
+    text_time(&when, (int64_t)row->expiry_s * 1000000000);
+    if (!row->directory) text_size(&size, row->size);
+    printf("%11s  until %s  %s%s\n", row->directory ? "-" : size.data, when.data, shown(row->path),
+           row->directory ? "/" : "");
+    text_free(&when);
+    text_free(&size);
+}
+
 /* dfs --undelete: what is in the trash. */
 static int cmd_trash(struct client *cl) {
-    struct text line = {0}, when = {0}, size_text = {0};
-    struct answer a = {0};
     struct json_writer w;
-    char path[PATH_MAX_BYTES + 1];
-    struct text place = {0}; /* where the next answer goes on */
-    uint64_t size, expiry_s;
-    enum status status = DONE;
-    text_add(&place, "0 %");
     json_begin(&w);
     json_array(&w);
-    do {
-        text_clear(&line);
-        text_format(&line, "TRASH %s", place.data);
-        text_clear(&place);
-        status = client_ask(cl, &line, NULL, false, true, &a);
-        struct slice rest = {a.body.data, a.body.length}, row;
-        struct words words;
-        if (status == DONE && a.w.count != 6) status = fail(INTERNAL, "the master's answer to TRASH is none");
-        if (status == DONE && !slice_is(a.w.word[3], "%")) {
-            text_bytes(&place, a.w.word[2].at, a.w.word[2].length);
-            text_byte(&place, ' ');
-            text_bytes(&place, a.w.word[3].at, a.w.word[3].length);
-        }
-        while (status == DONE && slice_line(&rest, &row)) {
-            if (!words_split(row, &words) || words.count != 5 || !parse_u64(words.word[2], UINT64_MAX, &size) ||
-                !parse_u64(words.word[3], UINT32_MAX, &expiry_s) || !parse_escaped(words.word[4], path, sizeof path))
-                continue;
-            bool folder = slice_is(words.word[0], "dir");
-            if (option_value[OPT_JSON]) {
-                json_object(&w);
-                json_path(&w, path);
-                json_key_string(&w, "kind", folder ? "directory" : "file");
-                json_key_unsigned(&w, "size", size);
-                json_key_unsigned(&w, "expires", expiry_s);
-                json_object_end(&w);
-            } else {
-                text_clear(&when);
-                text_clear(&size_text);
-                text_time(&when, (int64_t)expiry_s * 1000000000);
-                if (!folder) text_size(&size_text, size);
-                printf("%11s  until %s  %s%s\n", folder ? "-" : size_text.data, when.data, shown(path),
-                       folder ? "/" : "");
-            }
-        }
-    } while (status == DONE && place.length > 0);
+    bool json = option_value[OPT_JSON] != NULL;
+    enum status status = client_trash(cl, json ? json_trash_row : trash_print, &w);
     json_array_end(&w);
-    if (status == DONE && option_value[OPT_JSON]) json_print(&w);
+    if (status == DONE && json) json_print(&w);
     else json_free(&w);
-    text_free(&line);
-    text_free(&when);
-    text_free(&size_text);
-    text_free(&place);
-    answer_free(&a);
     return status == DONE ? 0 : complain("undelete", status);
 }
 
@@ -16691,32 +19198,23 @@ static int cmd_where(struct client *cl, int rest, char **words) {
     return 0;
 }
 
-/* Prints one row of EVENTS: NUMBER TIME TEXT. */
+/* Prints one row of EVENTS. */
 static void event_print(struct slice row) {
-    struct slice number, word;
     struct text t = {0};
+    uint64_t number;
     int64_t wall_ms;
-    uint64_t count;
-    if (!slice_part(&row, ' ', &number) || !parse_u64(number, UINT64_MAX, &count) || !slice_part(&row, ' ', &word) ||
-        !parse_i64(word, &wall_ms))
-        return;
     if (option_value[OPT_JSON]) {
         struct json_writer w;
         json_start(&w);
-        json_object(&w);
-        json_key_unsigned(&w, "number", count);
-        json_key(&w, "time");
-        json_time(&w, wall_ms * 1000000);
-        json_key(&w, "event");
-        json_string_bytes(&w, row.at, row.length);
-        json_object_end(&w);
+        json_event(&w, row);
         if (json_done(&w)) text_bytes(&t, w.data, w.length);
         json_free(&w);
-    } else {
+    } else if (event_parse(&row, &number, &wall_ms)) {
         text_time(&t, wall_ms * 1000000);
         text_format(&t, ".%03d  ", (int)(wall_ms % 1000));
         text_display(&t, row.at, row.length);
     }
+    if (t.length == 0) return;
     text_byte(&t, '\n');
     fwrite(t.data, 1, t.length, stdout);
     text_free(&t);

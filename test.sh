@@ -5234,6 +5234,278 @@ test_viewer() {
     crash tmux
 }
 
+# ---- HTTP ----
+
+web() { # PATH [CURL-OPTIONS...]: asks the server in $WEB with the key, and waits for the right end of the answer
+    curl -sS --fail-with-body -m $((60 * slow)) -H "Authorization: Bearer $(cat key)" "${@:2}" "http://$WEB$1"
+}
+code_of() { # PATH [CURL-OPTIONS...]: the status code alone; the body goes to the file `body`
+    : >body
+    curl -s -o body -w '%{http_code}' -m $((60 * slow)) -H "Authorization: Bearer $(cat key)" "${@:2}" "http://$WEB$1"
+}
+address_of() { awk '/^listening/ {print $2}' "$1.out"; }
+
+# files by HTTP: up, down, in part, under conditions; from master and node; what comes one way is seen in all others
+test_http() {
+    local etag old WEB who method path
+    need curl jq
+    fast
+    export DFS_GRACE=1s
+    cluster 3
+    random 9000000 >f
+    random 100 >small
+    for who in m n1; do
+        WEB=$(address_of $who)
+        web "/files/$who/f%20%C3%A4" -T f | jq -e ".size == 9000000 and .sha256 == \"$(sha <f)\""
+        web "/files/$who/f%20%C3%A4" | cmp - f
+        same "/$who/f ä" f
+        web "/files/$who/f%20%C3%A4" -r 4194300-4194310 | cmp - <(tail -c +4194301 f | head -c 11)
+        web "/files/$who/f%20%C3%A4" -r -5 | cmp - <(tail -c 5 f)
+        head -c 5000000 f >part
+        web "/files/$who/f%20%C3%A4" -C - -o part
+        cmp part f
+        [ "$(code_of "/files/$who/none")" = 404 ]
+        [ "$(code_of "/files/$who")" = 409 ]
+        [ "$(code_of "/files/$who/small" -T small)" = 201 ]
+        etag=$(web "/files/$who/small" -I | tr -d '\r' | sed -n 's/^ETag: //p')
+        [ "$etag" = "\"$(sha <small)\"" ]
+        [ "$(code_of "/files/$who/small" -H "If-None-Match: $etag")" = 304 ] && [ ! -s body ]
+        [ "$(code_of "/files/$who/small" -H "If-Match: $etag")" = 200 ]
+        [ "$(code_of "/files/$who/small" -T f -H "If-None-Match: *")" = 412 ]
+        [ "$(code_of "/files/$who/small" -T f -H "If-Match: \"$(sha <f)\"")" = 412 ]
+        same "/$who/small" small
+        [ "$(code_of "/files/$who/small" -T f -H "If-Match: $etag")" = 200 ]
+        same "/$who/small" f
+        old=$(web "/files/$who/small" -I | tr -d '\r' | sed -n 's/^Last-Modified: //p')
+        [ "$(code_of "/files/$who/small" -H "If-Modified-Since: $old")" = 304 ]
+        [ "$(code_of "/files/$who/small" -r 0-9 -H "If-Range: $etag")" = 200 ]
+        [ "$(code_of "/files/$who/small" -r 0-9 -H "If-Range: \"$(sha <f)\"")" = 206 ]
+        web "/files/$who/piped" -T - <f | jq -e '.size == 9000000' # chunked
+        same "/$who/piped" f
+        [ "$(code_of "/files/$who/piped" -X DELETE)" = 200 ]
+        fails 2 --stat "/$who/piped"
+        # JSON says the same as the command line
+        diff <(web "/api/list?path=/&recursive=1" | jq -S .) <(dfs --ls -r -j / | jq -S .)
+        diff <(web "/api/stat?path=/$who/small" | jq -S .) <(dfs --stat -j "/$who/small" | jq -S .)
+        diff <(web "/api/list?path=/&glob=sm*" | jq -S .) <(dfs --find -j 'sm*' / | jq -S .)
+        diff <(web /api/trash | jq -S .) <(dfs --undelete -j | jq -S .)
+        diff <(web /api/status | jq -S 'del(.nodes)') <(status -j | jq -S 'del(.nodes)')
+        diff <(web "/api/events?after=0" | jq -S '.[]') <(dfs --events -j | jq -S .)
+        web /api/mkdir -d "path=/$who/dir"
+        web /api/move -H 'Content-Type: application/json' -d "{\"from\":\"/$who/small\",\"to\":\"/$who/dir/s\"}"
+        web /api/copy -d "from=/$who/dir" -d "to=/$who/copy"
+        same "/$who/copy/s" f
+        web /api/remove -d "path=/$who/copy" -d recursive=1
+        fails 2 --ls "/$who/copy"
+        web /api/undelete -d "path=/$who/copy"
+        same "/$who/copy/s" f
+        [ "$(code_of /api/rmdir -d "path=/$who/copy")" = 409 ]
+        [ "$(code_of /api/move -d "from=/none" -d "to=/x")" = 404 ]
+        # the older interface
+        base64 -w0 small >small.64
+        web /file -d "filename=old-$who" --data-urlencode "file@small.64" | jq -e ".filename == \"old-$who\" and .id"
+        same "/old-$who" small
+        web "/file/old-$who" | jq -r .file | base64 -d | cmp - small
+        web "/file/$who%2Fdir" >said && return 1
+        [ "$(code_of /file -d "filename=old-$who" --data-urlencode "file@small.64")" = 409 ]
+        jq -e '.errorCode == 3 and .data' body
+        [ "$(code_of "/file/none")" = 404 ] && jq -e '.errorCode == 2' body
+        [ "$(code_of /file -d "filename=x" -d 'file=%%%')" = 400 ]
+        jq -n --arg f "$(base64 -w0 <small)" "{filename: \"json-$who\", file: \$f}" |
+            web /file -H 'Content-Type: application/json' -d @-
+        same "/json-$who" small
+        web "/file/json-$who" -X DELETE
+        fails 2 --stat "/json-$who"
+        dfs -q -u "/odd-$who" f # not a multiple of three, several chunks
+        web "/file/odd-$who" | jq -r .file | base64 -d | cmp - f
+        web /healthz | grep -qx healthy
+        web /metrics | grep -qx 'dfs_up 1'
+        [ "$(web /active-nodes | jq length)" = 3 ]
+        timeout 3 curl -sN -H "Authorization: Bearer $(cat key)" "http://$WEB/api/live" >said || true
+        grep -q '^data: {"state":"healthy"' said
+        grep -q '^data: {"number":.*joined' said
+    done
+    # the manual has all routes
+    web /api/ >routes
+    [ "$(wc -l <routes)" -gt 25 ]
+    while read -r method path _; do
+        grep -qF "\`$method $path" "$here/docs/HTTP.md" || die "$method $path is not in docs/HTTP.md"
+    done <routes
+    # chunks, on nodes
+    etag=$(sha <small)
+    web /chunk -H "X-Dfs-Sha256: $etag" --data-binary @small | jq -e ".sha256 == \"$etag\""
+    web "/chunk/$etag" | cmp - small
+    [ "$(code_of /chunk -H "X-Dfs-Sha256: $(sha <f)" --data-binary @small)" = 400 ]
+    [ "$(code_of "/chunk/$(sha <f)")" = 404 ]
+    # a broken upload leaves nothing
+    curl -s -m 2 --limit-rate 500K -H "Authorization: Bearer $(cat key)" -T f "http://$WEB/files/broken" || true
+    printf 'PUT /files/broken HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Length: 9\r\n\r\nabc' \
+        "$(cat key)" >/dev/tcp/127.0.0.1/"${WEB##*:}"
+    fails 2 --stat /broken
+    # the key: as password, as the page's cookie
+    [ "$(curl -s -o body -w '%{http_code}' "http://$WEB/api/status")" = 401 ]
+    curl -s -u "any:$(cat key)" "http://$WEB/api/status" | jq -e '.state'
+    curl -s -c jar -d "key=$(cat key)" "http://$WEB/login"
+    grep -q '^#HttpOnly_127.0.0.1' jar
+    curl -s -b jar "http://$(address_of m)/api/status" | jq -e '.state == "healthy"'
+    [ "$(curl -s -b jar -o body -w '%{http_code}' -T small "http://$WEB/files/c")" = 403 ]
+    [ "$(curl -s -b jar -H 'X-Dfs: 1' -o body -w '%{http_code}' -T small "http://$WEB/files/c")" = 201 ]
+    grep -o 'dfs	.*' jar | cut -f2 | tr 0-7 1-70 >forged # every digit up to 7 is another one
+    [ "$(curl -s -H "Cookie: dfs=$(cat forged)" -o body -w '%{http_code}' "http://$WEB/api/status")" = 401 ]
+    # names that this server goes by, and what needs no key
+    [ "$(code_of / -H 'Host: files.example')" = 421 ]
+    stop n2
+    n2=1 "$DFS" node n2 -k key -l 127.0.0.1:0 --http-host 'a.example,files.example' --open-metrics >n2.out 2>>n2.err &
+    PID[n2]=$!
+    wait_for grep -q listening n2.out
+    WEB=$(address_of n2)
+    [ "$(code_of / -H 'Host: files.example')" = 200 ]
+    [ "$(code_of / -H 'Host: file.example')" = 421 ]
+    wait_for curl -sf -o body "http://$WEB/healthz"
+    curl -sf "http://$WEB/metrics" | grep -q '^dfs_files '
+    # a chunk that is damaged on this node's disk is never sent
+    wait_for roster_is 3
+    random 3000000 >d
+    dfs -q -u /damaged d
+    wait_for held_by /damaged n1 n2 n3
+    python3 - n2 d <<'EOF'
+import pathlib, sys
+want = pathlib.Path(sys.argv[2]).read_bytes()[1000:1064]
+for f in pathlib.Path(sys.argv[1], "log").rglob("*"):
+    if f.is_file() and (at := f.read_bytes().find(want)) >= 0:
+        with open(f, "r+b") as o:
+            o.seek(at)
+            o.write(bytes(64))
+EOF
+    web /files/damaged | cmp - d
+    log_says n2 DAMAGED
+    # the cluster without its master: what nodes know is read, the rest says so
+    crash m
+    web /files/m/dir/s | cmp - f
+    [ "$(code_of /files/x -T small)" = 503 ]
+    [ "$(code_of /healthz)" = 503 ]
+}
+
+# 160 raw requests, most of them wrong: each has its status, and what stands behind an error is never run
+test_http_raw() {
+    need python3
+    fast
+    cluster 2
+    python3 "$here/.ci/http_raw.py" "$(address_of m)" key
+    python3 "$here/.ci/http_raw.py" "$(address_of n1)" key
+    not grep -E 'ERROR|runtime error' m.err n1.err
+}
+
+# slow clients beside a quick one; many connections; few descriptors; large files in constant memory
+test_http_load() {
+    local count=500 size=1G WEB before
+    need python3 curl jq
+    [ "$slow" = 1 ] || count=60 size=64M
+    [ -z "$long" ] || size=5G
+    fast
+    cluster 2
+    random 30000000 >f
+    dfs -q -u /f f
+    wait_for held_by /f n1 n2
+    python3 "$here/.ci/http_slow.py" "$(address_of m)" key "$count" /f
+    python3 "$here/.ci/http_slow.py" "$(address_of n1)" key "$count" /f
+    not dfs --find 'slow*' | grep .
+    truncate -s "$size" sparse
+    for who in m n1; do
+        WEB=$(address_of $who)
+        web / >page
+        web /files/big -T sparse | jq -e ".size == $(stat -c %s sparse)"
+        web /files/big -o /dev/null -w '%{size_download}' >got
+        [ "$(cat got)" = "$(stat -c %s sparse)" ]
+        before=$(rss_kb "${PID[$who]}")
+        echo "$who: $before KiB resident after $size up and down"
+        [ "$slow" != 1 ] || [ "$before" -lt 120000 ]
+        dfs --rm /big
+    done
+    if command -v ab; then
+        ab -q -n 50000 -c 100 "http://$(address_of n1)/app.css" >ab.said
+        grep -E 'Failed|Non-2xx|per second' ab.said
+        grep -q '^Failed requests: *0$' ab.said
+        not grep Non-2xx ab.said
+    fi
+    WEB=$(address_of n1)
+    [ "$(web /files/f | sha)" = "$(sha <f)" ]
+    stop n1
+    (ulimit -n 128 && exec "$DFS" node n1 -k key -l 127.0.0.1:0 >n1.out 2>>n1.err) &
+    PID[n1]=$!
+    wait_for grep -q listening n1.out
+    WEB=$(address_of n1)
+    python3 - "$WEB" <<'EOF'
+import socket, sys
+host, port = sys.argv[1].rsplit(":", 1)
+socks = []
+for i in range(300):
+    s = socket.create_connection((host, int(port)))
+    s.sendall(b"GET / HTTP/1.1\r\n")
+    socks.append(s)
+EOF
+    wait_for web /api/status
+    web /files/f | cmp - f
+}
+
+# downloads from a node beside nginx with the same file, in turn: large, and small ones over kept connections
+test_http_speed() {
+    local size=256M round theirs ours ratio port WEB
+    need curl nginx ab python3
+    [ -z "$long" ] || size=1G
+    fast
+    cluster 1
+    head -c "$size" /dev/urandom >f
+    random 1000 >s
+    dfs -q -u /f f
+    dfs -q -u /s s
+    WEB=$(address_of n1)
+    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    cat >nginx.conf <<EOF
+daemon off; pid $PWD/nginx.pid; error_log $PWD/nginx.err; worker_processes 2; user $(id -un);
+events { worker_connections 256; }
+http { access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; client_body_temp_path $PWD/t1;
+    proxy_temp_path $PWD/t2; fastcgi_temp_path $PWD/t3; uwsgi_temp_path $PWD/t4; scgi_temp_path $PWD/t5;
+    server { listen 127.0.0.1:$port; root $PWD; location ~ /key { deny all; } } }
+EOF
+    nginx -c "$PWD/nginx.conf" 2>nginx.said &
+    PID[nginx]=$!
+    wait_for curl -sf -o /dev/null "http://127.0.0.1:$port/s"
+    median() { sort -n | awk '{a[NR] = $1} END {print a[int((NR + 1) / 2)]}'; }
+    for round in 1 2 3 4 5 6 7; do # the first warms up
+        curl -s -o /dev/null -w '%{speed_download}\n' "http://127.0.0.1:$port/f" >>theirs
+        web /files/f -o /dev/null -w '%{speed_download}\n' >>ours
+    done
+    theirs=$(tail -n +2 theirs | median) ours=$(tail -n +2 ours | median)
+    ratio=$((100 * ours / theirs))
+    echo "$size: $((ours / 1000000)) MB/s, nginx $((theirs / 1000000)) MB/s: $ratio %"
+    : >theirs && : >ours
+    for round in 1 2 3 4 5; do
+        ab -q -k -n 20000 -c 16 "http://127.0.0.1:$port/s" | awk '/per second/ {print int($4)}' >>theirs
+        ab -q -k -n 20000 -c 16 -H "Authorization: Bearer $(cat key)" "http://$WEB/files/s" |
+            awk '/per second/ {print int($4)}' >>ours
+    done
+    theirs=$(median <theirs) ours=$(median <ours)
+    echo "1 KB: $ours/s, nginx $theirs/s: $((100 * ours / theirs)) %"
+    crash nginx
+    [ -z "$long" ] || { [ "$ratio" -ge 90 ] && [ $((100 * ours / theirs)) -ge 60 ]; }
+}
+
+# the page in Chromium, as people use it
+test_page() {
+    local modules=${PLAYWRIGHT:-/usr/lib/node_modules}
+    need node chromium
+    [ -d "$modules/playwright-core" ] || skip "no playwright-core in $modules; PLAYWRIGHT says where it is"
+    fast
+    cluster 3
+    BASE=http://$(address_of m) NODE=http://$(address_of n1) KEY=$(cat key) \
+        KILL="kill -9 ${PID[n3]}" \
+        REVIVE="cd '$PWD' && { '$DFS' node n3 -k key -l 127.0.0.1:0 >n3.out 2>>n3.err & echo \$! >n3.pid; }" \
+        timeout $((300 * slow)) node "$here/.ci/page.js" "$modules"
+    unset "PID[n3]"
+    kill -9 "$(cat n3.pid)" # it is a child of the browser's script
+}
+
 # whole folders go up and down while the master and nodes are killed: the client carries on, or ends with the right code
 test_carry_on() {
     local round code job n
