@@ -11980,6 +11980,7 @@ static void *master_reign(void *unused) {
         if (clock_ms() - trimmed_ms > 1000) {
             trimmed_ms = clock_ms();
             pool_trim();
+            buffers_trim();
             master.copy_rate = (master.copy_rate + master.copied_bytes - master.copied_before) / 2;
             master.copied_before = master.copied_bytes;
         }
@@ -14533,6 +14534,7 @@ static int http_framing(struct http *h) {
     h->keeps = !h->old;
     while (slice_part(&connection, ',', &part)) {
         while (part.length > 0 && *part.at == ' ') part.at++, part.length--;
+        if (h->old && slice_is_word(part, "keep-alive")) h->keeps = true;
         if (slice_is_word(part, "close")) h->keeps = false;
     }
     fail(BAD_REQUEST, "a body has one Content-Length, in digits, or is chunked");

@@ -18,6 +18,8 @@ CASES = [  # status, whether the connection goes on, request
     (200, 1, "HEAD / HTTP/1.1\r\n" + H + "\r\n"),
     (200, 0, "GET / HTTP/1.0\r\n\r\n"),
     (200, 0, "GET / HTTP/1.0\r\n" + H + "\r\n"),
+    (200, 1, "GET / HTTP/1.0\r\n" + H + "Connection: Keep-Alive\r\n\r\n"),
+    (200, 0, "GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n"),
     (200, 0, "GET / HTTP/1.1\r\n" + H + "Connection: close\r\n\r\n"),
     (200, 1, f"GET http://{host}:{port}/ HTTP/1.1\r\n" + H + "\r\n"),
     (200, 1, "GET /?x=1 HTTP/1.1\r\n" + H + "\r\n"),
