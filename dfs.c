@@ -6630,7 +6630,7 @@ struct put {
     uint64_t size_hint;     /* 0: not known */
     int64_t mtime_ns;
     size_t chunk_size;
-    ssize_t (*read)(void *source, void *to, size_t length); /* fills `to`, less only at the end, -1: broken; NULL: fd */
+    ssize_t (*pull)(void *source, void *to, size_t length); /* fills `to`, less only at the end, -1: broken; NULL: fd */
     void *source;
     uint64_t size;          /* what it was, and its hash, when it is done */
     uint8_t sha256[32];
@@ -6734,11 +6734,11 @@ static enum status upload_read(struct upload *u, int fd, struct put *put, struct
         struct sha256 state;
         struct piece piece = {.buffer = buffer_take(0)};
         if (!piece.buffer) return NO_SPACE;
-        ssize_t got = put->read ? put->read(put->source, piece.buffer, put->chunk_size)
+        ssize_t got = put->pull ? put->pull(put->source, piece.buffer, put->chunk_size)
                                 : sys_read(fd, piece.buffer, put->chunk_size);
         if (got <= 0) {
             buffer_give(piece.buffer);
-            if (got < 0 && put->read) return BAD_REQUEST; /* the source said why */
+            if (got < 0 && put->pull) return BAD_REQUEST; /* the source said why */
             return got == 0 ? DONE : fail(INTERNAL, "reading the file: %s", strerror(errno));
         }
         sha256_init(&state);
@@ -6793,7 +6793,7 @@ static enum status upload_once(struct client *cl, struct put *put, int fd, bool 
     struct stat before, after;
     int workers = put->size_hint != 0 && put->size_hint <= put->chunk_size ? 1 : UPLOAD_WORKERS;
     before.st_mode = 0;
-    if (!put->read && fstat(fd, &before) != 0) return fail(INTERNAL, "reading the file: %s", strerror(errno));
+    if (!put->pull && fstat(fd, &before) != 0) return fail(INTERNAL, "reading the file: %s", strerror(errno));
     put->size = 0;
     lock_init(&u.lock, RANK_TRANSFER);
     cond_init(&u.changed);
@@ -6819,12 +6819,12 @@ static enum status upload_once(struct client *cl, struct put *put, int fd, bool 
     return status;
 }
 
-/* Uploads what `fd`, or put->read, gives until its end. If chunks that were spared turn out not to be there, all are
+/* Uploads what `fd`, or put->pull, gives until its end. If chunks that were spared turn out not to be there, all are
  * sent. */
 static enum status client_upload(struct client *cl, struct put *put, int fd) {
     struct upload_open open;
     bool spared = false;
-    off_t begin = put->read ? -1 : lseek(fd, 0, SEEK_CUR);
+    off_t begin = put->pull ? -1 : lseek(fd, 0, SEEK_CUR);
     upload_begin(cl, &open);
     enum status status = upload_once(cl, put, fd, false, &spared);
     if (status == UNAVAILABLE && spared && begin >= 0 && lseek(fd, begin, SEEK_SET) == begin)
@@ -15216,7 +15216,7 @@ static enum status http_store(struct http *h, struct put *put) {
     }
     struct body_source source = {{(uint8_t *)h->form.data, h->form.length}, h};
     if (got > 0 && !h->body_over) {
-        put->read = body_source_read;
+        put->pull = body_source_read;
         put->source = &source;
         return client_upload(&gateway.client, put, -1);
     }
@@ -15306,7 +15306,7 @@ static void http_legacy_put(struct http *h) {
     else if (status == DONE && !base64_decode(text, strlen(text), bytes, &length))
         status = fail(BAD_REQUEST, "'file' is no base64");
     source = (struct memory_source){bytes, length};
-    put.read = memory_read;
+    put.pull = memory_read;
     put.source = &source;
     put.size_hint = length;
     struct file_info *f = NULL;
