@@ -15205,11 +15205,12 @@ static ssize_t body_source_read(void *source, void *to, size_t length) {
  * read into memory that grows with it, so that a slow client holds none of the buffers until it has shown that it comes
  * to something. */
 static enum status http_store(struct http *h, struct put *put) {
+    enum { PIECE_BYTES = 256 * 1024 };
     size_t got = 1;
     put->mtime_ns = clock_wall_ns();
     put->chunk_size = CHUNK_MAX_BYTES;
     while (got > 0 && h->form.length < CHUNK_MAX_BYTES) {
-        size_t want = CHUNK_MAX_BYTES - h->form.length < 256 * KIB ? CHUNK_MAX_BYTES - h->form.length : 256 * KIB;
+        size_t room = CHUNK_MAX_BYTES - h->form.length, want = room < PIECE_BYTES ? room : PIECE_BYTES;
         text_reserve(&h->form, want);
         if (http_body_some(h, h->form.data + h->form.length, want, &got) != DONE) return BAD_REQUEST;
         h->form.length += got;
@@ -15221,7 +15222,7 @@ static enum status http_store(struct http *h, struct put *put) {
         return client_upload(&gateway.client, put, -1);
     }
     put->size = h->form.length;
-    sha256_digest(h->form.data, put->size, put->sha256);
+    sha256_digest(h->form.data, h->form.length, put->sha256);
     return client_upload_small(&gateway.client, put, h->form.data, false);
 }
 
