@@ -2119,10 +2119,12 @@ static bool conn_serve_one(struct request *r) {
     }
     if (broken && status != DENIED) log_line("refused %s: %s", c->peer, detail);
     if (status != DONE && (stranger || r->body_left == UINT64_MAX)) broken = true;
-    char why[DETAIL_BYTES];
-    memcpy(why, detail, sizeof why);
-    if (!broken && r->body_left > 0 && request_drain(r) != DONE) return false;
-    memcpy(detail, why, sizeof why);
+    if (!broken && r->body_left > 0) {
+        char why[DETAIL_BYTES];
+        memcpy(why, detail, sizeof why);
+        if (request_drain(r) != DONE) return false;
+        memcpy(detail, why, sizeof why);
+    }
     if (request_reply(r, status) != DONE) return false;
     if (broken) conn_part(c);
     return !broken;
@@ -9916,6 +9918,7 @@ static struct master {
     struct waiter *waiters, *claims;
     int stat_waiters;         /* reads that wait for nodes to tell what they hold */
     struct peer *peers[NODES_MAX];
+    uint64_t peer_id[NODES_MAX]; /* their ids, together, because they are looked through for every ping */
     int peer_count;
     struct chunk_queue urgent, normal; /* urgent: chunks of which there is one copy */
     struct cond copy_wanted;
@@ -10001,7 +10004,7 @@ __attribute__((format(printf, 1, 2))) static void event_say(const char *format, 
 
 static int peer_slot(uint64_t id) {
     for (int i = 0; i < master.peer_count; i++)
-        if (master.peers[i]->id == id) return i;
+        if (master.peer_id[i] == id) return i;
     return -1;
 }
 
@@ -12035,6 +12038,7 @@ static struct peer *peer_make(uint64_t id) {
     for (int i = 0; i < COPY_WORKERS; i++) p->copy_fd[i] = -1;
     cond_init(&p->wake);
     cond_init(&p->order_ready);
+    master.peer_id[master.peer_count] = id;
     master.peers[master.peer_count++] = p;
     bool good = thread_start(peer_stream, p);
     for (int i = 0; i < COPY_WORKERS; i++) good = thread_start(peer_copier, p) && good;
@@ -13497,7 +13501,7 @@ static int master_main(bool init) {
 
 /* ======== 14. Answers ======== */
 /* What the cluster says, in JSON: the same keys for the command line and over HTTP (docs/JSON.md). Pure but for
- * file_checked, which asks the nodes. Entry points: json_*. */
+ * file_checked and usage_of, which ask. Entry points: json_*, usage_of. */
 
 /* Seconds since 1970. */
 static void json_time(struct json_writer *w, int64_t ns) {
@@ -13577,6 +13581,62 @@ static void json_event(struct json_writer *w, struct slice row) {
     json_key(w, "event");
     json_string_bytes(w, row.at, row.length);
     json_object_end(w);
+}
+
+/* What one directory, or one entry of it, amounts to. */
+struct usage {
+    char *path;
+    uint64_t bytes, files;
+    bool directory;
+};
+
+struct usages {
+    struct usage *list;
+    size_t count, capacity, skip; /* skip: length of the path that is asked about, with its slash */
+};
+
+static void usage_add(void *context, const char *path, const struct list_row *row) {
+    struct usages *u = context;
+    if (!strchr(path + u->skip, '/')) { /* the next entry of the directory itself */
+        if (u->count == u->capacity) {
+            u->capacity = u->capacity ? 2 * u->capacity : 16;
+            u->list = mem_resize(u->list, u->capacity * sizeof *u->list);
+        }
+        u->list[u->count++] = (struct usage){.path = path_join("", path), .directory = row->directory};
+    }
+    u->list[u->count - 1].bytes += row->size;
+    u->list[u->count - 1].files += !row->directory;
+}
+
+/* Calls `each` for what is in a directory, entry by entry, and then for all of it. */
+static enum status usage_of(struct client *cl, const char *path, void (*each)(void *, const struct usage *),
+                            void *context) {
+    struct usages u = {.skip = strcmp(path, "/") == 0 ? 1 : strlen(path) + 1};
+    struct usage all = {.path = path_join("", path), .directory = true};
+    struct file_info *f = NULL;
+    enum status status = client_stat(cl, path, &f);
+    if (status == DONE && f->directory) status = client_walk(cl, path, NULL, usage_add, &u);
+    else if (status == DONE) all = (struct usage){all.path, f->size, 1, false};
+    for (size_t i = 0; i < u.count; i++) {
+        if (status == DONE) each(context, &u.list[i]);
+        all.bytes += u.list[i].bytes;
+        all.files += u.list[i].files;
+        free(u.list[i].path);
+    }
+    if (status == DONE) each(context, &all);
+    if (f) file_info_free(f);
+    free(u.list);
+    free(all.path);
+    return status;
+}
+
+/* One row of --du; `writer` is a struct json_writer. */
+static void json_usage(void *writer, const struct usage *u) {
+    json_object(writer);
+    json_path(writer, u->path);
+    json_key_unsigned(writer, "bytes", u->bytes);
+    json_key_unsigned(writer, "files", u->files);
+    json_object_end(writer);
 }
 
 /* When all copies of a file were read and found right, or written: of the chunk and node for which that is longest ago.
@@ -15587,6 +15647,15 @@ static void api_stat(struct http *h) {
     answer_free(&nodes);
 }
 
+static void api_usage(struct http *h) {
+    char path[PATH_MAX_BYTES + 1];
+    struct api_rows rows = {.folder = path};
+    if (!http_param_path(h, "path", "/", path)) return;
+    json_start(&rows.w);
+    json_array(&rows.w);
+    api_rows_answer(h, &rows, usage_of(&gateway.client, path, json_usage, &rows.w));
+}
+
 static void api_trash(struct http *h) {
     struct api_rows rows = {.folder = "/"};
     json_start(&rows.w);
@@ -15955,6 +16024,7 @@ static const struct route {
     {"GET", "/api/status", FOR_READERS, api_status, "as dfs --status -j"},
     {"GET", "/api/list", FOR_READERS, api_list, "path, recursive=1, glob: as dfs --ls -j and --find -j"},
     {"GET", "/api/stat", FOR_READERS, api_stat, "path: as dfs --stat -j"},
+    {"GET", "/api/du", FOR_READERS, api_usage, "path: as dfs --du -j"},
     {"GET", "/api/trash", FOR_READERS, api_trash, "as dfs --undelete -j"},
     {"GET", "/api/events", FOR_READERS, api_events, "after: as dfs --events -j, in an array"},
     {"GET", "/api/live", FOR_READERS, api_live, "status and events as they come (server-sent events)"},
@@ -18459,41 +18529,10 @@ static int cmd_find(struct client *cl, int rest, char **words) {
     return status == DONE ? 0 : complain("find", status);
 }
 
-/* What one directory, or one entry of it, amounts to. */
-struct usage {
-    char *path;
-    uint64_t bytes, files;
-    bool directory;
-};
-
-struct usages {
-    struct usage *list;
-    size_t count, capacity, skip; /* skip: length of the path that is asked about, with its slash */
-};
-
-static void usage_add(void *context, const char *path, const struct list_row *row) {
-    struct usages *u = context;
-    if (!strchr(path + u->skip, '/')) { /* the next entry of the directory itself */
-        if (u->count == u->capacity) {
-            u->capacity = u->capacity ? 2 * u->capacity : 16;
-            u->list = mem_resize(u->list, u->capacity * sizeof *u->list);
-        }
-        u->list[u->count++] = (struct usage){.path = path_join("", path), .directory = row->directory};
-    }
-    u->list[u->count - 1].bytes += row->size;
-    u->list[u->count - 1].files += !row->directory;
-}
-
-static void usage_print(struct json_writer *w, const struct usage *u) {
+/* A row of --du, for people. */
+static void usage_print(void *context, const struct usage *u) {
     struct text t = {0}, size = {0};
-    if (w) {
-        json_object(w);
-        json_path(w, u->path);
-        json_key_unsigned(w, "bytes", u->bytes);
-        json_key_unsigned(w, "files", u->files);
-        json_object_end(w);
-        return;
-    }
+    (void)context;
     text_amount(&size, u->bytes);
     text_format(&t, "%12s  %8" PRIu64 "  ", size.data, u->files);
     text_display(&t, u->path, strlen(u->path));
@@ -18501,27 +18540,6 @@ static void usage_print(struct json_writer *w, const struct usage *u) {
     fwrite(t.data, 1, t.length, stdout);
     text_free(&t);
     text_free(&size);
-}
-
-/* What is in a directory, entry by entry, and then all of it. */
-static enum status usage_of(struct client *cl, const char *path, struct json_writer *w) {
-    struct usages u = {.skip = strcmp(path, "/") == 0 ? 1 : strlen(path) + 1};
-    struct usage all = {.path = path_join("", path), .directory = true};
-    struct file_info *f = NULL;
-    enum status status = client_stat(cl, path, &f);
-    if (status == DONE && f->directory) status = client_walk(cl, path, NULL, usage_add, &u);
-    else if (status == DONE) all = (struct usage){all.path, f->size, 1, false};
-    for (size_t i = 0; i < u.count; i++) {
-        if (status == DONE) usage_print(w, &u.list[i]);
-        all.bytes += u.list[i].bytes;
-        all.files += u.list[i].files;
-        free(u.list[i].path);
-    }
-    if (status == DONE) usage_print(w, &all);
-    if (f) file_info_free(f);
-    free(u.list);
-    free(all.path);
-    return status;
 }
 
 /* dfs --du [REMOTE ...] */
@@ -18534,7 +18552,7 @@ static int cmd_du(struct client *cl, int rest, char **words) {
     json_begin(&w);
     json_array(&w);
     for (size_t i = 0; i < list.count && status == DONE; i++)
-        status = usage_of(cl, list.path[i], option_value[OPT_JSON] ? &w : NULL);
+        status = usage_of(cl, list.path[i], option_value[OPT_JSON] ? json_usage : usage_print, &w);
     json_array_end(&w);
     if (option_value[OPT_JSON] && status == DONE) json_print(&w);
     else json_free(&w);

@@ -5288,6 +5288,7 @@ test_http() {
         diff <(web "/api/list?path=/&recursive=1" | jq -S .) <(dfs --ls -r -j / | jq -S .)
         diff <(web "/api/stat?path=/$who/small" | jq -S .) <(dfs --stat -j "/$who/small" | jq -S .)
         diff <(web "/api/list?path=/&glob=sm*" | jq -S .) <(dfs --find -j 'sm*' / | jq -S .)
+        diff <(web "/api/du?path=/" | jq -S .) <(dfs --du -j / | jq -S .)
         diff <(web /api/trash | jq -S .) <(dfs --undelete -j | jq -S .)
         diff <(web /api/status | jq -S 'del(.nodes)') <(status -j | jq -S 'del(.nodes)')
         diff <(web "/api/events?after=0" | jq -S '.[]') <(dfs --events -j | jq -S .)
