@@ -5958,6 +5958,7 @@ enum {
     POOL_MAX = 128,
     POOL_IDLE_MS = 60000,
     DATA_TIMEOUT_MS = 8000,  /* nothing moves: the other side is given up */
+    GREET_MS = 1000,         /* for a node to greet, where a chunk can go to another one */
     TARGETS_AGE_MS = 500,    /* so old may an answer to TARGETS be */
     WINDOW_CHUNKS = 8
 };
@@ -6437,7 +6438,10 @@ static enum status put_once(struct chain *chain, const uint8_t hash[32], const v
     struct conn *c;
     struct words w;
     struct slice part;
-    enum status status = pool_take(chain->first, NODE_PORT, DATA_TIMEOUT_MS, &c);
+    lock_take(&chain->cl->lock);
+    bool others = chain->cl->target_count > 1; /* one that hangs is not waited for */
+    lock_drop(&chain->cl->lock);
+    enum status status = pool_take(chain->first, NODE_PORT, others ? GREET_MS : DATA_TIMEOUT_MS, &c);
     if (status != DONE) return status;
     conn_timeout(c, TARGETS_AGE_MS);
     c->waits = chain_waits;
