@@ -13973,7 +13973,7 @@ static const char page_script[] =
     "}\n"
     "const date = s => new Date(s * 1000).toLocaleString([], {dateStyle: 'medium', timeStyle: 'short'});\n"
     "const join = (folder, name) => (folder === '/' ? '' : folder) + '/' + name;\n"
-    "const encode = path => path.split('/').map(encodeURIComponent).join('/');\n"
+    "const encode = path => path.toWellFormed().split('/').map(encodeURIComponent).join('/');\n"
     "const wait = ms => new Promise(done => setTimeout(done, ms));\n"
     "\n"
     "async function call(method, url, words) {\n"
@@ -14014,8 +14014,8 @@ static const char page_script[] =
     "async function login(why) {\n"
     "  if (asking) return;\n"
     "  asking = true;\n"
-    "  const key = await ask('The key of this cluster', '', true, why);\n"
-    "  asking = false;\n"
+    "  if ($('ask').open) $('ask').close('no');\n"
+    "  const key = await ask('The key of this cluster', '', true, why).finally(() => { asking = false; });\n"
     "  if (key === null) return toast('Without the key nothing is shown.', 'Give it', () => login(''));\n"
     "  try {\n"
     "    await call('POST', '/login', {key});\n"
@@ -14062,6 +14062,7 @@ static const char page_script[] =
     "  try {\n"
     "    const path = here, answer = await call('GET', '/api/list?path=' + encodeURIComponent(path));\n"
     "    if (path === here) rows = answer;\n"
+    "    if (found) $('search').oninput();\n"
     "    drawList();\n"
     "    if (chosen) await drawDetail();\n"
     "  } catch (error) {\n"
@@ -14069,11 +14070,12 @@ static const char page_script[] =
     "  }\n"
     "}\n"
     "function go(path) {\n"
-    "  location.hash = encode(path);\n"
+    "  if (location.hash === '#' + encode(path) || path === here) arrived(); else location.hash = encode(path);\n"
     "}\n"
     "function arrived() {\n"
     "  let path = '/';\n"
     "  try { path = decodeURIComponent(location.hash.slice(1)) || '/'; } catch { path = '/'; }\n"
+    "  if (path[0] !== '/') path = '/';\n"
     "  if (path !== here) chosen = null;\n"
     "  here = path;\n"
     "  found = null;\n"
@@ -14117,6 +14119,11 @@ static const char page_script[] =
     "  const list = make('dl', {});\n"
     "  for (const [k, v] of terms) list.append(make('dt', {text: k}), make('dd', {text: v}));\n"
     "  const acts = make('div', {class: 'acts'});\n"
+    "  if (s.path_escaped) { // its name is no UTF-8: by the one that can be shown another file would be meant\n"
+    "    box.replaceChildren(make('h2', {text: s.path_escaped}), list);\n"
+    "    box.hidden = false;\n"
+    "    return;\n"
+    "  }\n"
     "  if (file) acts.append(make('a', {href: '/files' + encode(path), download: name, text: 'Download'}));\n"
     "  acts.append(make('button', {text: 'Rename', on: () => rename(path)}), make('button', {text: 'Delete',\n"
     "    on: () => remove(path)}), make('button', {text: 'Close', on: () => choose(path)}));\n"
@@ -14125,16 +14132,26 @@ static const char page_script[] =
     "  box.hidden = false;\n"
     "}\n"
     "\n"
-    "async function rename(path) {\n"
-    "  const to = await ask('New path', path, false);\n"
+    "async function rename(path, text) {\n"
+    "  const to = await ask(text || 'New path', path, false);\n"
     "  if (!to || to === path) return;\n"
-    "  try { await call('POST', '/api/move', {from: path, to}); chosen = null; load(); drawDetail(); }"
-    " catch (e) { complain(e); }\n"
+    "  if (rows.some(r => r.path === to && r.kind === 'file') && !confirmed(to)) return rename(path,"
+    " 'There is a file already; the same path again replaces it');\n"
+    "  chosen = null; // it is looked up no more\n"
+    "  try { await call('POST', '/api/move', {from: path, to}); } catch (e) { complain(e); }\n"
+    "  drawDetail();\n"
+    "  load();\n"
+    "}\n"
+    "let replaces = '';\n"
+    "function confirmed(path) { // the same path for the second time\n"
+    "  const again = replaces === path;\n"
+    "  replaces = again ? '' : path;\n"
+    "  return again;\n"
     "}\n"
     "async function remove(path) {\n"
+    "  chosen = null;\n"
     "  try {\n"
     "    await call('POST', '/api/remove', {path, recursive: '1'});\n"
-    "    chosen = null;\n"
     "    drawDetail();\n"
     "    load();\n"
     "    toast('Deleted ' + path, 'Undo', async () => {\n"
@@ -14146,11 +14163,11 @@ static const char page_script[] =
     "// ---- Uploads: a few at a time\n"
     "const queue = [];\n"
     "let running = 0;\n"
-    "function put(path, file) {\n"
+    "function put(path, file, replace) {\n"
     "  const name = path, bar = make('progress', {max: '100', value: '0', 'aria-label': 'upload of ' + name});\n"
     "  const text = make('span', {text: name}), box = make('div', {class: 'job'}, text, bar);\n"
     "  $('uploads').append(box);\n"
-    "  queue.push({path, file, bar, text, box});\n"
+    "  queue.push({path, file, replace, bar, text, box});\n"
     "  next();\n"
     "}\n"
     "function next() {\n"
@@ -14165,14 +14182,20 @@ static const char page_script[] =
     "  x.onloadend = () => {\n"
     "    running--;\n"
     "    if (x.status === 200 || x.status === 201) job.box.remove();\n"
-    "    else {\n"
+    "    else if (x.status === 412) {\n"
+    "      job.bar.remove();\n"
+    "      job.text.textContent = job.path + ' is there already ';\n"
+    "      job.box.append(make('button', {text: 'Replace', on: () => { job.box.remove(); put(job.path,"
+    " job.file, true); }}),\n"
+    "        make('button', {text: 'Leave it', on: () => job.box.remove()}));\n"
+    "    } else {\n"
     "      let why = x.status ? 'status ' + x.status : 'the connection broke';\n"
     "      try { why = JSON.parse(x.responseText).error.text; } catch { why += ''; }\n"
     "      job.box.className = 'job bad';\n"
     "      job.text.textContent = job.path + ': ' + why;\n"
     "      job.bar.remove();\n"
     "      job.box.append(make('button', {text: 'Again', on: () => { job.box.remove(); put(job.path,"
-    " job.file); }}),\n"
+    " job.file, job.replace); }}),\n"
     "        make('button', {text: 'Close', on: () => job.box.remove()}));\n"
     "    }\n"
     "    load();\n"
@@ -14180,6 +14203,7 @@ static const char page_script[] =
     "  };\n"
     "  x.open('PUT', '/files' + encode(job.path));\n"
     "  x.setRequestHeader('X-Dfs', '1');\n"
+    "  if (!job.replace) x.setRequestHeader('If-None-Match', '*');\n"
     "  x.send(job.file);\n"
     "  next();\n"
     "}\n"
@@ -14280,8 +14304,12 @@ static const char page_script[] =
     "  stream.onerror = () => {\n"
     "    status = Object.assign({}, status, {state: 'no server'});\n"
     "    drawStatus();\n"
-    "    if (stream.readyState === 2) { const gone = stream; wait(1500).then(() => { if (stream ==="
-    " gone) watch(); }); }\n"
+    "    const gone = stream;\n"
+    "    if (stream.readyState === 2) wait(1500).then(async () => {\n"
+    "      const error = await call('GET', '/api/status').then(() => null, e => e);\n"
+    "      if (stream !== gone) return;\n"
+    "      if (error && error.code === 401) login(''); else watch();\n"
+    "    });\n"
     "  };\n"
     "}\n"
     "async function start() {\n"
@@ -14491,6 +14519,12 @@ static bool is_token(struct slice s) {
     return s.length > 0;
 }
 
+static struct slice slice_trimmed(struct slice s) {
+    while (s.length > 0 && (*s.at == ' ' || *s.at == '\t')) s.at++, s.length--;
+    while (s.length > 0 && (s.at[s.length - 1] == ' ' || s.at[s.length - 1] == '\t')) s.length--;
+    return s;
+}
+
 static bool slice_is_word(struct slice s, const char *word) { /* whatever their case */
     return s.length == strlen(word) && strncasecmp(s.at, word, s.length) == 0;
 }
@@ -14577,9 +14611,7 @@ static int http_header_line(struct http *h, struct slice line) {
     header->name = (struct slice){line.at, (size_t)(colon - line.at)};
     header->value = (struct slice){colon + 1, line.length - header->name.length - 1};
     if (!is_token(header->name)) return 400;
-    while (header->value.length > 0 && strchr(" \t", *header->value.at)) header->value.at++, header->value.length--;
-    while (header->value.length > 0 && strchr(" \t", header->value.at[header->value.length - 1]))
-        header->value.length--;
+    header->value = slice_trimmed(header->value);
     for (size_t i = 0; i < header->value.length; i++)
         if ((uint8_t)header->value.at[i] < ' ' ? header->value.at[i] != '\t' : header->value.at[i] == 127) return 400;
     for (size_t i = 0; i < sizeof once / sizeof *once; i++)
@@ -14594,12 +14626,16 @@ static int http_header_line(struct http *h, struct slice line) {
 /* What the headers say of the body and the connection. */
 static int http_framing(struct http *h) {
     struct slice length = http_header(h, "content-length"), coding = http_header(h, "transfer-encoding");
-    struct slice connection = http_header(h, "connection"), part, expect = http_header(h, "expect");
+    struct slice part, expect = http_header(h, "expect");
+    bool closes = false;
     h->keeps = !h->old;
-    while (slice_part(&connection, ',', &part)) {
-        while (part.length > 0 && *part.at == ' ') part.at++, part.length--;
-        if (h->old && slice_is_word(part, "keep-alive")) h->keeps = true;
-        if (slice_is_word(part, "close")) h->keeps = false;
+    for (int i = 0; i < h->header_count; i++) {
+        struct slice connection = h->header[i].value;
+        while (slice_is_word(h->header[i].name, "connection") && slice_part(&connection, ',', &part)) {
+            part = slice_trimmed(part);
+            if (h->old && !closes && slice_is_word(part, "keep-alive")) h->keeps = true;
+            if (slice_is_word(part, "close")) h->keeps = false, closes = true;
+        }
     }
     fail(BAD_REQUEST, "a body has one Content-Length, in digits, or is chunked");
     if (coding.at && (length.at || h->old)) return 400;
@@ -14661,7 +14697,7 @@ static enum status http_body_is_bad(struct http *h, const char *why) {
 
 /* Goes on to the next chunk of a chunked body, or to its end. */
 static enum status http_next_chunk(struct http *h) {
-    struct slice line, number;
+    struct slice line, number = {NULL, 0};
     uint64_t length = 0;
     int64_t until_ms = clock_ms() + HTTP_STALL_MS;
     if (h->chunk_begun && (http_line(h, 1, 400, until_ms, &line) != 0))
@@ -14953,6 +14989,10 @@ static bool http_host_is_ours(struct http *h, struct slice host) {
         endpoint_text(&own, local, sizeof local);
         *strrchr(local, ':') = *strrchr(text, ':') = 0;
         if (strcmp(local, text) == 0) return true;
+        size_t end = strlen(local); /* an IPv4 address as a socket of IPv6 sees it */
+        if (strncmp(local, "[::ffff:", 8) == 0 && end > 9 && strlen(text) == end - 9 &&
+            memcmp(local + 8, text, end - 9) == 0)
+            return true;
     } else if (gethostname(ours, sizeof ours - 1) == 0) {
         ours[sizeof ours - 1] = 0;
         if (strcasecmp(ours, name) == 0) return true;
@@ -15016,32 +15056,59 @@ static void verified_note(const uint8_t hash[32]) {
     lock_drop(&verified.lock);
 }
 
-/* Sends a part of a chunk that is on this node's own disk. NOT_FOUND if it is not, or not readable, or not right. */
+/* Whether a chunk is still where it was found. When it is dropped it leaves the index first, and its bytes go later. */
+static bool http_still_there(const struct chunk_info *chunk, const struct found *found) {
+    struct found now;
+    if (store_find(&node.store, chunk->hash, &now) != DONE) return false;
+    bool same = now.segment == found->segment && now.offset == found->offset;
+    store_release(&node.store, &now);
+    return same;
+}
+
+/* Reads a small chunk, or a large one that was not verified lately, and checks it. A small one is left in `small`. */
+static enum status http_verify_local(const struct chunk_info *chunk, const struct found *found, struct text *small) {
+    bool is_small = chunk->length <= SMALL_CHUNK_BYTES, right = false;
+    uint8_t *buffer = NULL;
+    if (found->length != chunk->length) return NOT_FOUND;
+    if (!is_small && verified_lately(chunk->hash)) return DONE;
+    if (is_small) text_reserve(small, chunk->length);
+    else if (!(buffer = buffer_take(0))) return NO_SPACE;
+    void *to = is_small ? (void *)small->data : buffer;
+    right = sys_pread(found->fd, to, chunk->length, found->offset) && chunk_check(chunk, to) == DONE;
+    if (right) verified_note(chunk->hash);
+    buffer_give(buffer);
+    return right ? DONE : DAMAGED;
+}
+
+/* Sends a part of a chunk that is on this node's own disk. NOT_FOUND if it is not, or not right: nothing was sent then.
+ * A large one goes from the disk to the socket; its last byte follows when it is sure that none of it was given back to
+ * the file system meanwhile, so that nobody takes holes for the whole. */
 static enum status http_send_local(struct http *h, const struct chunk_info *chunk, uint32_t skip, uint32_t length) {
     struct found found;
-    if (strcmp(server.role, "node") != 0 || !node.store.formatted) return NOT_FOUND;
+    struct text small = {0};
+    uint8_t last;
+    if (strcmp(server.role, "node") != 0 || length == 0) return length == 0 ? DONE : NOT_FOUND;
     if (store_find(&node.store, chunk->hash, &found) != DONE) return NOT_FOUND;
-    enum status status = found.length == chunk->length ? DONE : NOT_FOUND;
-    if (status == DONE && (chunk->length <= SMALL_CHUNK_BYTES || !verified_lately(chunk->hash))) {
-        uint8_t *buffer = buffer_take(0);
-        bool read = buffer && sys_pread(found.fd, buffer, chunk->length, found.offset);
-        status = read && chunk_check(chunk, buffer) == DONE ? DONE : NOT_FOUND;
-        if (status == DONE) verified_note(chunk->hash);
-        if (status == DONE && chunk->length <= SMALL_CHUNK_BYTES) {
-            status = http_send(h, buffer + skip, length, 0);
-            length = 0;
-        }
-        buffer_give(buffer);
-        if (status == NOT_FOUND) { /* as the client of another server that gets it would say */
-            store_release(&node.store, &found);
-            if (store_verify(&node.store, chunk->hash) == DAMAGED) report_add("lost", chunk->hash, 0);
-            return NOT_FOUND;
-        }
+    enum status status = http_verify_local(chunk, &found, &small);
+    if (status == DONE && small.data) {
+        store_release(&node.store, &found);
+        status = http_send(h, small.data + skip, length, 0);
+        text_free(&small);
+        return status;
     }
-    if (status == DONE && length > 0) status = http_send(h, NULL, 0, MSG_MORE);
+    text_free(&small);
     off_t at = (off_t)(found.offset + skip);
-    while (status == DONE && length > 0) {
-        ssize_t sent = sendfile(h->c->fd, found.fd, &at, length < HTTP_SEND_BYTES ? length : HTTP_SEND_BYTES);
+    bool read = status == DONE && sys_pread(found.fd, &last, 1, (uint64_t)at + length - 1);
+    if (status == DONE && (!read || !http_still_there(chunk, &found))) status = NOT_FOUND;
+    if (status != DONE) {
+        store_release(&node.store, &found);
+        if (status == DAMAGED && store_verify(&node.store, chunk->hash) == DAMAGED) report_add("lost", chunk->hash, 0);
+        return status == NO_SPACE ? NO_SPACE : NOT_FOUND;
+    }
+    status = http_send(h, NULL, 0, MSG_MORE);
+    while (status == DONE && length > 1) {
+        size_t piece = length - 1 < HTTP_SEND_BYTES ? length - 1 : HTTP_SEND_BYTES;
+        ssize_t sent = sendfile(h->c->fd, found.fd, &at, piece);
         if (sent < 0 && errno == EINTR) continue;
         if (sent <= 0) {
             status = fail(NO_SERVER, "sending to %s: %s", h->c->peer, strerror(errno));
@@ -15050,8 +15117,10 @@ static enum status http_send_local(struct http *h, const struct chunk_info *chun
         length -= (uint32_t)sent;
         status = http_pace(h, (size_t)sent);
     }
+    if (status == DONE && !http_still_there(chunk, &found))
+        status = fail(UNAVAILABLE, "a chunk was dropped while it was sent");
     store_release(&node.store, &found);
-    return status == NOT_FOUND ? NO_SERVER : status;
+    return status == DONE ? http_send(h, &last, 1, 0) : status;
 }
 
 /* Reads a chunk from any node that has it into a buffer, which it takes first. The time that this takes is not the
@@ -15113,7 +15182,12 @@ static enum status http_send_file(struct http *h, struct file_info *f, uint64_t 
     }
     buffer_give(buffer);
     if (status == DONE) status = http_send(h, NULL, 0, 0);
-    if (status != DONE) { /* the other side must not take what it has for the whole */
+    if (status != DONE && h->c->out.length > 0 && !h->cut) { /* not even the head went out: it can be told why */
+        text_clear(&h->c->out);
+        text_clear(&h->extra);
+        h->answered = false;
+        http_fail(h, status);
+    } else if (status != DONE) { /* the other side must not take what it has for the whole */
         h->cut = true;
         if (status != NO_SERVER) log_line("HTTP: '%s' broken off: %s", shown(h->path), detail);
     }
@@ -15140,8 +15214,7 @@ static const char *http_type(const char *path) {
 static bool http_tags_have(struct slice list, const char *hex) {
     struct slice tag;
     while (slice_part(&list, ',', &tag)) {
-        while (tag.length > 0 && strchr(" \t", *tag.at)) tag.at++, tag.length--;
-        while (tag.length > 0 && strchr(" \t", tag.at[tag.length - 1])) tag.length--;
+        tag = slice_trimmed(tag);
         if (slice_is(tag, "*")) return true;
         if (tag.length > 2 && memcmp(tag.at, "W/", 2) == 0) tag.at += 2, tag.length -= 2;
         if (tag.length == 66 && *tag.at == '"' && tag.at[65] == '"' && memcmp(tag.at + 1, hex, 64) == 0) return true;
@@ -15252,6 +15325,26 @@ static void http_get_file(struct http *h, const char *path) {
     file_info_free(f);
 }
 
+/* A client for one upload. Those of one client share what they send, and repeat it if another one failed; a body that
+ * came over HTTP can't be had again. */
+static struct client *gateway_client(void) {
+    struct client *own = mem_alloc(sizeof *own);
+    client_init(own, gateway.client.masters);
+    return own;
+}
+
+static void gateway_client_free(struct client *own) {
+    hash_set_free(&own->sent);
+    free(own);
+}
+
+static enum status http_upload(struct put *put) {
+    struct client *own = gateway_client();
+    enum status status = client_upload(own, put, -1);
+    gateway_client_free(own);
+    return status;
+}
+
 /* The body of a request whose first bytes were read already, for struct put. */
 struct body_source {
     struct memory_source first;
@@ -15283,11 +15376,14 @@ static enum status http_store(struct http *h, struct put *put) {
     if (got > 0 && !h->body_over) {
         put->pull = body_source_read;
         put->source = &source;
-        return client_upload(&gateway.client, put, -1);
+        return http_upload(put);
     }
     put->size = h->form.length;
     sha256_digest(h->form.data, h->form.length, put->sha256);
-    return client_upload_small(&gateway.client, put, h->form.data, false);
+    struct client *own = gateway_client();
+    enum status status = client_upload_small(own, put, h->form.data, false);
+    gateway_client_free(own);
+    return status;
 }
 
 /* What a file was stored as. */
@@ -15335,9 +15431,23 @@ static void http_put_file(struct http *h, const char *path) {
     else http_fail(h, status);
 }
 
+/* Header lines that would change what a request does, and that are not done: better refused than passed over. */
+static const char *http_not_done(const struct http *h) {
+    struct slice coding = http_header(h, "content-encoding");
+    if (http_header(h, "content-range").at) return "Content-Range";
+    if (coding.at && !slice_is_word(coding, "identity")) return "Content-Encoding";
+    if (http_header(h, "if-unmodified-since").at) return "If-Unmodified-Since";
+    if (slice_is(h->method, "DELETE") && (http_header(h, "if-match").at || http_header(h, "if-none-match").at))
+        return "If-Match or If-None-Match with DELETE";
+    return NULL;
+}
+
 static void http_files(struct http *h) {
     char path[PATH_MAX_BYTES + 1];
-    if (path_normalize(h->path + 6, path) != DONE) {
+    const char *not_done = slice_is(h->method, "GET") ? NULL : http_not_done(h);
+    if (not_done) {
+        http_refuse(h, 400, fail(BAD_REQUEST, "%s is not done here; nothing was changed", not_done));
+    } else if (path_normalize(h->path + 6, path) != DONE) {
         http_fail(h, BAD_REQUEST);
     } else if (slice_is(h->method, "GET")) {
         http_get_file(h, path);
@@ -15377,7 +15487,7 @@ static void http_legacy_put(struct http *h) {
     struct file_info *f = NULL;
     if (status == DONE && client_stat(&gateway.client, path, &f) == DONE) status = fail(EXISTS, "'%s' is there", path);
     if (f) file_info_free(f);
-    if (status == DONE) status = client_upload(&gateway.client, &put, -1);
+    if (status == DONE) status = http_upload(&put);
     if (status == DONE) status = client_stat(&gateway.client, path, &f);
     if (status == DONE) {
         struct json_writer w;
@@ -15398,36 +15508,30 @@ out:
     free(bytes);
 }
 
-/* Sends a file in base64, chunk by chunk; what does not fill three bytes waits for the next one. */
+/* Sends a file in base64, chunk by chunk; what does not fill three bytes waits for the next one. No buffer is held
+ * while the client takes its time. */
 static enum status http_send_base64(struct http *h, struct file_info *f) {
-    uint8_t *buffer = buffer_take(0), carry[3];
+    uint8_t carry[3];
     struct text t = {0};
     size_t kept = 0;
-    enum status status = buffer ? DONE : NO_SPACE;
+    enum status status = DONE;
     for (uint32_t i = 0; i < f->chunk_count && status == DONE; i++) {
-        struct node_set tried = {{0}};
-        int from;
-        status = get_any(f, i, i, &tried, true, buffer, &from);
-        for (size_t at = 0; status == DONE && at < f->chunk[i].length;) {
-            size_t left = f->chunk[i].length - at, take = kept > 0 ? 3 - kept : left < 49152 ? left / 3 * 3 : 49152;
-            if (kept > 0 || take == 0) {
-                if (take == 0 || take > left) take = left;
-                memcpy(carry + kept, buffer + at, take);
-                kept += take;
-                if (kept == 3) text_base64(&t, carry, 3), kept = 0;
-            } else {
-                text_base64(&t, buffer + at, take);
-            }
-            at += take;
-            status = http_send(h, t.data ? t.data : "", t.length, 0);
-            text_clear(&t);
-        }
+        uint8_t *buffer = NULL;
+        size_t at = 0, length = f->chunk[i].length;
+        status = http_fetch(h, f, i, i, &buffer);
+        while (status == DONE && kept > 0 && kept < 3 && at < length) carry[kept++] = buffer[at++];
+        if (status == DONE && kept == 3) text_base64(&t, carry, 3), kept = 0;
+        size_t whole = (length - at) / 3 * 3;
+        if (status == DONE) text_base64(&t, buffer + at, whole);
+        for (at += whole; status == DONE && at < length; at++) carry[kept++] = buffer[at];
+        buffer_give(buffer);
+        if (status == DONE) status = http_send(h, t.data ? t.data : "", t.length, 0);
+        text_clear(&t);
     }
     if (status == DONE && kept > 0) {
         text_base64(&t, carry, kept);
         status = http_send(h, t.data, t.length, 0);
     }
-    buffer_give(buffer);
     text_free(&t);
     return status;
 }
@@ -15497,7 +15601,7 @@ static void http_chunk_get(struct http *h) {
 
 static void http_chunk_post(struct http *h) {
     struct slice said = http_header(h, "x-dfs-sha256");
-    uint8_t hash[32], digest[32], *buffer;
+    uint8_t hash[32], digest[32];
     if (!http_on_node(h)) return;
     if ((!said.at && !form_find(h->query, "sha256", &said)) || !parse_hex(said, hash, 32)) {
         http_refuse(h, 400, fail(BAD_REQUEST, "X-Dfs-Sha256, or ?sha256=, has the chunk's hash in 64 digits"));
@@ -15507,31 +15611,25 @@ static void http_chunk_post(struct http *h) {
         http_refuse(h, 413, fail(BAD_REQUEST, "a chunk has at most %u bytes", (unsigned)CHUNK_MAX_BYTES));
         return;
     }
-    if (!(buffer = buffer_take(0))) {
-        http_fail(h, NO_SPACE);
-        return;
-    }
-    ssize_t got = http_body_read(h, buffer, CHUNK_MAX_BYTES);
-    enum status status = got < 0 ? BAD_REQUEST : DONE;
-    if (got == 0) status = fail(BAD_REQUEST, "a chunk has at least one byte");
-    if (status == DONE && !h->body_over) status = fail(BAD_REQUEST, "more than %u bytes", (unsigned)CHUNK_MAX_BYTES);
-    if (status == DONE) sha256_digest(buffer, (size_t)got, digest);
+    if (!http_form_read(h, CHUNK_MAX_BYTES)) return;
+    size_t got = h->form.length;
+    enum status status = got == 0 ? fail(BAD_REQUEST, "a chunk has at least one byte") : DONE;
+    if (status == DONE) sha256_digest(h->form.data, got, digest);
     if (status == DONE && memcmp(digest, hash, 32) != 0)
         status = fail(DAMAGED, "the chunk is not what its hash says; send it again");
-    if (status == DONE) status = store_put(&node.store, hash, buffer, (size_t)got);
+    if (status == DONE) status = store_put(&node.store, hash, h->form.data, got);
     if (status == DONE) {
         struct json_writer w;
-        report_add("new", hash, (uint64_t)got);
+        report_add("new", hash, got);
         json_start(&w);
         json_object(&w);
         json_sha256(&w, "sha256", hash);
-        json_key_unsigned(&w, "size", (uint64_t)got);
+        json_key_unsigned(&w, "size", got);
         json_object_end(&w);
         http_answer_json(h, 201, &w);
     } else {
         http_refuse(h, status == DAMAGED ? 400 : status_table[status].http, status);
     }
-    buffer_give(buffer);
 }
 
 /* ---- What the cluster says ---- */
@@ -15847,8 +15945,11 @@ static void api_live(struct http *h) {
     int64_t told_ms = 0;
     http_add(h, "Cache-Control: no-store");
     http_answer_head(h, 200, "text/event-stream", UINT64_MAX);
+    if (h->head_only) {
+        http_send(h, NULL, 0, 0);
+        return;
+    }
     text_add(&h->c->out, "retry: 1000\n\n");
-    if (h->head_only) return;
     for (;;) {
         live_look();
         struct text *t = &h->c->out;
@@ -15917,18 +16018,17 @@ static void http_metrics(struct http *h) {
     for (size_t i = 0; status == DONE && i < sizeof numbers / sizeof *numbers; i++)
         if (parse_u64(row_value(&status_answer, numbers[i]), UINT64_MAX, &value))
             text_format(&t, "# TYPE dfs_%s gauge\ndfs_%s %" PRIu64 "\n", numbers[i], numbers[i], value);
-    struct slice rest = {nodes.body.data, nodes.body.length};
-    text_add(&t, "# TYPE dfs_node_up gauge\n# TYPE dfs_node_files gauge\n# TYPE dfs_node_chunks gauge\n"
-                 "# TYPE dfs_node_bytes gauge\n# TYPE dfs_node_free_bytes gauge\n");
-    while (status == DONE && slice_line(&rest, &row)) {
-        if (!node_row_parse(row, &n)) continue;
-        const struct { const char *key; uint64_t value; } values[] = {
-            {"up", strcmp(n.state, "down") != 0 && strcmp(n.state, "failed") != 0}, {"files", n.files},
-            {"chunks", n.chunks}, {"bytes", n.bytes}, {"free_bytes", n.free_bytes}};
-        for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
-            text_format(&t, "dfs_node_%s{node=\"", values[i].key);
+    static const char *const keys[] = {"up", "files", "chunks", "bytes", "free_bytes"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        struct slice rest = {nodes.body.data, nodes.body.length};
+        text_format(&t, "# TYPE dfs_node_%s gauge\n", keys[i]);
+        while (status == DONE && slice_line(&rest, &row)) {
+            if (!node_row_parse(row, &n)) continue;
+            bool up = strcmp(n.state, "down") != 0 && strcmp(n.state, "failed") != 0;
+            const uint64_t values[] = {up, n.files, n.chunks, n.bytes, n.free_bytes};
+            text_format(&t, "dfs_node_%s{node=\"", keys[i]);
             text_label(&t, n.name);
-            text_format(&t, "\"} %" PRIu64 "\n", values[i].value);
+            text_format(&t, "\"} %" PRIu64 "\n", values[i]);
         }
     }
     http_add(h, "Cache-Control: no-store");
@@ -16074,8 +16174,10 @@ static bool route_fits(const struct route *r, const char *path) {
 static const struct route *http_route(struct http *h) {
     struct text allowed = {0};
     const struct route *found = NULL;
+    bool exact = false;
+    for (const struct route *r = route_table; r->method; r++) exact = exact || strcmp(r->path, h->path) == 0;
     for (const struct route *r = route_table; r->method; r++) {
-        if (!route_fits(r, h->path)) continue;
+        if (exact ? strcmp(r->path, h->path) != 0 : !route_fits(r, h->path)) continue;
         text_format(&allowed, "%s%s", allowed.length ? ", " : "", r->method);
         bool closer = !found || strlen(r->path) > strlen(found->path);
         if (slice_is(h->method, r->method) && closer) found = r;
@@ -16111,7 +16213,9 @@ static void http_run(struct http *h) {
     const struct route *route = http_route(h);
     if (!route) return;
     bool open = route->access == FOR_ALL || (route->access == FOR_OPERATORS && gateway.open_metrics);
-    if (open || http_has_key(h)) {
+    bool has_key = http_has_key(h), crowded = atomic_load(&server.connections) > server.connections_most / 2;
+    if (crowded && !has_key) h->keeps = false; /* strangers do not sit on what others need */
+    if (open || has_key) {
         atomic_fetch_add_explicit(&server.requests, 1, memory_order_relaxed);
         route->run(h);
         return;

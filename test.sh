@@ -5489,13 +5489,13 @@ EOF
     done
     theirs=$(median <theirs) ours=$(median <ours)
     echo "1 KB: $ours/s, nginx $theirs/s: $((100 * ours / theirs)) %"
-    crash nginx
+    stop nginx
     [ -z "$long" ] || { [ "$ratio" -ge 90 ] && [ $((100 * ours / theirs)) -ge 60 ]; }
 }
 
 # the page in Chromium, as people use it
 test_page() {
-    local modules=${PLAYWRIGHT:-/usr/lib/node_modules}
+    local modules=${PLAYWRIGHT:-/usr/lib/node_modules} code=0
     need node chromium
     [ -d "$modules/playwright-core" ] || skip "no playwright-core in $modules; PLAYWRIGHT says where it is"
     fast
@@ -5503,9 +5503,10 @@ test_page() {
     BASE=http://$(address_of m) NODE=http://$(address_of n1) KEY=$(cat key) \
         KILL="kill -9 ${PID[n3]}" \
         REVIVE="cd '$PWD' && { '$DFS' node n3 -k key -l 127.0.0.1:0 >n3.out 2>>n3.err & echo \$! >n3.pid; }" \
-        timeout $((300 * slow)) node "$here/.ci/page.js" "$modules"
+        timeout $((300 * slow)) node "$here/.ci/page.js" "$modules" || code=$?
     unset "PID[n3]"
-    kill -9 "$(cat n3.pid)" # it is a child of the browser's script
+    [ ! -e n3.pid ] || kill -9 "$(cat n3.pid)" # it is a child of the browser's script
+    return $code
 }
 
 # whole folders go up and down while the master and nodes are killed: the client carries on, or ends with the right code
