@@ -2,7 +2,8 @@
  *
  * A master orders all changes and keeps nothing on disk; nodes keep everything: contents, named by their SHA-256, and
  * the records of the namespace, in one append-only log each. Acknowledged means: the name is on disk on every node of
- * the roster, the bytes on two of them. docs/ARCHITECTURE.md explains how, docs/PROTOCOL.md shows every line.
+ * the roster, the bytes on two of them. docs/ARCHITECTURE.md explains how, docs/PROTOCOL.md shows every line,
+ * docs/HTTP.md what browsers and scripts get on the same port.
  *
  *   build    make                              or: gcc -O2 -static dfs.c -o dfs -pthread
  *   try      make demo                         a master and three nodes on this machine
@@ -10,8 +11,7 @@
  *   fuzz     clang -g -O1 -fsanitize=fuzzer,address,undefined -DDFS_FUZZ dfs.c -o dfs-fuzz -pthread && ./dfs-fuzz
  *   bench    dfs --bench up|down --files 10000 --size 1K --clients 16
  *
- * The file reads bottom up: a section calls only what stands above it. Numbers are for good; 14 and 15 are kept for
- * the mesh and the gateway.
+ * The file reads bottom up: a section calls only what stands above it.
  *
  *    1. Limits      every cap, default and size; the error table
  *    2. Base        log, memory, clocks, random numbers, the text of the last error
@@ -13803,6 +13803,7 @@ struct http {
     char path[PATH_MAX_BYTES + 1]; /* of the target, decoded */
     bool old;                   /* HTTP/1.0 */
     bool keeps;                 /* another request may follow on this connection */
+    const char *verb;           /* of the route */
     bool cut;                   /* it is reset, with what was not taken yet */
     bool head_only, answered;
     bool chunked, expects;      /* expects: the client waits for a word before it sends the body */
@@ -14910,17 +14911,18 @@ static bool http_cookie_is_right(struct slice cookies) {
     return false;
 }
 
+static const char base64_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 /* Decodes base64 (RFC 4648, section 4) without line breaks. False if it is none. Returns the length in *length. */
 static bool base64_decode(const char *from, size_t count, uint8_t *to, size_t *length) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     uint32_t bits = 0;
     int have = 0;
     *length = 0;
     while (count > 0 && from[count - 1] == '=' && count % 4 != 1) count--;
     for (size_t i = 0; i < count; i++) {
-        const char *digit = from[i] ? strchr(digits, from[i]) : NULL;
+        const char *digit = from[i] ? strchr(base64_digits, from[i]) : NULL;
         if (!digit) return false;
-        bits = bits << 6 | (uint32_t)(digit - digits);
+        bits = bits << 6 | (uint32_t)(digit - base64_digits);
         have += 6;
         if (have < 8) continue;
         have -= 8;
@@ -14930,16 +14932,15 @@ static bool base64_decode(const char *from, size_t count, uint8_t *to, size_t *l
 }
 
 static void text_base64(struct text *t, const uint8_t *bytes, size_t length) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     text_reserve(t, (length + 2) / 3 * 4);
     for (size_t i = 0; i < length; i += 3) {
         uint32_t bits = (uint32_t)bytes[i] << 16;
         if (i + 1 < length) bits |= (uint32_t)bytes[i + 1] << 8;
         if (i + 2 < length) bits |= bytes[i + 2];
-        text_byte(t, digits[bits >> 18]);
-        text_byte(t, digits[bits >> 12 & 63]);
-        text_byte(t, i + 1 < length ? digits[bits >> 6 & 63] : '=');
-        text_byte(t, i + 2 < length ? digits[bits & 63] : '=');
+        text_byte(t, base64_digits[bits >> 18]);
+        text_byte(t, base64_digits[bits >> 12 & 63]);
+        text_byte(t, i + 1 < length ? base64_digits[bits >> 6 & 63] : '=');
+        text_byte(t, i + 2 < length ? base64_digits[bits & 63] : '=');
     }
 }
 
@@ -15794,22 +15795,10 @@ static void api_changed(struct http *h, const char *path, enum status status) {
     else http_fail(h, status);
 }
 
-static void api_path_change(struct http *h, const char *verb) {
+static void api_path_change(struct http *h) {
     char path[PATH_MAX_BYTES + 1];
     if (http_params(h, HTTP_DRAIN_BYTES) && http_param_path(h, "path", NULL, path))
-        api_changed(h, path, client_change(&gateway.client, verb, path));
-}
-
-static void api_mkdir(struct http *h) {
-    api_path_change(h, "MKDIR");
-}
-
-static void api_rmdir(struct http *h) {
-    api_path_change(h, "RMDIR");
-}
-
-static void api_undelete(struct http *h) {
-    api_path_change(h, "UNDELETE");
+        api_changed(h, path, client_change(&gateway.client, h->verb, path));
 }
 
 static void api_remove(struct http *h) {
@@ -15821,19 +15810,11 @@ static void api_remove(struct http *h) {
     api_changed(h, path, all ? client_remove_all(&gateway.client, path) : client_change(&gateway.client, "RM", path));
 }
 
-static void api_move_or_copy(struct http *h, const char *verb) {
+static void api_move_or_copy(struct http *h) {
     char from[PATH_MAX_BYTES + 1], to[PATH_MAX_BYTES + 1];
     if (http_params(h, HTTP_DRAIN_BYTES) && http_param_path(h, "from", NULL, from) &&
         http_param_path(h, "to", NULL, to))
-        api_changed(h, to, move_once(&gateway.client, verb, from, to));
-}
-
-static void api_move(struct http *h) {
-    api_move_or_copy(h, "MV");
-}
-
-static void api_copy(struct http *h) {
-    api_move_or_copy(h, "CP");
+        api_changed(h, to, move_once(&gateway.client, h->verb, from, to));
 }
 
 static void api_copies(struct http *h) {
@@ -15855,23 +15836,14 @@ static void api_copies(struct http *h) {
     answer_free(&a);
 }
 
-static void api_member(struct http *h, const char *verb, bool may_cancel) {
+static void api_member(struct http *h) {
     char name[LABEL_MAX_BYTES + 1], cancel[8];
     if (!http_params(h, HTTP_DRAIN_BYTES) || http_param(h, "node", name, sizeof name) < 0 ||
         http_param(h, "cancel", cancel, sizeof cancel) < 0)
         return;
+    const char *argument = strcmp(h->verb, "DRAIN") != 0 ? NULL : strcmp(cancel, "1") == 0 ? "0" : "1";
     if (!*name) http_refuse(h, 400, fail(BAD_REQUEST, "'node' is missing"));
-    else
-        api_changed(h, name, member_ask(&gateway.client, verb, name,
-                                        !may_cancel ? NULL : strcmp(cancel, "1") == 0 ? "0" : "1"));
-}
-
-static void api_drain(struct http *h) {
-    api_member(h, "DRAIN", true);
-}
-
-static void api_forget(struct http *h) {
-    api_member(h, "FORGET", false);
+    else api_changed(h, name, member_ask(&gateway.client, h->verb, name, argument));
 }
 
 /* ---- Live: server-sent events ---- */
@@ -16115,40 +16087,42 @@ static const struct route {
     enum access access;
     void (*run)(struct http *);
     const char *summary;
+    const char *verb;      /* of the line protocol, for what serves several of them */
 } route_table[] = {
-    {"GET", "/", FOR_ALL, http_page, "the page"},
-    {"GET", "/app.js", FOR_ALL, http_page, "its script"},
-    {"GET", "/app.css", FOR_ALL, http_page, "its style"},
-    {"POST", "/login", FOR_ALL, http_login, "key: gives the page its cookie"},
-    {"POST", "/logout", FOR_ALL, http_logout, "takes it back"},
-    {"GET", "/files/", FOR_READERS, http_files, "a file; with Range, If-None-Match and their like"},
-    {"PUT", "/files/", FOR_WRITERS, http_files, "stores the body as a file; with If-Match, If-None-Match: *"},
-    {"DELETE", "/files/", FOR_WRITERS, http_files, "removes a file"},
-    {"GET", "/api/", FOR_ALL, http_help, "this list"},
-    {"GET", "/api/status", FOR_READERS, api_status, "as dfs --status -j"},
-    {"GET", "/api/list", FOR_READERS, api_list, "path, recursive=1, glob: as dfs --ls -j and --find -j"},
-    {"GET", "/api/stat", FOR_READERS, api_stat, "path: as dfs --stat -j"},
-    {"GET", "/api/du", FOR_READERS, api_usage, "path: as dfs --du -j"},
-    {"GET", "/api/trash", FOR_READERS, api_trash, "as dfs --undelete -j"},
-    {"GET", "/api/events", FOR_READERS, api_events, "after: as dfs --events -j, in an array"},
-    {"GET", "/api/live", FOR_READERS, api_live, "status and events as they come (server-sent events)"},
-    {"POST", "/api/mkdir", FOR_WRITERS, api_mkdir, "path: makes a directory"},
-    {"POST", "/api/rmdir", FOR_WRITERS, api_rmdir, "path: removes an empty directory"},
-    {"POST", "/api/move", FOR_WRITERS, api_move, "from, to: renames, or moves"},
-    {"POST", "/api/copy", FOR_WRITERS, api_copy, "from, to: copies by reference"},
-    {"POST", "/api/remove", FOR_WRITERS, api_remove, "path, recursive=1: into the trash"},
-    {"POST", "/api/undelete", FOR_WRITERS, api_undelete, "path: out of the trash"},
-    {"POST", "/api/copies", FOR_WRITERS, api_copies, "path, copies: how many there are to be"},
-    {"POST", "/api/drain", FOR_WRITERS, api_drain, "node, cancel=1: empties a node"},
-    {"POST", "/api/forget", FOR_WRITERS, api_forget, "node: for good"},
-    {"POST", "/file", FOR_WRITERS, http_legacy_put, "filename, file in base64: stores it, if there is none"},
-    {"GET", "/file/", FOR_READERS, http_legacy_one, "the file in base64"},
-    {"DELETE", "/file/", FOR_WRITERS, http_legacy_one, "removes it"},
-    {"POST", "/chunk", FOR_WRITERS, http_chunk_post, "X-Dfs-Sha256: stores a chunk on this node, if that is its hash"},
-    {"GET", "/chunk/", FOR_READERS, http_chunk_get, "a chunk that this node holds"},
-    {"GET", "/active-nodes", FOR_READERS, http_active_nodes, "the nodes that are up"},
-    {"GET", "/metrics", FOR_OPERATORS, http_metrics, "numbers for Prometheus"},
-    {"GET", "/healthz", FOR_OPERATORS, http_healthz, "200 if the cluster takes reads and writes, else 503"},
+    {"GET", "/", FOR_ALL, http_page, "the page", NULL},
+    {"GET", "/app.js", FOR_ALL, http_page, "its script", NULL},
+    {"GET", "/app.css", FOR_ALL, http_page, "its style", NULL},
+    {"POST", "/login", FOR_ALL, http_login, "key: gives the page its cookie", NULL},
+    {"POST", "/logout", FOR_ALL, http_logout, "takes it back", NULL},
+    {"GET", "/files/", FOR_READERS, http_files, "a file; with Range, If-None-Match and their like", NULL},
+    {"PUT", "/files/", FOR_WRITERS, http_files, "stores the body as a file; with If-Match, If-None-Match: *", NULL},
+    {"DELETE", "/files/", FOR_WRITERS, http_files, "removes a file", NULL},
+    {"GET", "/api/", FOR_ALL, http_help, "this list", NULL},
+    {"GET", "/api/status", FOR_READERS, api_status, "as dfs --status -j", NULL},
+    {"GET", "/api/list", FOR_READERS, api_list, "path, recursive=1, glob: as dfs --ls -j and --find -j", NULL},
+    {"GET", "/api/stat", FOR_READERS, api_stat, "path: as dfs --stat -j", NULL},
+    {"GET", "/api/du", FOR_READERS, api_usage, "path: as dfs --du -j", NULL},
+    {"GET", "/api/trash", FOR_READERS, api_trash, "as dfs --undelete -j", NULL},
+    {"GET", "/api/events", FOR_READERS, api_events, "after: as dfs --events -j, in an array", NULL},
+    {"GET", "/api/live", FOR_READERS, api_live, "status and events as they come (server-sent events)", NULL},
+    {"POST", "/api/mkdir", FOR_WRITERS, api_path_change, "path: makes a directory", "MKDIR"},
+    {"POST", "/api/rmdir", FOR_WRITERS, api_path_change, "path: removes an empty directory", "RMDIR"},
+    {"POST", "/api/move", FOR_WRITERS, api_move_or_copy, "from, to: renames, or moves", "MV"},
+    {"POST", "/api/copy", FOR_WRITERS, api_move_or_copy, "from, to: copies by reference", "CP"},
+    {"POST", "/api/remove", FOR_WRITERS, api_remove, "path, recursive=1: into the trash", NULL},
+    {"POST", "/api/undelete", FOR_WRITERS, api_path_change, "path: out of the trash", "UNDELETE"},
+    {"POST", "/api/copies", FOR_WRITERS, api_copies, "path, copies: how many there are to be", NULL},
+    {"POST", "/api/drain", FOR_WRITERS, api_member, "node, cancel=1: empties a node", "DRAIN"},
+    {"POST", "/api/forget", FOR_WRITERS, api_member, "node: for good", "FORGET"},
+    {"POST", "/file", FOR_WRITERS, http_legacy_put, "filename, file in base64: stores it, if there is none", NULL},
+    {"GET", "/file/", FOR_READERS, http_legacy_one, "the file in base64", NULL},
+    {"DELETE", "/file/", FOR_WRITERS, http_legacy_one, "removes it", NULL},
+    {"POST", "/chunk", FOR_WRITERS, http_chunk_post,
+     "X-Dfs-Sha256: stores a chunk on this node, if that is its hash", NULL},
+    {"GET", "/chunk/", FOR_READERS, http_chunk_get, "a chunk that this node holds", NULL},
+    {"GET", "/active-nodes", FOR_READERS, http_active_nodes, "the nodes that are up", NULL},
+    {"GET", "/metrics", FOR_OPERATORS, http_metrics, "numbers for Prometheus", NULL},
+    {"GET", "/healthz", FOR_OPERATORS, http_healthz, "200 if the cluster takes reads and writes, else 503", NULL},
     {0}};
 
 static void http_help(struct http *h) {
@@ -16217,6 +16191,7 @@ static void http_run(struct http *h) {
     if (crowded && !has_key) h->keeps = false; /* strangers do not sit on what others need */
     if (open || has_key) {
         atomic_fetch_add_explicit(&server.requests, 1, memory_order_relaxed);
+        h->verb = route->verb;
         route->run(h);
         return;
     }
