@@ -5092,11 +5092,11 @@ test_bars() {
         return $code
     }
     # a pipe that is slow makes any work long
-    slowly() { local n; for n in 1 2 3 4; do head -c 8000000; pause 500; done; }
+    slowly() { local n; for n in 1 2 3 4; do head -c 8000000; sleep 0.6; done; }
     slowly <big | "$DFS" -u /pipe - 2>text
     grep -qE '^uploaded /pipe  30.5 MiB  .* s$' text
     [ "$(wc -l <text)" = 1 ] && not grep $'\r' text
-    export -f slowly pause
+    export -f slowly
     on_terminal "bash -c 'slowly <big' | $DFS -u /slow -"
     grep -qE "^up [0-9.]+ MiB  $rate" rows
     not grep -F '[#' rows # nobody knows how much comes
