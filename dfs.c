@@ -133,6 +133,7 @@
 
 #define DFS_VERSION "0.1.0"
 #define DFS_DATE "2026-11-25" /* of that version, for the manual page */
+#define UPLOADS_NAME "uploads" /* the directory of POST /upload */
 #define PROTOCOL_NAME "dfs/1"
 #define FORMAT_VERSION 1
 
@@ -168,6 +169,9 @@ enum {
     ROSTER_LIMIT = 32,      /* highest --roster */
     REIGNS_MAX = 64,        /* reigns remembered, to tell whether a node's history is a part of ours */
     FORCED_MAX = 16,        /* forced take-overs remembered for ever; later ones push out the oldest */
+    TOKEN_BYTES = 16,       /* of a link, from getrandom: nobody guesses it */
+    SHARES_MAX = 10000,     /* links */
+    LIFE_MAX_S = 3650 * 86400, /* of a file or link that expires */
     REQUESTS_MAX = 4096,    /* request ids remembered, so that a repeated request is answered, not done twice */
     CONNECTIONS_MAX = 1024, /* open connections of one server */
     FILES_LEAST = 128,      /* descriptors that a server must be allowed to open */
@@ -184,7 +188,7 @@ enum {
     EVENTS_MAX = 10000,      /* events that a master remembers */
     UPLOAD_WORKERS = 4,
     DOWNLOAD_WORKERS = 4,
-    NODE_ROW_WORDS = 17,   /* in a row of NODES */
+    NODE_ROW_WORDS = 19,   /* in a row of NODES */
     REPORT_BATCH = 4096,   /* stored chunks in one report of a node */
     LOST_SHOWN = 20,       /* paths of files that STATUS lists because a part of them is nowhere */
     TREE_MOST = 200000,    /* files and directories that one UNDELETE, RMALL or CP is about */
@@ -381,9 +385,14 @@ static int64_t clock_ms(void) {
     return clock_read_ns(CLOCK_BOOTTIME) / 1000000;
 }
 
-/* Nanoseconds since 1970 on the wall clock: shown to people and stored as a file's time, never compared. */
+/* Nanoseconds since 1970 on the wall clock: shown to people and stored as a file's time. */
 static int64_t clock_wall_ns(void) {
     return clock_read_ns(CLOCK_REALTIME);
+}
+
+/* The same in seconds: what files and links expire by. */
+static uint32_t clock_wall_s(void) {
+    return (uint32_t)(clock_wall_ns() / 1000000000);
 }
 
 static void sleep_ms(int64_t ms) {
@@ -2373,7 +2382,7 @@ struct inode {
         struct chunk_list *list;  /* chunk_count > 1 */
     } chunks;
     uint32_t chunk_count;
-    uint32_t expiry_s;          /* seconds since 1970 after which it is gone, for one in the trash; 0: never */
+    uint32_t expiry_s;          /* seconds since 1970 from which on it is gone; 0: never */
     uint16_t name_length;
     uint8_t kind;
     uint8_t saved;              /* the turn of the last save that has it */
@@ -2410,6 +2419,19 @@ struct roster {
     uint64_t id[ROSTER_LIMIT];
 };
 
+/* A link by which a file is read without the key. It goes with the file to other names and to its next version. */
+struct share {
+    uint8_t token[TOKEN_BYTES];
+    uint32_t expiry_s; /* 0: never */
+    uint64_t inode;
+};
+
+/* When a file that expires does so. */
+struct due {
+    uint32_t expiry_s;
+    uint64_t inode;
+};
+
 /* A request that was done: answered again with the same words if it is repeated. */
 struct done_request {
     uint8_t id[16];
@@ -2442,6 +2464,11 @@ struct tree {
     struct done_request *requests; /* a ring of REQUESTS_MAX */
     uint16_t *request_buckets;
     uint32_t request_count;        /* ever; the next slot is this modulo REQUESTS_MAX */
+    struct share *shares;          /* in the order of their tokens */
+    size_t share_count, share_room;
+    struct due *due;               /* a heap, the next one first; some of files that are gone, or expire no more */
+    size_t due_count, due_room;
+    uint32_t now_s;                /* what expired by then is not found by paths and in lists, though still here */
     struct saving saving;
 };
 
@@ -2641,6 +2668,19 @@ static void line_copies(struct text *t, uint64_t id, int copies) {
     else text_format(t, "COPIES %" PRIu64 " %d\n", id, copies);
 }
 
+/* SHARE TOKEN ID EXPIRY: a link to a file. */
+static void line_share(struct text *t, const struct share *share) {
+    text_add(t, "SHARE ");
+    text_hex(t, share->token, TOKEN_BYTES);
+    text_format(t, " %" PRIu64 " %u\n", share->inode, share->expiry_s);
+}
+
+static void line_unshare(struct text *t, const struct share *share) {
+    text_add(t, "UNSHARE ");
+    text_hex(t, share->token, TOKEN_BYTES);
+    text_byte(t, '\n');
+}
+
 /* DRAIN ID 1: this node is to give up what it holds; 0: it is not, any more. */
 static void line_drain(struct text *t, uint64_t id, bool draining) {
     text_add(t, "DRAIN ");
@@ -2715,6 +2755,12 @@ static struct inode *tree_after(const struct tree *t, uint64_t parent, const cha
 static struct inode *tree_next(const struct tree *t, uint64_t directory, const char *name) {
     struct inode *n = tree_after(t, directory, name, strlen(name));
     return n && n->parent == directory ? n : NULL;
+}
+
+/* The entry behind `n` in its directory. */
+static struct inode *tree_next_behind(const struct tree *t, const struct inode *n) {
+    struct inode *next = tree_after(t, n->parent, n->name, n->name_length);
+    return next && next->parent == n->parent ? next : NULL;
 }
 
 static struct inode *tree_by_id(const struct tree *t, uint64_t id) {
@@ -2917,14 +2963,90 @@ static void tree_free(struct tree *t) {
     free(t->chunk_buckets);
     free(t->by_id);
     free(t->members);
+    free(t->shares);
+    free(t->due);
     free(t->requests);
     free(t->request_buckets);
     text_free(&t->saving.early);
     *t = (struct tree){0};
 }
 
-/* Finds what a normalized path names. On NOT_FOUND `*parent` is the directory that lacks the last part if only that is
- * missing, else NULL; `*last` is the last part of the path. Both may be NULL. */
+/* ---- What expires ---- */
+
+/* Whether a file's time is over. What is in the trash has another one. */
+static bool inode_expired(const struct tree *t, const struct inode *n) {
+    return n->expiry_s != 0 && n->expiry_s <= t->now_s && !(n->parent & TRASH_BIT);
+}
+
+static bool due_holds(const struct tree *t, const struct due *due) {
+    const struct inode *n = tree_by_id(t, due->inode);
+    return n && n->expiry_s == due->expiry_s && !(n->parent & TRASH_BIT);
+}
+
+/* Moves the entry at `i` down to where it belongs. */
+static void due_sink(struct tree *t, size_t i) {
+    for (;;) {
+        size_t next = 2 * i + 1;
+        if (next + 1 < t->due_count && t->due[next + 1].expiry_s < t->due[next].expiry_s) next++;
+        if (next >= t->due_count || t->due[i].expiry_s <= t->due[next].expiry_s) return;
+        struct due moved = t->due[i];
+        t->due[i] = t->due[next];
+        t->due[next] = moved;
+        i = next;
+    }
+}
+
+/* Notes that a file expires. Before there is more room made, entries that do not hold any more are thrown out. */
+static void due_add(struct tree *t, const struct inode *n) {
+    if (t->due_count == t->due_room) {
+        size_t kept = 0;
+        for (size_t i = 0; i < t->due_count; i++)
+            if (due_holds(t, &t->due[i])) t->due[kept++] = t->due[i];
+        t->due_count = kept;
+        for (size_t i = kept / 2; i-- > 0;) due_sink(t, i);
+        if (kept >= t->due_room / 2) t->due_room = t->due_room ? 2 * t->due_room : 64;
+        t->due = mem_resize(t->due, t->due_room * sizeof *t->due);
+    }
+    size_t i = t->due_count++;
+    for (; i > 0 && t->due[(i - 1) / 2].expiry_s > n->expiry_s; i = (i - 1) / 2) t->due[i] = t->due[(i - 1) / 2];
+    t->due[i] = (struct due){n->expiry_s, n->id};
+}
+
+/* Takes the next file whose time is over at t->now_s out of the heap, which is that of Williams 1964; NULL: there is
+ * none. It stays in the tree. */
+static const struct inode *due_take(struct tree *t) {
+    while (t->due_count > 0 && t->due[0].expiry_s <= t->now_s) {
+        struct due first = t->due[0];
+        t->due[0] = t->due[--t->due_count];
+        due_sink(t, 0);
+        if (due_holds(t, &first)) return tree_by_id(t, first.inode);
+    }
+    return NULL;
+}
+
+/* Where a token is among the shares, or would be. */
+static size_t share_place(const struct tree *t, const uint8_t token[TOKEN_BYTES]) {
+    size_t low = 0, high = t->share_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (memcmp(t->shares[middle].token, token, TOKEN_BYTES) < 0) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+/* The link with this token; NULL: there is none, or its time is over, or its file is in the trash or gone. */
+static const struct share *tree_share(const struct tree *t, const uint8_t token[TOKEN_BYTES]) {
+    size_t i = share_place(t, token);
+    if (i == t->share_count || memcmp(t->shares[i].token, token, TOKEN_BYTES) != 0) return NULL;
+    const struct share *share = &t->shares[i];
+    const struct inode *n = tree_by_id(t, share->inode);
+    bool over = share->expiry_s != 0 && share->expiry_s <= t->now_s;
+    return over || !n || n->parent & TRASH_BIT || inode_expired(t, n) ? NULL : share;
+}
+
+/* Finds what a normalized path names; not a file whose time is over. On NOT_FOUND `*parent` is the directory that lacks
+ * the last part if only that is missing, else NULL; `*last` is the last part of the path. Both may be NULL. */
 static enum status tree_resolve(const struct tree *t, const char *path, struct inode **out, struct inode **parent,
                                 struct slice *last) {
     struct inode *n = tree_by_id(t, ROOT_ID), *above = NULL;
@@ -2935,6 +3057,7 @@ static enum status tree_resolve(const struct tree *t, const char *path, struct i
         above = n;
         n = n ? tree_lookup(t, n->id, part.at, part.length) : NULL;
     }
+    if (n && inode_expired(t, n)) n = NULL;
     if (out) *out = n;
     if (parent) *parent = above;
     if (last) *last = part;
@@ -3085,6 +3208,7 @@ static enum status apply_file(struct apply *a, const struct words *w, struct sli
     n->size = size;
     n->mtime_ns = mtime_ns;
     n->expiry_s = expiry_s;
+    if (expiry_s != 0 && !(parent & TRASH_BIT)) due_add(a->t, n);
     if (parent & TRASH_BIT) a->t->trash.bytes += size;
     else a->t->live.bytes += size;
     a->subject = id;
@@ -3155,12 +3279,12 @@ static enum status apply_move(struct apply *a, const struct words *w, struct sli
         if (above == n || depth > a->t->inode_count) return bad_line(line, "a directory into itself");
         above = tree_by_id(a->t, above->parent);
     }
-    inode_move(a->t, n, parent, slice_of(name), 0);
+    inode_move(a->t, n, parent, slice_of(name), n->parent & TRASH_BIT ? 0 : n->expiry_s);
     a->subject = id;
     return DONE;
 }
 
-/* Makes a copy of one inode, without what is in it. It names the same chunks. */
+/* Makes a copy of one inode, without what is in it. It names the same chunks, and does not expire. */
 static struct inode *inode_copy(struct tree *t, const struct inode *from, uint64_t parent, struct slice name) {
     struct inode *n = inode_make(t, t->next_id, parent, name, (enum kind)from->kind);
     n->size = from->size;
@@ -3318,6 +3442,40 @@ static enum status apply_copies(struct apply *a, const struct words *w, struct s
     return DONE;
 }
 
+/* SHARE TOKEN ID EXPIRY: a link that is there gets another file or time. */
+static enum status apply_share(struct apply *a, const struct words *w, struct slice line) {
+    struct share share;
+    struct tree *t = a->t;
+    if (w->count != 4 || !parse_hex(w->word[1], share.token, TOKEN_BYTES) ||
+        !parse_u64(w->word[2], UINT64_MAX, &share.inode) || !parse_u32(w->word[3], UINT32_MAX, &share.expiry_s))
+        return bad_line(line, "not SHARE TOKEN ID EXPIRY");
+    size_t i = share_place(t, share.token);
+    if (i == t->share_count || memcmp(t->shares[i].token, share.token, TOKEN_BYTES) != 0) {
+        if (t->share_count == SHARES_MAX) return bad_line(line, "too many links");
+        if (t->share_count == t->share_room) {
+            t->share_room = t->share_room ? 2 * t->share_room : 16;
+            t->shares = mem_resize(t->shares, t->share_room * sizeof *t->shares);
+        }
+        memmove(t->shares + i + 1, t->shares + i, (t->share_count++ - i) * sizeof *t->shares);
+    }
+    t->shares[i] = share;
+    a->subject = share.inode;
+    return DONE;
+}
+
+/* UNSHARE TOKEN */
+static enum status apply_unshare(struct apply *a, const struct words *w, struct slice line) {
+    uint8_t token[TOKEN_BYTES];
+    struct tree *t = a->t;
+    if (w->count != 2 || !parse_hex(w->word[1], token, TOKEN_BYTES)) return bad_line(line, "not UNSHARE TOKEN");
+    size_t i = share_place(t, token);
+    if (i == t->share_count || memcmp(t->shares[i].token, token, TOKEN_BYTES) != 0)
+        return bad_line(line, "no such link");
+    a->subject = t->shares[i].inode;
+    memmove(t->shares + i, t->shares + i + 1, (--t->share_count - i) * sizeof *t->shares);
+    return DONE;
+}
+
 /* The lines that both records and snapshots are made of. */
 static enum status apply_line(struct apply *a, const struct words *w, struct slice line, struct position at) {
     if (slice_is(w->word[0], "FILE")) return apply_file(a, w, line);
@@ -3333,6 +3491,8 @@ static enum status apply_line(struct apply *a, const struct words *w, struct sli
     if (slice_is(w->word[0], "DRAIN")) return apply_drain(a, w, line);
     if (slice_is(w->word[0], "COPIES")) return apply_copies(a, w, line);
     if (slice_is(w->word[0], "FORCED")) return apply_forced(a, w, line);
+    if (slice_is(w->word[0], "SHARE")) return apply_share(a, w, line);
+    if (slice_is(w->word[0], "UNSHARE")) return apply_unshare(a, w, line);
     return bad_line(line, "no such kind of line");
 }
 
@@ -3431,6 +3591,7 @@ static void snapshot_head(struct text *t, const struct tree *tree) {
         line_node(t, &tree->members[i]);
         if (tree->members[i].draining) line_drain(t, tree->members[i].id, true);
     }
+    for (size_t i = 0; i < tree->share_count; i++) line_share(t, &tree->shares[i]);
     const struct inode *root = tree_by_id(tree, ROOT_ID);
     if (root->copies != 0) line_copies(t, ROOT_ID, root->copies);
     text_format(t, "ROSTERED %" PRIu64 " %" PRIu64 "\n", tree->roster.at.epoch, tree->roster.at.seq);
@@ -3530,7 +3691,7 @@ static enum status snapshot_load(struct tree *t, const char *part, size_t length
     return rest.length == 0 && !a.filling ? DONE : fail(DAMAGED, "a part of a snapshot ends too early");
 }
 
-/* The words of an answer to STAT: KIND ID SIZE MTIME SHA256 CHUNKS, each behind a space. */
+/* The words of an answer to STAT: KIND ID SIZE MTIME SHA256 CHUNKS EXPIRY, each behind a space. */
 static void text_inode(struct text *to, const struct tree *t, const struct inode *n) {
     text_add(to, n->kind == KIND_FILE ? " file " : " dir ");
     text_u64(to, n->id);
@@ -3542,6 +3703,8 @@ static void text_inode(struct text *to, const struct tree *t, const struct inode
     text_hex(to, inode_sha256(t, n), 32);
     text_byte(to, ' ');
     text_u64(to, n->chunk_count);
+    text_byte(to, ' ');
+    text_u64(to, n->expiry_s);
 }
 
 /* The rows of an answer to LIST, about 1 MiB: the entries of a directory after the name `after`, or the file itself.
@@ -3551,6 +3714,10 @@ static void text_entries(struct text *rows, struct text *words, const struct tre
     bool file = directory->kind == KIND_FILE;
     const struct inode *n = file ? directory : tree_next(t, directory->id, after);
     while (n && rows->length < MIB) {
+        if (inode_expired(t, n)) {
+            n = tree_next_behind(t, n);
+            continue;
+        }
         text_format(rows, "%s %" PRIu64 " %" PRIu64 " %" PRId64 " %d ", n->kind == KIND_FILE ? "file" : "dir", n->id,
                     n->size, n->mtime_ns, n->kind == KIND_FILE ? copies(n) : 0);
         text_hex(rows, inode_sha256(t, n), 32);
@@ -3558,16 +3725,57 @@ static void text_entries(struct text *rows, struct text *words, const struct tre
         text_escaped(rows, n->name, n->name_length);
         text_byte(rows, '\n');
         if (file) break;
-        char name[NAME_MAX_BYTES + 1];
-        memcpy(name, n->name, n->name_length);
-        name[n->name_length] = 0;
-        n = tree_next(t, directory->id, name);
+        n = tree_next_behind(t, n);
     }
     text_add(words, file ? " file" : " dir");
     text_add(words, n && !file ? " more" : " end");
 }
 
-/* The SHA-256 over all inodes in order: equal on all that hold the same namespace. */
+/* The path of an inode, or the one that it had before it came to the trash. False if one of the directories above is
+ * gone for good. */
+static bool inode_path(const struct tree *t, const struct inode *n, struct text *to) {
+    struct slice parts[PATH_MAX_BYTES / 2];
+    int count = 0;
+    while (n && n->id != ROOT_ID && count < PATH_MAX_BYTES / 2) {
+        parts[count++] = n->parent & TRASH_BIT ? trash_name(n) : (struct slice){n->name, n->name_length};
+        n = tree_by_id(t, n->parent & ~TRASH_BIT);
+    }
+    if (!n || n->id != ROOT_ID) return false;
+    while (count > 0) {
+        text_byte(to, '/');
+        text_bytes(to, parts[count - 1].at, parts[count - 1].length);
+        count--;
+    }
+    return true;
+}
+
+/* What POST /upload stored under this token: a file in UPLOADS_NAME whose name begins with it and a dot. */
+static const struct inode *tree_uploaded(const struct tree *t, struct slice token) {
+    const struct inode *folder = tree_lookup(t, ROOT_ID, UPLOADS_NAME, strlen(UPLOADS_NAME));
+    const struct inode *n = folder ? tree_after(t, folder->id, token.at, token.length) : NULL;
+    if (!n || n->parent != folder->id || n->kind != KIND_FILE || inode_expired(t, n)) return NULL;
+    return n->name_length > token.length + 1 && memcmp(n->name, token.at, token.length) == 0 &&
+           n->name[token.length] == '.' ? n : NULL;
+}
+
+/* The answer to SHARED: the words EXPIRY ID, each behind a space, and the path as a row. */
+static enum status share_answer(const struct tree *t, struct slice word, struct text *words, struct text *row) {
+    uint8_t token[TOKEN_BYTES];
+    struct text path = {0};
+    bool right = parse_hex(word, token, TOKEN_BYTES);
+    const struct share *share = right ? tree_share(t, token) : NULL;
+    const struct inode *n = share ? tree_by_id(t, share->inode) : right ? tree_uploaded(t, word) : NULL;
+    bool good = n && inode_path(t, n, &path);
+    if (good) {
+        text_format(words, " %u %" PRIu64, share ? share->expiry_s : n->expiry_s, n->id);
+        text_escaped(row, path.data, path.length);
+        text_byte(row, '\n');
+    }
+    text_free(&path);
+    return good ? DONE : fail(NOT_FOUND, "there is no such link, or its time is over");
+}
+
+/* The SHA-256 over all inodes in order, and the links: equal on all that hold the same namespace. */
 static void tree_digest(const struct tree *t, uint8_t digest[32]) {
     struct sha256 state;
     struct text part = {0};
@@ -3580,9 +3788,13 @@ static void tree_digest(const struct tree *t, uint8_t digest[32]) {
                              last ? last->name_length : 0, SNAPSHOT_PART_BYTES, &last);
         sha256_update(&state, part.data ? part.data : "", part.length);
     }
+    text_clear(&part);
+    for (size_t i = 0; i < t->share_count; i++) line_share(&part, &t->shares[i]);
+    sha256_update(&state, part.data ? part.data : "", part.length);
     sha256_final(&state, digest);
     text_free(&part);
 }
+
 /* ======== 9. Store ======== */
 /* A node's directory: identity, lock, and one append-only log that holds chunks and records alike. No sockets.
  * docs/PROTOCOL.md, section 9, shows the format byte by byte; here is the order of disk writes, which is what makes an
@@ -3711,6 +3923,7 @@ struct store {
     bool formatted;
     char cluster[33], name[LABEL_MAX_BYTES + 1];
     uint64_t id;              /* of this node */
+    uint64_t born_s;          /* when it was started for the first time, in seconds since 1970; 0: not known */
     uint64_t segment_max;     /* bytes */
     struct segment **segments; /* those that are there, in the order of their numbers */
     uint32_t segment_count, segment_capacity;
@@ -5178,6 +5391,7 @@ static void store_identify(struct store *s) {
     good = good && (m = json_member(file.data, tokens, tokens, "name")) &&
            json_get_string(file.data, m, s->name, sizeof s->name, &length);
     if (!good) die(DAMAGED, "%s is damaged: it lacks cluster, node or name", path);
+    if ((m = json_member(file.data, tokens, tokens, "born"))) json_get_unsigned(file.data, m, &s->born_s);
     s->formatted = true;
     text_free(&file);
 }
@@ -5229,7 +5443,7 @@ static void store_open(struct store *s, const char *folder, uint64_t segment_max
 }
 
 /* Makes a blank directory a node of a cluster, for good. */
-static enum status store_format(struct store *s, const char *cluster, uint64_t id, const char *name) {
+static enum status store_format(struct store *s, const char *cluster, uint64_t id, const char *name, uint64_t born_s) {
     struct json_writer w;
     char text_of_id[17];
     snprintf(text_of_id, sizeof text_of_id, "%016" PRIx64, id);
@@ -5240,6 +5454,7 @@ static enum status store_format(struct store *s, const char *cluster, uint64_t i
     json_key_string(&w, "cluster", cluster);
     json_key_string(&w, "node", text_of_id);
     json_key_string(&w, "name", name);
+    json_key_unsigned(&w, "born", born_s);
     json_object_end(&w);
     if (!json_done(&w)) die(INTERNAL, "out of memory");
     enum status status = file_write(s->folder, "node.json", w.data, w.length, 0600);
@@ -5248,11 +5463,12 @@ static enum status store_format(struct store *s, const char *cluster, uint64_t i
 }
 
 /* Takes on the identity that store_format wrote. */
-static void store_adopt(struct store *s, const char *cluster, uint64_t id, const char *name) {
+static void store_adopt(struct store *s, const char *cluster, uint64_t id, const char *name, uint64_t born_s) {
     lock_take(&s->lock);
     snprintf(s->cluster, sizeof s->cluster, "%s", cluster);
     snprintf(s->name, sizeof s->name, "%s", name);
     s->id = id;
+    s->born_s = born_s;
     s->formatted = true;
     lock_drop(&s->lock);
 }
@@ -6636,6 +6852,7 @@ struct put {
     uint64_t size_hint;     /* 0: not known */
     int64_t mtime_ns;
     size_t chunk_size;
+    uint32_t life_s;        /* it is gone so long after it is there; 0: never */
     ssize_t (*pull)(void *source, void *to, size_t length); /* fills `to`, less only at the end, -1: broken; NULL: fd */
     void *source;
     uint64_t size;          /* what it was, and its hash, when it is done */
@@ -6785,6 +7002,7 @@ static enum status upload_commit(struct upload *u, const struct put *put) {
     text_i64(&line, put->mtime_ns);
     text_format(&line, " %s ", put->condition);
     text_hex(&line, put->sha256, 32);
+    text_format(&line, " %u", put->life_s);
     enum status status = client_ask(u->cl, &line, &body, true, false, &a);
     text_free(&line);
     answer_free(&a);
@@ -6873,6 +7091,7 @@ struct file_info {
     uint64_t id, size;
     int64_t mtime_ns;
     uint8_t sha256[32];
+    uint32_t expiry_s;         /* seconds since 1970; 0: never */
     struct node_address *node; /* node_count of them */
     atomic_bool failed[NODES_MAX]; /* did not send what it was asked for */
     int node_count;
@@ -6908,14 +7127,15 @@ static bool file_info_row(struct file_info *f, struct slice row, uint32_t *chunk
     return true;
 }
 
-/* OK current|old file|dir ID SIZE MTIME SHA256 CHUNKS LENGTH SHA256, then the rows. */
+/* OK current|old file|dir ID SIZE MTIME SHA256 CHUNKS EXPIRY LENGTH SHA256, then the rows. */
 static enum status file_info_parse(const struct answer *a, struct file_info *f) {
     struct slice rest = {a->body.data, a->body.length}, row;
     uint32_t chunks = 0;
     uint64_t sum = 0;
-    bool good = a->w.count == 10 && parse_u64(a->w.word[3], UINT64_MAX, &f->id) &&
+    bool good = a->w.count == 11 && parse_u64(a->w.word[3], UINT64_MAX, &f->id) &&
                 parse_u64(a->w.word[4], UINT64_MAX, &f->size) && parse_i64(a->w.word[5], &f->mtime_ns) &&
-                parse_hex(a->w.word[6], f->sha256, 32) && parse_u32(a->w.word[7], FILE_MAX_CHUNKS, &f->chunk_count);
+                parse_hex(a->w.word[6], f->sha256, 32) && parse_u32(a->w.word[7], FILE_MAX_CHUNKS, &f->chunk_count) &&
+                parse_u32(a->w.word[8], UINT32_MAX, &f->expiry_s);
     if (!good) return fail(INTERNAL, "the master's answer to STAT is none");
     f->old = slice_is(a->w.word[1], "old");
     f->directory = slice_is(a->w.word[2], "dir");
@@ -7500,6 +7720,7 @@ static void list_keep(void *context, const struct list_row *row) {
 /* A row of NODES. */
 struct node_row {
     uint64_t id, files, chunks, bytes, free_bytes, total_bytes, damaged, transfers, sent, received, left;
+    uint64_t born_s, started_s; /* its first and its last start, in seconds since 1970; 0: not known */
     int64_t ping_ms; /* how long ago its last ping came; -1: it never did */
     char id_text[17], name[LABEL_MAX_BYTES + 1], address[ADDRESS_MAX_BYTES + 1], state[16];
     char zone[LABEL_MAX_BYTES + 1], version[LABEL_MAX_BYTES + 1];
@@ -7518,7 +7739,8 @@ static bool node_row_parse(struct slice row, struct node_row *n) {
         if (!parse_u64(w.word[5 + i], UINT64_MAX, numbers[i])) return false;
     return parse_escaped(w.word[12], n->zone, sizeof n->zone) &&
            slice_copy(w.word[13], n->version, sizeof n->version) && parse_u64(w.word[14], UINT64_MAX, &n->sent) &&
-           parse_u64(w.word[15], UINT64_MAX, &n->received) && parse_u64(w.word[16], UINT64_MAX, &n->left);
+           parse_u64(w.word[15], UINT64_MAX, &n->received) && parse_u64(w.word[16], UINT64_MAX, &n->left) &&
+           parse_u64(w.word[17], UINT32_MAX, &n->born_s) && parse_u64(w.word[18], UINT32_MAX, &n->started_s);
 }
 
 /* The client's folder for what it can do without: ~/.cache/dfs. False if there is no such place. */
@@ -7834,6 +8056,7 @@ struct folder_options {
     bool follow_links;
     bool no_clobber;
     size_t chunk_size;
+    uint32_t life_s;   /* of what is uploaded; 0: for ever */
     const char *exclude[EXCLUDES_MAX]; /* patterns, for names, or with a slash for paths below the folder */
     int exclude_count;
 };
@@ -8099,7 +8322,8 @@ static void upload_done(struct crew *c, const struct job *j, const struct put *p
 
 /* Whether what a file is now has to be sent; if not, that is seen to. */
 static bool upload_wanted(struct crew *c, const struct job *j, const struct put *put) {
-    if (j->there && j->there_size == put->size && memcmp(j->sha256, put->sha256, 32) == 0) {
+    bool same = j->there && j->there_size == put->size && memcmp(j->sha256, put->sha256, 32) == 0;
+    if (same && (put->life_s == 0 || c->how->no_clobber)) {
         upload_same(c, j);
         return false;
     }
@@ -8114,7 +8338,8 @@ static bool upload_wanted(struct crew *c, const struct job *j, const struct put 
 /* A file that is sent as it is read. If the target has one of its size, it is read once more before. */
 static void upload_large(struct crew *c, struct job *j, uint8_t *buffer) {
     struct put put = {.path = j->remote, .condition = c->how->no_clobber ? "none" : "-", .size_hint = j->size,
-                      .mtime_ns = j->mtime_ns, .chunk_size = c->how->chunk_size, .size = j->size};
+                      .mtime_ns = j->mtime_ns, .chunk_size = c->how->chunk_size, .size = j->size,
+                      .life_s = c->how->life_s};
     enum status status = DONE;
     int fd = job_open(c, j);
     if (fd < 0) return;
@@ -8143,7 +8368,7 @@ static void upload_small(struct crew *c, struct job **jobs, int count, uint8_t *
         int fd = job_open(c, j);
         if (fd < 0) continue;
         put[left] = (struct put){.path = j->remote, .condition = c->how->no_clobber ? "none" : "-", .size = j->size,
-                                 .mtime_ns = j->mtime_ns};
+                                 .mtime_ns = j->mtime_ns, .life_s = c->how->life_s};
         enum status read = file_hash(fd, j->size, buffer, (size_t)j->size + 1, put[left].sha256);
         close(fd);
         if (read != DONE) crew_failed(c, j->local, read);
@@ -8572,6 +8797,89 @@ static enum status client_trash(struct client *cl, void (*each)(void *, const st
     return status;
 }
 
+/* A link as SHARES lists it. */
+struct share_row {
+    char token[2 * TOKEN_BYTES + 1];
+    uint64_t expiry_s, id; /* never: 0; id of the file, if SHARED said it */
+    char path[PATH_MAX_BYTES + 1];
+};
+
+/* Calls `each` for every link, in the order of their tokens. */
+static enum status client_shares(struct client *cl, void (*each)(void *context, const struct share_row *row),
+                                 void *context) {
+    struct text line = {0};
+    struct answer a = {0};
+    struct share_row found = {.token = "-"};
+    enum status status;
+    bool more;
+    do {
+        text_clear(&line);
+        text_format(&line, "SHARES %s", found.token);
+        status = client_ask(cl, &line, NULL, false, true, &a);
+        more = status == DONE && slice_is(a.w.word[2], "more");
+        struct slice rest = {a.body.data, a.body.length}, row;
+        struct words words;
+        while (status == DONE && slice_line(&rest, &row)) {
+            if (!words_split(row, &words) || words.count != 3 || !slice_copy(words.word[0], found.token, 33) ||
+                !parse_u64(words.word[1], UINT32_MAX, &found.expiry_s) ||
+                !parse_escaped(words.word[2], found.path, sizeof found.path))
+                status = fail(INTERNAL, "a bad row in the answer to SHARES");
+            else each(context, &found);
+        }
+    } while (status == DONE && more);
+    text_free(&line);
+    answer_free(&a);
+    return status;
+}
+
+/* Makes a link to a file, for so many seconds, 0 for ever. `token` gets what names it. */
+static enum status client_share(struct client *cl, const char *path, uint32_t life_s, char token[33]) {
+    uint8_t bytes[TOKEN_BYTES];
+    struct text line = {0};
+    struct answer a = {0};
+    random_bytes(bytes, sizeof bytes);
+    hex_write(token, bytes, TOKEN_BYTES);
+    token[2 * TOKEN_BYTES] = 0;
+    change_line(&line, "SHARE", path);
+    text_format(&line, " %s %u", token, life_s);
+    enum status status = client_ask(cl, &line, NULL, true, false, &a);
+    text_free(&line);
+    answer_free(&a);
+    return status;
+}
+
+/* Ends a link of a file, or with NULL all that it has. */
+static enum status client_unshare(struct client *cl, const char *path, const char *token) {
+    struct text line = {0};
+    struct answer a = {0};
+    change_line(&line, "UNSHARE", path);
+    text_byte(&line, ' ');
+    if (token) text_escaped(&line, token, strlen(token));
+    else text_byte(&line, '-');
+    enum status status = client_ask(cl, &line, NULL, true, false, &a);
+    text_free(&line);
+    answer_free(&a);
+    return status;
+}
+
+/* Which file a link is of. */
+static enum status client_shared(struct client *cl, const char *token, struct share_row *found) {
+    struct text line = {0};
+    struct answer a = {0};
+    text_add(&line, "SHARED ");
+    text_escaped(&line, token, strlen(token));
+    enum status status = client_ask(cl, &line, NULL, false, true, &a);
+    struct slice rest = {a.body.data, a.body.length}, row;
+    snprintf(found->token, sizeof found->token, "%s", token);
+    if (status == DONE && (a.w.count != 6 || !parse_u64(a.w.word[2], UINT32_MAX, &found->expiry_s) ||
+                           !parse_u64(a.w.word[3], UINT64_MAX, &found->id) || !slice_line(&rest, &row) ||
+                           !parse_escaped(row, found->path, sizeof found->path)))
+        status = fail(INTERNAL, "the answer to SHARED is none");
+    text_free(&line);
+    answer_free(&a);
+    return status;
+}
+
 /* A request about a member: VERB REQUEST NODE [ARGUMENT]. */
 static enum status member_ask(struct client *cl, const char *verb, const char *name, const char *argument) {
     struct text line = {0};
@@ -8613,6 +8921,7 @@ struct node {
     uint64_t loading_bytes;
     uint64_t id, instance;   /* instance: of this process, to tell a restart from a second process */
     char name[LABEL_MAX_BYTES + 1], zone[LABEL_MAX_BYTES + 1], listen[64];
+    uint64_t started_s;      /* when this process began, in seconds since 1970 */
     int64_t ping_ms, dead_after_ms;
     struct link links[MASTERS_MAX];
     int link_count;
@@ -9491,6 +9800,7 @@ static enum status node_stat(struct request *r) {
     if (status != DONE) return status;
     lock_take(&node.lock);
     const struct tree *t = &node.tree;
+    node.tree.now_s = clock_wall_s();
     status = tree_resolve(&node.tree, path, &n, NULL, NULL);
     if (status == DONE) {
         text_add(r->line, " old");
@@ -9528,12 +9838,24 @@ static enum status node_list(struct request *r) {
     enum status status = request_path(r, 1, path);
     if (status != DONE) return status;
     lock_take(&node.lock);
+    node.tree.now_s = clock_wall_s();
     status = tree_resolve(&node.tree, path, &directory, NULL, NULL);
     if (status == DONE) {
         text_add(r->line, " old");
         text_entries(&r->reply, r->line, &node.tree, directory, after, node_copies);
         r->has_reply = true;
     }
+    lock_drop(&node.lock);
+    return status;
+}
+
+/* SHARED TOKEN: which file a link is of, as this node knows it, which is possibly old. */
+static enum status node_shared(struct request *r) {
+    lock_take(&node.lock);
+    node.tree.now_s = clock_wall_s();
+    text_add(r->line, " old");
+    enum status status = share_answer(&node.tree, r->w.word[1], r->line, &r->reply);
+    r->has_reply = status == DONE;
     lock_drop(&node.lock);
     return status;
 }
@@ -9546,6 +9868,7 @@ static const struct command node_table[] = {
     {"DIGEST", node_digest, 0, NO_BODY, FROM_ALL, "", "epoch, seq and SHA-256 of the namespace"},
     {"STAT", node_stat, 1, NO_BODY, FROM_ALL, "PATH", "what a path is, as this node knows it"},
     {"LIST", node_list, 3, NO_BODY, FROM_ALL, "PATH AFTER NODE", "entries of a directory, as this node knows it"},
+    {"SHARED", node_shared, 1, NO_BODY, FROM_ALL, "TOKEN", "which file a link is of, as this node knows it"},
     {"SCRUB", node_scrub_now, 0, NO_BODY, FROM_ALL, "", "read everything again now"},
     {"CHECKED", node_checked, 0, LINES_BODY, FROM_ALL, "", "when chunks were read and found right last"},
     {"MEMBERS", node_members, 0, NO_BODY, FROM_ALL, "", "the nodes that this node knows"},
@@ -9590,11 +9913,13 @@ static enum status node_join(struct conn *c, struct link *link) {
     struct text *line = conn_line(c);
     node_advertise(c, here, sizeof here);
     lock_take(&node.lock);
-    text_format(line, "JOIN %016" PRIx64 " %s ", node.instance, node.store.formatted ? node.store.cluster : "-");
+    bool blank = !node.store.formatted;
+    text_format(line, "JOIN %016" PRIx64 " %s ", node.instance, blank ? "-" : node.store.cluster);
     text_escaped(line, node.name, strlen(node.name));
     text_format(line, " %s ", here);
     text_escaped(line, node.zone, strlen(node.zone));
-    text_add(line, " " DFS_VERSION);
+    text_format(line, " " DFS_VERSION " %" PRIu64 " %" PRIu64, blank ? node.started_s : node.store.born_s,
+                node.started_s);
     lock_drop(&node.lock);
     conn_line_end(c);
     enum status status = conn_flush(c);
@@ -9605,10 +9930,10 @@ static enum status node_join(struct conn *c, struct link *link) {
         !parse_u64(w.word[4], INT32_MAX, &dead_after_ms) || !parse_u32(w.word[5], 1, &faults_allowed))
         return fail(BAD_REQUEST, "an answer to JOIN that is none");
     lock_take(&node.lock);
-    bool blank = !node.store.formatted;
+    blank = !node.store.formatted;
     if (blank) { /* once in its life; the disk is waited for under the lock, because two masters may answer at once */
-        if (store_format(&node.store, cluster, node.id, node.name) != DONE) die(INTERNAL, "%s", detail);
-        store_adopt(&node.store, cluster, node.id, node.name);
+        if (store_format(&node.store, cluster, node.id, node.name, node.started_s) != DONE) die(INTERNAL, "%s", detail);
+        store_adopt(&node.store, cluster, node.id, node.name, node.started_s);
     } else if (strcmp(cluster, node.store.cluster) != 0) {
         status = fail(DENIED, "it serves cluster %s, this node is of cluster %s", cluster, node.store.cluster);
     }
@@ -9750,6 +10075,7 @@ static int node_main(const char *folder, const char *listen_address, const char 
     tree_init(&node.tree);
     node.id = node.store.formatted ? node.store.id : random_u64();
     node.instance = random_u64();
+    node.started_s = clock_wall_s();
     node.ping_ms = ping_ms;
     node.dead_after_ms = dead_after_ms;
     node.bound_for_ms = dead_after_ms;
@@ -9804,6 +10130,7 @@ struct peer {
     uint64_t id, instance, session;
     char name[LABEL_MAX_BYTES + 1], address[ADDRESS_MAX_BYTES + 1];
     char zone[LABEL_MAX_BYTES + 1], version[LABEL_MAX_BYTES + 1];
+    uint64_t born_s, started_s; /* its first start, and its last one, in seconds since 1970; 0: not known */
     int zone_number;          /* equal for nodes of one zone, below NODES_MAX */
     bool up;                  /* joined, and neither silent nor closed for too long */
     bool failed;              /* its disk */
@@ -9981,6 +10308,14 @@ static struct master {
  * passed since. So a clock that jumps empties no trash. */
 static uint64_t trash_now_s(void) {
     return (uint64_t)(master.wall_ms + clock_ms()) / 1000;
+}
+
+/* The time by which files and links expire, in milliseconds since 1970: the wall clock's, or what that was when this
+ * process began and what has passed since, if that is less. So a clock that jumps makes them live longer, or as long.
+ */
+static int64_t expiry_clock_ms(void) {
+    int64_t wall_ms = clock_wall_ns() / 1000000, steady_ms = master.wall_ms + clock_ms();
+    return wall_ms < steady_ms ? wall_ms : steady_ms;
 }
 
 /* ---- Events ---- */
@@ -10430,6 +10765,7 @@ struct claim {
     int copies;             /* that there are to be, as its path says */
     uint64_t size;
     int64_t mtime_ns;
+    uint32_t life_s;
     uint8_t sha256[32], request[16];
     char request_hex[33];
     enum {
@@ -11928,6 +12264,37 @@ static void trash_watch(void) {
     text_free(&lines);
 }
 
+/* Removes files and links whose time is over, and links of files that are gone for good. From here on nothing that
+ * expired by t->now_s is in the tree of a master that reigns. */
+static void expiry_watch(void) {
+    enum { REMOVE_MOST = 1000 };
+    struct tree *t = &master.tree;
+    struct text lines = {0};
+    const struct inode *n;
+    t->now_s = (uint32_t)(expiry_clock_ms() / 1000);
+    if (master.state != REIGNING) return;
+    do {
+        int removed = 0;
+        text_clear(&lines);
+        for (; removed < REMOVE_MOST && (n = due_take(t)); removed++) text_format(&lines, "RM %" PRIu64 "\n", n->id);
+        for (size_t i = 0; removed < REMOVE_MOST && i < t->share_count; i++) {
+            bool over = t->shares[i].expiry_s != 0 && t->shares[i].expiry_s <= t->now_s;
+            if (!over && tree_by_id(t, t->shares[i].inode)) continue;
+            line_unshare(&lines, &t->shares[i]);
+            removed++;
+        }
+        if (removed > 0) master_propose(&lines, NULL);
+    } while (lines.length > 0);
+    text_free(&lines);
+}
+
+/* Until when the reign may rest: something expires then. */
+static int64_t expiry_next_ms(int64_t until_ms) {
+    if (master.tree.due_count == 0 || master.state != REIGNING) return until_ms;
+    int64_t left_ms = (int64_t)master.tree.due[0].expiry_s * 1000 - expiry_clock_ms();
+    return left_ms < until_ms - clock_ms() ? clock_ms() + (left_ms > 0 ? left_ms : 0) : until_ms;
+}
+
 /* When a disk is short of space: decides up to which expiry the trash is emptied early, so that the oldest of it go
  * that take as much as is missing. Nothing more is decided until that space had the time to come back. */
 static void trash_early(void) {
@@ -12018,6 +12385,7 @@ static void *master_reign(void *unused) {
         }
         repairs_watch();
         surplus_watch();
+        expiry_watch();
         trash_early();
         trash_watch();
         if (master.state >= ESTABLISHING) {
@@ -12028,7 +12396,8 @@ static void *master_reign(void *unused) {
                         reign_end("a node was lost while the reign began");
         }
         int64_t pause_ms = master.dead_after_ms / 10 < CALM_MS ? master.dead_after_ms / 10 : CALM_MS;
-        cond_wait_until(&master.changed, &master.lock, clock_ms() + (all_is_calm() ? pause_ms : WATCH_MS));
+        int64_t until_ms = clock_ms() + (all_is_calm() ? pause_ms : WATCH_MS);
+        cond_wait_until(&master.changed, &master.lock, expiry_next_ms(until_ms));
     }
     return NULL;
 }
@@ -12088,7 +12457,7 @@ static enum status join_check(const struct peer *p, uint64_t instance, struct sl
     return DONE;
 }
 
-/* JOIN INSTANCE CLUSTER NAME ADDRESS ZONE VERSION: a node is here. It counts from its first PING on. */
+/* JOIN INSTANCE CLUSTER NAME ADDRESS ZONE VERSION BORN STARTED: a node is here. It counts from its first PING on. */
 static enum status master_join(struct request *r) {
     struct peer said = {0};
     uint64_t id;
@@ -12096,7 +12465,8 @@ static enum status master_join(struct request *r) {
         !parse_escaped(r->w.word[3], said.name, sizeof said.name) ||
         !slice_copy(r->w.word[4], said.address, sizeof said.address) ||
         !parse_escaped(r->w.word[5], said.zone, sizeof said.zone) ||
-        !parse_escaped(r->w.word[6], said.version, sizeof said.version))
+        !parse_escaped(r->w.word[6], said.version, sizeof said.version) ||
+        !parse_u64(r->w.word[7], UINT32_MAX, &said.born_s) || !parse_u64(r->w.word[8], UINT32_MAX, &said.started_s))
         return fail(BAD_REQUEST, "an argument of JOIN that is none");
     if (!label_is_good(said.name) || (*said.zone && !label_is_good(said.zone)) || !label_is_good(said.version))
         return fail(BAD_REQUEST, "a node's name, zone or version has a byte that is not printable");
@@ -12125,6 +12495,8 @@ static enum status master_join(struct request *r) {
     memcpy(p->address, said.address, sizeof p->address);
     memcpy(p->zone, said.zone, sizeof p->zone);
     memcpy(p->version, said.version, sizeof p->version);
+    p->born_s = said.born_s;
+    p->started_s = said.started_s;
     for (int i = 0; i < master.peer_count; i++) {
         int number = 0;
         while (strcmp(master.peers[number]->zone, master.peers[i]->zone) != 0) number++;
@@ -12286,24 +12658,6 @@ static enum status master_bye(struct request *r) {
     return p ? DONE : fail(NOT_FOUND, "no such session; join again");
 }
 
-/* The path of an inode, or the one that it had before it came to the trash. False if one of the directories above is
- * gone for good. */
-static bool inode_path(const struct inode *n, struct text *to) {
-    struct slice parts[PATH_MAX_BYTES / 2];
-    int count = 0;
-    while (n && n->id != ROOT_ID && count < PATH_MAX_BYTES / 2) {
-        parts[count++] = n->parent & TRASH_BIT ? trash_name(n) : (struct slice){n->name, n->name_length};
-        n = tree_by_id(&master.tree, n->parent & ~TRASH_BIT);
-    }
-    if (!n || n->id != ROOT_ID) return false;
-    while (count > 0) {
-        text_byte(to, '/');
-        text_bytes(to, parts[count - 1].at, parts[count - 1].length);
-        count--;
-    }
-    return true;
-}
-
 /* Appends the paths of files that name chunk `index`, or with NONE those that name one that is on no live node; at most
  * `most` rows, each behind `word`. Takes a walk over all files. */
 static void chunk_paths(struct text *t, const char *word, uint32_t index, int most) {
@@ -12317,7 +12671,7 @@ static void chunk_paths(struct text *t, const char *word, uint32_t index, int mo
                 named = index != NONE ? one == index : node_set_empty(&tree_chunk(tree, one)->holders);
             }
             text_clear(&path);
-            if (!named || !inode_path(n, &path)) continue;
+            if (!named || !inode_path(&master.tree, n, &path)) continue;
             text_add(t, word);
             text_escaped(t, path.data, path.length);
             text_add(t, n->parent & TRASH_BIT ? " (in the trash)\n" : "\n");
@@ -12569,7 +12923,7 @@ static enum status claim_parse(const struct request *r, struct claim *claim) {
     uint64_t sum = 0;
     if (!parse_hex(r->w.word[1], claim->request, 16) || !slice_copy(r->w.word[1], claim->request_hex, 33) ||
         !parse_u64(r->w.word[3], UINT64_MAX, &claim->size) || !parse_i64(r->w.word[4], &claim->mtime_ns) ||
-        !parse_hex(r->w.word[6], claim->sha256, 32))
+        !parse_hex(r->w.word[6], claim->sha256, 32) || !parse_u32(r->w.word[7], LIFE_MAX_S, &claim->life_s))
         return fail(BAD_REQUEST, "an argument of COMMIT that is none");
     if (slice_is(r->w.word[5], "none")) claim->condition = IF_NONE;
     else if (parse_hex(r->w.word[5], claim->if_sha256, 32)) claim->condition = IF_SAME;
@@ -12622,6 +12976,21 @@ static enum status claim_expects(const struct claim *claim, const char *path, co
     return fail(EXISTS, "'%s' has been changed meanwhile", shown(path));
 }
 
+/* Seconds since 1970 at the end of a life that begins now; 0: it has no end. */
+static uint32_t expiry_of(uint32_t life_s) {
+    return life_s == 0 ? 0 : clock_wall_s() + life_s;
+}
+
+/* The lines that give the links of a file to its next version. */
+static void shares_follow(struct text *lines, uint64_t from, uint64_t to) {
+    for (size_t i = 0; i < master.tree.share_count; i++) {
+        struct share share = master.tree.shares[i];
+        if (share.inode != from) continue;
+        share.inode = to;
+        line_share(lines, &share);
+    }
+}
+
 /* Writes the record of a claim and waits for it. */
 static enum status claim_commit(struct request *r, struct claim *claim, const char *path) {
     struct text lines = {0};
@@ -12636,10 +13005,12 @@ static enum status claim_commit(struct request *r, struct claim *claim, const ch
     if (status == DONE) {
         uint64_t id = master.tree.next_id + made;
         if (old) line_discard(&lines, old->id);
-        line_file(&lines, id, parent, last, claim->size, claim->mtime_ns, 0, claim->sha256, claim->count);
+        line_file(&lines, id, parent, last, claim->size, claim->mtime_ns, expiry_of(claim->life_s), claim->sha256,
+                  claim->count);
         for (uint32_t i = 0; i < claim->count && claim->count > 1; i++)
             line_chunk(&lines, i, claim->count, claim->chunk[i].hash, claim->chunk[i].length);
         if (old && old->copies != 0) line_copies(&lines, id, old->copies);
+        if (old) shares_follow(&lines, old->id, id);
         uint64_t seq = master_propose(&lines, claim->request_hex); /* not before the bytes were on enough disks */
         claim_review(claim);
         status = master_wait(seq); /* every node of the roster has the name on disk too: acknowledged, if no disk with
@@ -12651,8 +13022,9 @@ static enum status claim_commit(struct request *r, struct claim *claim, const ch
     return status;
 }
 
-/* COMMIT REQUEST PATH SIZE MTIME IF SHA256, with rows SHA256 LENGTH: make these chunks a file, if what IF says is true
- * of what is there: - nothing is asked, none: there is nothing, SHA256: it is a file with this content. */
+/* COMMIT REQUEST PATH SIZE MTIME IF SHA256 LIFE, with rows SHA256 LENGTH: make these chunks a file, if what IF says is
+ * true of what is there: - nothing is asked, none: there is nothing, SHA256: it is a file with this content. LIFE: for
+ * how many seconds it is there, 0 for ever. */
 static enum status master_commit(struct request *r) {
     struct claim claim = {0};
     char path[PATH_MAX_BYTES + 1];
@@ -12685,6 +13057,9 @@ struct change {
     char request[33], path[PATH_MAX_BYTES + 1], to[PATH_MAX_BYTES + 1];
     int copies;
     int64_t mtime_ns;
+    struct share share; /* of SHARE and UNSHARE, but for the inode; UNSHARE: */
+    bool all;           /* all links of the file */
+    uint32_t life_s;
 };
 
 static enum status change_parse(const struct request *r, struct change *change) {
@@ -12692,6 +13067,13 @@ static enum status change_parse(const struct request *r, struct change *change) 
         return fail(BAD_REQUEST, "a request id is 32 hexadecimal digits");
     enum status status = request_path(r, 2, change->path);
     if (status != DONE || r->w.count == 3) return status;
+    if (slice_is(r->w.word[0], "SHARE") || slice_is(r->w.word[0], "UNSHARE")) {
+        change->all = slice_is(r->w.word[3], "-") && r->w.count == 4;
+        bool good = (change->all || parse_hex(r->w.word[3], change->share.token, TOKEN_BYTES)) &&
+                    (r->w.count == 4 || parse_u32(r->w.word[4], LIFE_MAX_S, &change->life_s));
+        return good ? DONE : fail(BAD_REQUEST, "a link has a token of %d hexadecimal digits, and a life in seconds",
+                                  2 * TOKEN_BYTES);
+    }
     if (slice_is(r->w.word[0], "TOUCH"))
         return parse_i64(r->w.word[3], &change->mtime_ns) ? DONE : fail(BAD_REQUEST, "a time is in nanoseconds");
     if (!slice_is(r->w.word[0], "COPIES")) return request_path(r, 3, change->to);
@@ -13082,6 +13464,46 @@ static enum status master_undelete(struct request *r) {
     return change_run(r, make_restore);
 }
 
+/* SHARE REQUEST PATH TOKEN LIFE: a link to a file. The token is the client's: repeated, it is the same link. */
+static enum status make_share(const struct change *change, struct text *lines, uint64_t *id) {
+    struct inode *n;
+    struct share share = change->share;
+    const struct tree *t = &master.tree;
+    enum status status = tree_resolve(t, change->path, &n, NULL, NULL);
+    if (status != DONE) return status;
+    if (n->kind != KIND_FILE) return fail(WRONG_KIND, "'%s' is a directory; a link is to a file", shown(change->path));
+    if (tree_share(t, share.token)) return fail(EXISTS, "there is a link with this token already");
+    if (t->share_count == SHARES_MAX)
+        return fail(BAD_REQUEST, "there are %d links, which is the most; dfs --unshare ends some", SHARES_MAX);
+    share.inode = *id = n->id;
+    share.expiry_s = expiry_of(change->life_s);
+    line_share(lines, &share);
+    return DONE;
+}
+
+static enum status master_share(struct request *r) {
+    return change_run(r, make_share);
+}
+
+/* UNSHARE REQUEST PATH TOKEN: end a link of a file, or with - all that it has. */
+static enum status make_unshare(const struct change *change, struct text *lines, uint64_t *id) {
+    struct inode *n;
+    enum status status = tree_resolve(&master.tree, change->path, &n, NULL, NULL);
+    if (status != DONE) return status;
+    *id = n->id;
+    for (size_t i = 0; i < master.tree.share_count; i++) {
+        const struct share *share = &master.tree.shares[i];
+        bool meant = change->all || memcmp(share->token, change->share.token, TOKEN_BYTES) == 0;
+        if (share->inode == n->id && meant) line_unshare(lines, share);
+    }
+    return lines->length > 0 ? DONE : fail(NOT_FOUND, "'%s' has no such link; dfs --share lists them",
+                                           shown(change->path));
+}
+
+static enum status master_unshare(struct request *r) {
+    return change_run(r, make_unshare);
+}
+
 /* Begins a read. A master whose reign ended answers from what it knows. */
 static enum status read_begin(uint64_t *epoch) {
     *epoch = master.epoch;
@@ -13119,7 +13541,7 @@ static enum status master_trash(struct request *r) {
     for (; n && !more; n = more ? n : tree_after(&master.tree, n->parent, n->name, n->name_length)) {
         more = r->reply.length > MIB;
         text_clear(&path);
-        if (!inode_path(n, &path)) continue;
+        if (!inode_path(&master.tree, n, &path)) continue;
         text_format(&r->reply, "%s %" PRIu64 " %" PRIu64 " %u ", n->kind == KIND_FILE ? "file" : "dir", n->id, n->size,
                     n->expiry_s);
         text_escaped(&r->reply, path.data, path.length);
@@ -13131,6 +13553,48 @@ static enum status master_trash(struct request *r) {
     status = read_end(r, status, epoch, &words);
     lock_drop(&master.lock);
     text_free(&path);
+    return status;
+}
+
+/* SHARES AFTER: the links behind this token, - for all; as many as fit, and whether there are more. */
+static enum status master_shares(struct request *r) {
+    uint8_t token[TOKEN_BYTES];
+    uint64_t epoch;
+    struct text words = {0}, path = {0};
+    const struct tree *t = &master.tree;
+    bool first = slice_is(r->w.word[1], "-");
+    if (!first && !parse_hex(r->w.word[1], token, TOKEN_BYTES)) return fail(BAD_REQUEST, "AFTER is a token, or -");
+    lock_take(&master.lock);
+    enum status status = read_begin(&epoch);
+    size_t i = first ? 0 : share_place(t, token);
+    if (!first && i < t->share_count && memcmp(t->shares[i].token, token, TOKEN_BYTES) == 0) i++;
+    for (; status == DONE && i < t->share_count && r->reply.length < MIB; i++) {
+        const struct share *share = &t->shares[i];
+        text_clear(&path);
+        if (!tree_share(t, share->token) || !inode_path(t, tree_by_id(t, share->inode), &path)) continue;
+        text_hex(&r->reply, share->token, TOKEN_BYTES);
+        text_format(&r->reply, " %u ", share->expiry_s);
+        text_escaped(&r->reply, path.data, path.length);
+        text_byte(&r->reply, '\n');
+    }
+    r->has_reply = status == DONE;
+    text_add(&words, i < t->share_count ? " more" : " end");
+    status = read_end(r, status, epoch, &words);
+    lock_drop(&master.lock);
+    text_free(&path);
+    return status;
+}
+
+/* SHARED TOKEN: which file a link is of. */
+static enum status master_shared(struct request *r) {
+    struct text words = {0};
+    uint64_t epoch;
+    lock_take(&master.lock);
+    enum status status = read_begin(&epoch);
+    if (status == DONE) status = share_answer(&master.tree, r->w.word[1], &words, &r->reply);
+    r->has_reply = status == DONE;
+    status = read_end(r, status, epoch, &words);
+    lock_drop(&master.lock);
     return status;
 }
 
@@ -13307,8 +13771,8 @@ static enum status master_nodes(struct request *r) {
                     p->address, peer_state(p), now_ms - p->ping_ms, p->files, p->chunks, p->bytes, p->free_bytes,
                     p->total_bytes, p->damaged_chunks, p->transfers);
         text_escaped(&r->reply, p->zone, strlen(p->zone));
-        text_format(&r->reply, " %s %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", p->version, p->sent_bytes,
-                    p->received_bytes, p->draining ? drain_left(i) : 0);
+        text_format(&r->reply, " %s %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", p->version,
+                    p->sent_bytes, p->received_bytes, p->draining ? drain_left(i) : 0, p->born_s, p->started_s);
     }
     for (int i = 0; i < master.tree.member_count; i++) {
         const struct member *m = &master.tree.members[i];
@@ -13316,7 +13780,7 @@ static enum status master_nodes(struct request *r) {
         text_id(&r->reply, m->id);
         text_byte(&r->reply, ' ');
         text_escaped(&r->reply, m->name, strlen(m->name));
-        text_format(&r->reply, " %s down -1 0 0 0 0 0 0 0 %% - 0 0 0\n", m->address);
+        text_format(&r->reply, " %s down -1 0 0 0 0 0 0 0 %% - 0 0 0 0 0\n", m->address);
     }
     lock_drop(&master.lock);
     return DONE;
@@ -13446,7 +13910,7 @@ static const struct command master_table[] = {
     {"LIST", master_list, 3, NO_BODY, FROM_ALL, "PATH AFTER NODE", "entries of a directory behind the name AFTER"},
     {"TARGETS", master_targets, 1, NO_BODY, FROM_ALL, "AGE", "nodes to send chunks to, best first"},
     {"HAVE", master_have, 1, LINES_BODY, FROM_ALL, "AGE", "which of these chunks need not be sent"},
-    {"COMMIT", master_commit, 6, LINES_BODY, FROM_ALL, "REQUEST PATH SIZE MTIME IF SHA256",
+    {"COMMIT", master_commit, 7, LINES_BODY, FROM_ALL, "REQUEST PATH SIZE MTIME IF SHA256 LIFE",
      "make stored chunks a file"},
     {"MKDIR", master_mkdir, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "make a directory and those above it"},
     {"RM", master_rm, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "remove a file or an empty directory"},
@@ -13458,13 +13922,18 @@ static const struct command master_table[] = {
     {"COPIES", master_copies, 3, NO_BODY, FROM_ALL, "REQUEST PATH N", "how many copies there are to be"},
     {"UNDELETE", master_undelete, 2, NO_BODY, FROM_ALL, "REQUEST PATH", "take back from the trash"},
     {"TRASH", master_trash, 2, NO_BODY, FROM_ALL, "DIRECTORY KEY", "what is in the trash, behind this place"},
+    {"SHARE", master_share, 4, NO_BODY, FROM_ALL, "REQUEST PATH TOKEN LIFE", "a link that needs no key"},
+    {"UNSHARE", master_unshare, 3, NO_BODY, FROM_ALL, "REQUEST PATH TOKEN", "end a link, or all of a file"},
+    {"SHARED", master_shared, 1, NO_BODY, FROM_ALL, "TOKEN", "which file a link is of"},
+    {"SHARES", master_shares, 1, NO_BODY, FROM_ALL, "AFTER", "the links behind this token"},
     {"STATUS", master_status, 0, NO_BODY, FROM_ALL, "", "state of the cluster"},
     {"NODES", master_nodes, 0, NO_BODY, FROM_ALL, "", "state of every node"},
     {"EVENTS", master_events, 2, NO_BODY, FROM_ALL, "AFTER WAIT", "what happened behind event AFTER; waits for one"},
     {"DRAIN", master_drain, 3, NO_BODY, FROM_ALL, "REQUEST NODE 0|1", "have a node give up what it holds"},
     {"FORGET", master_forget, 2, NO_BODY, FROM_ALL, "REQUEST NODE", "do not miss a node any longer"},
     {"DIGEST", master_digest, 0, NO_BODY, FROM_ALL, "", "epoch, seq and SHA-256 of the namespace"},
-    {"JOIN", master_join, 6, NO_BODY, FROM_NODE, "INSTANCE CLUSTER NAME ADDRESS ZONE VERSION", "a node is here"},
+    {"JOIN", master_join, 8, NO_BODY, FROM_NODE, "INSTANCE CLUSTER NAME ADDRESS ZONE VERSION BORN STARTED",
+     "a node is here"},
     {"BYE", master_bye, 1, NO_BODY, FROM_NODE, "SESSION", "this node is being stopped"},
     {"PING", master_ping, 17, NO_BODY, FROM_NODE,
      "SESSION STATE FILES CHUNKS BYTES DAMAGED FREE TOTAL TRANSFERS ECHO FOLLOWS PROMISED EPOCH SEQ ROSTER-EPOCH "
@@ -13565,6 +14034,18 @@ static void json_trash_row(void *writer, const struct trash_row *row) {
     json_key_unsigned(writer, "size", row->size);
     json_key_unsigned(writer, "expires", row->expiry_s);
     json_object_end(writer);
+}
+
+/* A link; `link` is where it is read. */
+static void json_share(struct json_writer *w, const struct share_row *row, const char *link) {
+    json_object(w);
+    json_path(w, row->path);
+    json_key_string(w, "token", row->token);
+    json_key_string(w, "link", link);
+    json_key(w, "expires");
+    if (row->expiry_s != 0) json_unsigned(w, row->expiry_s);
+    else json_null(w);
+    json_object_end(w);
 }
 
 /* One row of EVENTS: NUMBER TIME TEXT. */
@@ -13685,6 +14166,9 @@ static void json_stat(struct json_writer *writer, const char *path, const struct
     if (!f->directory) {
         json_key(writer, "checked");
         json_time(writer, file_checked(f) * 1000000);
+        json_key(writer, "expires");
+        if (f->expiry_s != 0) json_unsigned(writer, f->expiry_s);
+        else json_null(writer);
     }
     json_key(writer, "chunks");
     json_array(writer);
@@ -13741,7 +14225,8 @@ static void json_status(struct json_writer *w, const struct answer *status, cons
         const struct { const char *key; uint64_t number; } values[] = {
             {"files", n.files}, {"chunks", n.chunks}, {"bytes", n.bytes}, {"free", n.free_bytes},
             {"total", n.total_bytes}, {"damaged_chunks", n.damaged}, {"transfers", n.transfers},
-            {"sent_bytes", n.sent}, {"received_bytes", n.received}, {"left_to_copy", n.left}};
+            {"sent_bytes", n.sent}, {"received_bytes", n.received}, {"left_to_copy", n.left},
+            {"first_start", n.born_s}, {"last_start", n.started_s}};
         json_object(w);
         json_key_string(w, "name", n.name);
         json_key_string(w, "id", n.id_text);
@@ -13931,6 +14416,8 @@ static const char page_style[] =
     "#events .good { color: var(--green); } #events .bad { color: var(--red); }\n"
     "#detail dl { margin: 0; font-size: 13px; } #detail dt { color: var(--soft); } #detail dd { margin: 0 0 6px;\n"
     "  overflow-wrap: anywhere; } #detail h2 { color: var(--ink); font-size: 15px; overflow-wrap: anywhere; }\n"
+    ".share { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; margin: 0 0 8px; }\n"
+    ".share input { flex: 1 1 140px; min-width: 0; font-size: 13px; } .share small { color: var(--soft); }\n"
     ".acts { display: flex; flex-wrap: wrap; gap: 6px; margin: 8px 0; }\n"
     ".acts a { text-decoration: none; color: inherit; border: 1px solid var(--line); border-radius: 7px;"
     " padding: 6px 11px; }\n"
@@ -14093,8 +14580,12 @@ static const char page_script[] =
     "async function drawDetail() {\n"
     "  const path = chosen, box = $('detail');\n"
     "  if (!path) { box.hidden = true; return; }\n"
-    "  let s;\n"
-    "  try { s = await call('GET', '/api/stat?path=' + encodeURIComponent(path)); } catch (error) {\n"
+    "  let s, shared;\n"
+    "  try {\n"
+    "    shared = call('GET', '/api/shares').catch(() => []);\n"
+    "    s = await call('GET', '/api/stat?path=' + encodeURIComponent(path));\n"
+    "    shared = await shared;\n"
+    "  } catch (error) {\n"
     "    if (path === chosen) { chosen = null; box.hidden = true; }\n"
     "    return;\n"
     "  }\n"
@@ -14116,6 +14607,7 @@ static const char page_script[] =
     "  if (file) terms.push(['Size', size(s.size) + ' (' + s.size + ' bytes)'], ['SHA-256', s.sha256],\n"
     "    ['Checked', s.checked ? date(s.checked) : 'not known'], ['Replicas', holders.join(', ') || 'on"
     " no live node']);\n"
+    "  if (s.expires) terms.push(['Expires', date(s.expires)]);\n"
     "  if (s.possibly_old) terms.push(['Note', 'possibly old: no master answered for sure']);\n"
     "  const list = make('dl', {});\n"
     "  for (const [k, v] of terms) list.append(make('dt', {text: k}), make('dd', {text: v}));\n"
@@ -14126,11 +14618,43 @@ static const char page_script[] =
     "    return;\n"
     "  }\n"
     "  if (file) acts.append(make('a', {href: '/files' + encode(path), download: name, text: 'Download'}));\n"
+    "  if (file) acts.append(make('button', {text: 'Share', on: () => share(path)}));\n"
     "  acts.append(make('button', {text: 'Rename', on: () => rename(path)}), make('button', {text: 'Delete',\n"
     "    on: () => remove(path)}), make('button', {text: 'Close', on: () => choose(path)}));\n"
-    "  box.replaceChildren(make('h2', {text: name}), acts, list);\n"
+    "  const links = file ? linksOf(path, shared) : [];\n"
+    "  box.replaceChildren(make('h2', {text: name}), acts, ...links, list);\n"
     "  if (file && holders.length) box.append(make('h2', {text: 'Chunks by node'}), map);\n"
     "  box.hidden = false;\n"
+    "}\n"
+    "\n"
+    "// ---- Links that need no key\n"
+    "function linksOf(path, shared) {\n"
+    "  const own = path.match(/^\\/uploads\\/([0-9a-f]{32})\\./), all = shared.filter(l => l.path === path);\n"
+    "  if (own) all.push({link: '/download/' + own[1]});\n"
+    "  return all.map(l => {\n"
+    "    const url = make('input', {readonly: '', value: location.origin + l.link, 'aria-label': 'link'});\n"
+    "    const line = make('p', {class: 'share'}, url, make('button', {text: 'Copy', on: () => copy(url)}));\n"
+    "    if (l.token) line.append(make('button', {text: 'End', on: () => unshare(path, l.token)}));\n"
+    "    line.append(make('small', {text: l.expires ? 'until ' + date(l.expires) : 'no end'}));\n"
+    "    return line;\n"
+    "  });\n"
+    "}\n"
+    "async function share(path) {\n"
+    "  const expire = await ask('For how long? 2h, 7d; nothing for ever', '', false);\n"
+    "  if (expire === null) return;\n"
+    "  try { await call('POST', '/api/share', {path, expire}); } catch (e) { complain(e); }\n"
+    "  drawDetail();\n"
+    "}\n"
+    "async function unshare(path, token) {\n"
+    "  try { await call('POST', '/api/unshare', {path, token}); } catch (e) { complain(e); }\n"
+    "  drawDetail();\n"
+    "}\n"
+    "function copy(url) {\n"
+    "  url.select();\n"
+    "  const plain = () => document.execCommand('copy'); // where there is no clipboard: not by https,"
+    " not this machine\n"
+    "  (navigator.clipboard ? navigator.clipboard.writeText(url.value).catch(plain) : Promise.resolve(plain()))\n"
+    "    .then(() => toast('Copied'));\n"
     "}\n"
     "\n"
     "async function rename(path, text) {\n"
@@ -14276,6 +14800,8 @@ static const char page_script[] =
     "    make('strong', {text: n.name}), make('p', {text: n.files + ' files, ' + size(n.bytes) + '"
     " stored, ' + size(n.free) +\n"
     "      ' free' + (n.damaged_chunks ? ', ' + n.damaged_chunks + ' damaged chunks' : '')}),\n"
+    "    make('p', {text: n.first_start ? 'first start ' + date(n.first_start) + ', last start ' +"
+    " date(n.last_start) : ''}),\n"
     "    make('p', {text: (n.ping_ms === null ? 'never pinged' : 'last ping ' + (n.ping_ms /"
     " 1000).toFixed(1) + ' s ago') +\n"
     "      ', ' + n.address + (n.zone ? ', zone ' + n.zone : '')}))));\n"
@@ -14865,6 +15391,18 @@ static bool http_params(struct http *h, size_t most) {
     return false;
 }
 
+/* The parameter `expire`, in seconds; 0: it is not there. False: the error was answered. */
+static bool http_life(struct http *h, uint32_t *life_s) {
+    char text[24];
+    uint64_t ms = 0;
+    int found = http_param(h, "expire", text, sizeof text);
+    if (found < 0) return false;
+    bool good = found == 0 || !*text || (parse_duration_ms(text, &ms) && ms > 0 && ms <= (uint64_t)LIFE_MAX_S * 1000);
+    *life_s = (uint32_t)((ms + 999) / 1000);
+    if (!good) http_refuse(h, 400, fail(BAD_REQUEST, "'expire' is a time such as 90s, 2h, 7d; ten years at most"));
+    return good;
+}
+
 /* ---- Who may ask ---- */
 
 /* Whether this is the cluster's key: 64 hexadecimal digits. Takes as long whatever is wrong with it. */
@@ -15275,6 +15813,8 @@ static int http_condition(const struct http *h, const char *hex, int64_t mtime_n
 static void http_file_headers(struct http *h, const char *path, const char *type) {
     const char *name = strrchr(path, '/') + 1;
     struct text escaped = {0};
+    bool uploaded = strncmp(path, "/" UPLOADS_NAME "/", strlen("/" UPLOADS_NAME "/")) == 0;
+    if (uploaded && strlen(name) > 2 * TOKEN_BYTES + 1 && name[2 * TOKEN_BYTES] == '.') name += 2 * TOKEN_BYTES + 1;
     for (const char *at = name; *at; at++) {
         if (isalnum((uint8_t)*at) || strchr("-._", *at)) text_byte(&escaped, *at);
         else text_format(&escaped, "%%%02X", (uint8_t)*at);
@@ -15285,15 +15825,17 @@ static void http_file_headers(struct http *h, const char *path, const char *type
     text_free(&escaped);
 }
 
-static void http_get_file(struct http *h, const char *path) {
+/* Answers with a file, or a part of it. `id`: it must still be this one; 0: any. */
+static void http_get_file(struct http *h, const char *path, uint64_t id) {
     struct file_info *f;
     char hex[65] = "";
     struct text date = {0};
     uint64_t first = 0, length;
     enum status status = client_stat(&gateway.client, path, &f);
-    if (status == DONE && f->directory) {
+    if (status == DONE && (f->directory || (id != 0 && f->id != id))) {
+        status = f->directory ? fail(WRONG_KIND, "'%s' is a directory; /api/list?path= lists it", shown(path))
+                              : fail(NOT_FOUND, "the file was replaced this moment; try again");
         file_info_free(f);
-        status = fail(WRONG_KIND, "'%s' is a directory; /api/list?path= lists it", shown(path));
     }
     if (status != DONE) {
         http_fail(h, status);
@@ -15346,37 +15888,41 @@ static enum status http_upload(struct put *put) {
     return status;
 }
 
-/* The body of a request whose first bytes were read already, for struct put. */
-struct body_source {
+/* Something that is read piece by piece, and its first bytes, which were read already. For struct put. */
+struct begun_source {
     struct memory_source first;
-    struct http *h;
+    ssize_t (*pull)(void *source, void *to, size_t length);
+    void *source;
 };
 
-static ssize_t body_source_read(void *source, void *to, size_t length) {
-    struct body_source *b = source;
+static ssize_t begun_read(void *source, void *to, size_t length) {
+    struct begun_source *b = source;
     ssize_t have = memory_read(&b->first, to, length);
-    ssize_t more = http_body_read(b->h, (uint8_t *)to + have, length - (size_t)have);
+    ssize_t more = (size_t)have < length ? b->pull(b->source, (uint8_t *)to + have, length - (size_t)have) : 0;
     return more < 0 ? more : have + more;
 }
 
-/* Stores a body as it comes: in constant memory, and as one whole new version or not at all. The first chunk's worth is
- * read into memory that grows with it, so that a slow client holds none of the buffers until it has shown that it comes
- * to something. */
-static enum status http_store(struct http *h, struct put *put) {
+/* Stores what `pull` gives (as struct put has it) as it comes: in constant memory, and as one whole new version or not
+ * at all. The first chunk's worth is read into memory that grows with it, so that a slow client holds none of the
+ * buffers until it has shown that it comes to something. */
+static enum status http_store(struct http *h, struct put *put, ssize_t (*pull)(void *, void *, size_t), void *source) {
     enum { PIECE_BYTES = 256 * 1024 };
-    size_t got = 1;
+    bool whole = false;
     put->mtime_ns = clock_wall_ns();
     put->chunk_size = CHUNK_MAX_BYTES;
-    while (got > 0 && h->form.length < CHUNK_MAX_BYTES) {
+    text_clear(&h->form);
+    while (!whole && h->form.length < CHUNK_MAX_BYTES) {
         size_t room = CHUNK_MAX_BYTES - h->form.length, want = room < PIECE_BYTES ? room : PIECE_BYTES;
         text_reserve(&h->form, want);
-        if (http_body_some(h, h->form.data + h->form.length, want, &got) != DONE) return BAD_REQUEST;
-        h->form.length += got;
+        ssize_t got = pull(source, h->form.data + h->form.length, want);
+        if (got < 0) return BAD_REQUEST;
+        h->form.length += (size_t)got;
+        whole = (size_t)got < want;
     }
-    struct body_source source = {{(uint8_t *)h->form.data, h->form.length}, h};
-    if (got > 0 && !h->body_over) {
-        put->pull = body_source_read;
-        put->source = &source;
+    struct begun_source begun = {{(uint8_t *)h->form.data, h->form.length}, pull, source};
+    if (!whole) {
+        put->pull = begun_read;
+        put->source = &begun;
         return http_upload(put);
     }
     put->size = h->form.length;
@@ -15407,6 +15953,7 @@ static void http_put_file(struct http *h, const char *path) {
     struct file_info *f = NULL;
     char hex[65] = "";
     struct put put = {.path = path, .condition = "-"};
+    if (!http_life(h, &put.life_s)) return;
     enum status status = client_stat(&gateway.client, path, &f);
     if (status == DONE && f->directory) status = fail(WRONG_KIND, "'%s' is a directory", shown(path));
     bool there = status == DONE;
@@ -15426,7 +15973,7 @@ static void http_put_file(struct http *h, const char *path) {
     }
     if (match.at || (none.at && there)) put.condition = hex; /* it must still be that one when all is here */
     else if (none.at) put.condition = "none";
-    status = http_store(h, &put);
+    status = http_store(h, &put, http_body_read, h);
     if (status == DONE) http_stored(h, &put, !there);
     else if (status == EXISTS && *put.condition != '-') http_refuse(h, 412, EXISTS);
     else http_fail(h, status);
@@ -15451,7 +15998,7 @@ static void http_files(struct http *h) {
     } else if (path_normalize(h->path + 6, path) != DONE) {
         http_fail(h, BAD_REQUEST);
     } else if (slice_is(h->method, "GET")) {
-        http_get_file(h, path);
+        http_get_file(h, path, 0);
     } else if (slice_is(h->method, "PUT")) {
         http_put_file(h, path);
     } else {
@@ -15570,6 +16117,209 @@ static void http_legacy_one(struct http *h) {
     }
     json_free(&w);
     if (f) file_info_free(f);
+}
+
+/* ---- Links, and uploads as a form sends them ---- */
+
+static void http_download(struct http *h) {
+    struct share_row found;
+    enum status status = client_shared(&gateway.client, h->path + strlen("/download/"), &found);
+    if (status == DONE) http_get_file(h, found.path, found.id);
+    else http_fail(h, status);
+}
+
+enum { FORM_WINDOW_BYTES = 65536, FORM_FIELD_MAX_BYTES = 4096, FORM_MARK_MAX_BYTES = 70 };
+
+/* A body of multipart/form-data (RFC 7578, RFC 2046) while it is read. */
+struct form {
+    struct http *h;
+    char mark[FORM_MARK_MAX_BYTES + 5]; /* CR LF -- and the boundary, with which a part ends */
+    size_t mark_length;
+    uint8_t window[FORM_WINDOW_BYTES]; /* what was read and not taken: from start to end */
+    size_t start, end;
+    bool part_over;
+    char name[64], file[PATH_MAX_BYTES + 1]; /* of the part; file: "" if it is a field */
+};
+
+/* Reads more into the window. False: there is no more, or no room for it. */
+static bool form_fill(struct form *f) {
+    memmove(f->window, f->window + f->start, f->end - f->start);
+    f->end -= f->start;
+    f->start = 0;
+    size_t got = 0, room = sizeof f->window - f->end;
+    if (room == 0 || http_body_some(f->h, f->window + f->end, room, &got) != DONE) return false;
+    f->end += got;
+    return got > 0;
+}
+
+/* Fills `to` from the part that is being read, less only at its end. -1: the body is broken. For struct put. */
+static ssize_t form_read(void *form, void *to, size_t length) {
+    struct form *f = form;
+    size_t have = 0;
+    while (have < length && !f->part_over) {
+        const uint8_t *at = f->window + f->start;
+        size_t ready = f->end - f->start;
+        const uint8_t *mark = memmem(at, ready, f->mark, f->mark_length);
+        if (mark) ready = (size_t)(mark - at);
+        else ready = ready < f->mark_length ? 0 : ready - f->mark_length + 1; /* behind that a mark may begin */
+        if (ready > length - have) ready = length - have;
+        else f->part_over = mark != NULL;
+        memcpy((uint8_t *)to + have, at, ready);
+        have += ready;
+        f->start += ready + (f->part_over ? f->mark_length : 0);
+        if (f->part_over || ready > 0 || form_fill(f)) continue;
+        if (!f->h->body_bad) http_body_is_bad(f->h, "the form ends in the middle of a part");
+        return -1;
+    }
+    return (ssize_t)have;
+}
+
+/* The value of NAME="..." in a header line of a part; a backslash before a byte stands for that byte, and %22 for
+ * the quote, as browsers write it. False: it is not there, or too long. */
+static bool form_word(struct slice line, const char *name, char *to, size_t capacity) {
+    char begin[16];
+    size_t used = 0;
+    int length = snprintf(begin, sizeof begin, "; %s=\"", name);
+    const char *at = memmem(line.at, line.length, begin, (size_t)length), *end = line.at + line.length;
+    if (!at) return false;
+    for (at += length; at < end && *at != '"' && used + 1 < capacity; at++) {
+        bool quote = end - at > 2 && memcmp(at, "%22", 3) == 0;
+        if (quote) at += 2;
+        else if (*at == '\\' && at + 1 < end) at++;
+        to[used++] = quote ? '"' : *at;
+    }
+    to[used] = 0;
+    return at < end && *at == '"';
+}
+
+/* Goes on to the next part and reads its head. False at the end, or if the body is broken, which h->body_bad says. */
+static bool form_next(struct form *f) {
+    static const char disposition[] = "content-disposition: form-data";
+    struct slice head, line;
+    const uint8_t *end;
+    while (f->end - f->start < 2)
+        if (!form_fill(f)) return http_body_is_bad(f->h, "the form ends without its last mark"), false;
+    bool last = memcmp(f->window + f->start, "--", 2) == 0;
+    if (last) return false;
+    for (;;) {
+        size_t ready = f->end - f->start;
+        end = memmem(f->window + f->start, ready < FORM_FIELD_MAX_BYTES ? ready : FORM_FIELD_MAX_BYTES, "\r\n\r\n", 4);
+        if (end) break;
+        if (ready >= FORM_FIELD_MAX_BYTES || !form_fill(f))
+            return http_body_is_bad(f->h, "a part of the form without a head of at most 4 KiB"), false;
+    }
+    head = (struct slice){(char *)f->window + f->start, (size_t)(end - f->window) - f->start + 2};
+    f->start += head.length + 2;
+    f->part_over = false;
+    *f->name = *f->file = 0;
+    if (head.length < 2 || memcmp(head.at, "\r\n", 2) != 0 || memchr(head.at, 0, head.length))
+        return http_body_is_bad(f->h, "a mark of the form without CR and LF behind it, or NUL in a part's head"), false;
+    while (slice_line(&head, &line)) {
+        if (line.length <= strlen(disposition) || strncasecmp(line.at, disposition, strlen(disposition)) != 0) continue;
+        if (!form_word(line, "name", f->name, sizeof f->name)) *f->name = 0;
+        char full[PATH_MAX_BYTES + 1];
+        if (!form_word(line, "filename", full, sizeof full)) continue;
+        const char *slash = strrchr(full, '/'); /* some send the path that it had */
+        snprintf(f->file, sizeof f->file, "%s", slash ? slash + 1 : full);
+        if (!*f->file) snprintf(f->file, sizeof f->file, "file");
+    }
+    return true;
+}
+
+/* Begins to read a form. False: the body is none, and that was answered. */
+static bool form_begin(struct form *f, struct http *h) {
+    struct slice type = http_header(h, "content-type"), part;
+    f->h = h;
+    f->mark_length = 0;
+    f->start = f->end = 0;
+    bool form = slice_part(&type, ';', &part) && slice_is_word(slice_trimmed(part), "multipart/form-data");
+    while (form && slice_part(&type, ';', &part)) {
+        part = slice_trimmed(part);
+        if (part.length < 10 || strncasecmp(part.at, "boundary=", 9) != 0) continue;
+        part = (struct slice){part.at + 9, part.length - 9};
+        if (part.length > 2 && *part.at == '"' && part.at[part.length - 1] == '"')
+            part = (struct slice){part.at + 1, part.length - 2};
+        if (part.length <= FORM_MARK_MAX_BYTES)
+            f->mark_length = (size_t)snprintf(f->mark, sizeof f->mark, "\r\n--%.*s", (int)part.length, part.at);
+    }
+    if (f->mark_length == 0) {
+        http_refuse(h, 415, fail(BAD_REQUEST, "the body is to be multipart/form-data with a boundary; PUT /files/PATH "
+                                              "takes a file as it is"));
+        return false;
+    }
+    memcpy(f->window, "\r\n", 2); /* as before all marks but the first */
+    f->end = 2;
+    while (f->end < f->mark_length && form_fill(f)) continue;
+    if (f->end >= f->mark_length && memcmp(f->window, f->mark, f->mark_length) == 0) {
+        f->start = f->mark_length;
+        return true;
+    }
+    http_refuse(h, 400, http_body_is_bad(h, "the form does not begin with its boundary"));
+    return false;
+}
+
+/* Puts a field's value into h->form, as a pair of a form. */
+static enum status form_field(struct form *f) {
+    char value[FORM_FIELD_MAX_BYTES + 1];
+    ssize_t length = form_read(f, value, sizeof value);
+    if (length < 0) return BAD_REQUEST;
+    if (length > FORM_FIELD_MAX_BYTES) return http_body_is_bad(f->h, "a field of more than 4 KiB in the form");
+    text_format(&f->h->form, "%s=", f->name);
+    for (ssize_t i = 0; i < length; i++) text_format(&f->h->form, "%%%02x", (uint8_t)value[i]);
+    text_byte(&f->h->form, '&');
+    return DONE;
+}
+
+/* The path that an upload gets: what is uploaded is found by the token alone. */
+static enum status upload_path(const char *token, const char *name, char path[PATH_MAX_BYTES + 1]) {
+    char raw[2 * PATH_MAX_BYTES];
+    if (strlen(name) > NAME_MAX_BYTES - 2 * TOKEN_BYTES - 1)
+        return fail(BAD_REQUEST, "the name of the file has more than %d bytes", NAME_MAX_BYTES - 2 * TOKEN_BYTES - 1);
+    snprintf(raw, sizeof raw, "/" UPLOADS_NAME "/%s.%s", token, name);
+    return path_normalize(raw, path);
+}
+
+/* POST /upload: the first file of a form is stored under a token, which is answered as its id. */
+static void http_form_upload(struct http *h) {
+    char token[2 * TOKEN_BYTES + 1], path[PATH_MAX_BYTES + 1], hex[65] = "";
+    uint8_t bytes[TOKEN_BYTES];
+    struct put put = {.path = path, .condition = "none"};
+    struct form *f = mem_alloc(sizeof *f);
+    struct json_writer w;
+    random_bytes(bytes, sizeof bytes);
+    hex_write(token, bytes, TOKEN_BYTES);
+    token[2 * TOKEN_BYTES] = 0;
+    if (!form_begin(f, h)) goto out;
+    enum status status = DONE;
+    bool found = false;
+    while (status == DONE && !found && form_next(f)) {
+        found = *f->file != 0;
+        if (!found) status = form_field(f);
+    }
+    if (h->body_bad) status = BAD_REQUEST; /* the detail says why */
+    if (status == DONE && !found) status = fail(BAD_REQUEST, "the form has no file in it");
+    if (status == DONE) status = upload_path(token, f->file, path);
+    if (status == DONE && !http_life(h, &put.life_s)) goto out;
+    if (status == DONE) status = http_store(h, &put, form_read, f);
+    if (status != DONE) {
+        http_fail(h, status);
+        goto out;
+    }
+    hex_write(hex, put.sha256, 32);
+    json_start(&w);
+    json_object(&w);
+    json_key_string(&w, "id", token);
+    json_key_string(&w, "filename", f->file);
+    json_path(&w, path);
+    json_key_unsigned(&w, "size", put.size);
+    json_key_string(&w, "sha256", hex);
+    char link[64];
+    snprintf(link, sizeof link, "/download/%s", token);
+    json_key_string(&w, "link", link);
+    json_object_end(&w);
+    http_answer_json(h, 201, &w);
+out:
+    free(f);
 }
 
 /* ---- Chunks, on nodes ---- */
@@ -15788,7 +16538,38 @@ static void api_events(struct http *h) {
     answer_free(&a);
 }
 
+static void api_share_row(void *context, const struct share_row *row) {
+    struct api_rows *rows = context;
+    char link[64];
+    snprintf(link, sizeof link, "/download/%s", row->token);
+    json_share(&rows->w, row, link);
+}
+
+static void api_shares(struct http *h) {
+    struct api_rows rows = {.folder = "/"};
+    json_start(&rows.w);
+    json_array(&rows.w);
+    api_rows_answer(h, &rows, client_shares(&gateway.client, api_share_row, &rows));
+}
+
 /* ---- What changes the cluster ---- */
+
+static void api_share(struct http *h) {
+    struct share_row made;
+    struct api_rows rows = {.folder = "/"};
+    uint32_t life_s;
+    if (!http_params(h, HTTP_DRAIN_BYTES) || !http_param_path(h, "path", NULL, made.path) || !http_life(h, &life_s))
+        return;
+    enum status status = client_share(&gateway.client, made.path, life_s, made.token);
+    if (status != DONE) {
+        http_fail(h, status);
+        return;
+    }
+    made.expiry_s = life_s == 0 ? 0 : clock_wall_s() + life_s;
+    json_start(&rows.w);
+    api_share_row(&rows, &made);
+    http_answer_json(h, 201, &rows.w);
+}
 
 static void api_changed(struct http *h, const char *path, enum status status) {
     if (status == DONE) http_done(h, path);
@@ -15815,6 +16596,13 @@ static void api_move_or_copy(struct http *h) {
     if (http_params(h, HTTP_DRAIN_BYTES) && http_param_path(h, "from", NULL, from) &&
         http_param_path(h, "to", NULL, to))
         api_changed(h, to, move_once(&gateway.client, h->verb, from, to));
+}
+
+static void api_unshare(struct http *h) {
+    char path[PATH_MAX_BYTES + 1], token[2 * TOKEN_BYTES + 1];
+    if (!http_params(h, HTTP_DRAIN_BYTES) || !http_param_path(h, "path", NULL, path)) return;
+    int found = http_param(h, "token", token, sizeof token);
+    if (found >= 0) api_changed(h, path, client_unshare(&gateway.client, path, found > 0 ? token : NULL));
 }
 
 static void api_copies(struct http *h) {
@@ -16095,7 +16883,8 @@ static const struct route {
     {"POST", "/login", FOR_ALL, http_login, "key: gives the page its cookie", NULL},
     {"POST", "/logout", FOR_ALL, http_logout, "takes it back", NULL},
     {"GET", "/files/", FOR_READERS, http_files, "a file; with Range, If-None-Match and their like", NULL},
-    {"PUT", "/files/", FOR_WRITERS, http_files, "stores the body as a file; with If-Match, If-None-Match: *", NULL},
+    {"PUT", "/files/", FOR_WRITERS, http_files, "stores the body as a file; with ?expire, If-Match, If-None-Match: *",
+     NULL},
     {"DELETE", "/files/", FOR_WRITERS, http_files, "removes a file", NULL},
     {"GET", "/api/", FOR_ALL, http_help, "this list", NULL},
     {"GET", "/api/status", FOR_READERS, api_status, "as dfs --status -j", NULL},
@@ -16111,12 +16900,17 @@ static const struct route {
     {"POST", "/api/copy", FOR_WRITERS, api_move_or_copy, "from, to: copies by reference", "CP"},
     {"POST", "/api/remove", FOR_WRITERS, api_remove, "path, recursive=1: into the trash", NULL},
     {"POST", "/api/undelete", FOR_WRITERS, api_path_change, "path: out of the trash", "UNDELETE"},
+    {"GET", "/api/shares", FOR_READERS, api_shares, "all links, as dfs --share -j", NULL},
+    {"POST", "/api/share", FOR_WRITERS, api_share, "path, expire: a link that needs no key", NULL},
+    {"POST", "/api/unshare", FOR_WRITERS, api_unshare, "path, token: ends a link; without token, all of a file", NULL},
     {"POST", "/api/copies", FOR_WRITERS, api_copies, "path, copies: how many there are to be", NULL},
     {"POST", "/api/drain", FOR_WRITERS, api_member, "node, cancel=1: empties a node", "DRAIN"},
     {"POST", "/api/forget", FOR_WRITERS, api_member, "node: for good", "FORGET"},
     {"POST", "/file", FOR_WRITERS, http_legacy_put, "filename, file in base64: stores it, if there is none", NULL},
     {"GET", "/file/", FOR_READERS, http_legacy_one, "the file in base64", NULL},
     {"DELETE", "/file/", FOR_WRITERS, http_legacy_one, "removes it", NULL},
+    {"POST", "/upload", FOR_WRITERS, http_form_upload, "multipart form with a file, and expire: answers its id", NULL},
+    {"GET", "/download/", FOR_ALL, http_download, "a file, by the id of an upload or the token of a link", NULL},
     {"POST", "/chunk", FOR_WRITERS, http_chunk_post,
      "X-Dfs-Sha256: stores a chunk on this node, if that is its hash", NULL},
     {"GET", "/chunk/", FOR_READERS, http_chunk_get, "a chunk that this node holds", NULL},
@@ -17322,6 +18116,8 @@ enum option {
     OPT_RMDIR,
     OPT_UNDELETE,
     OPT_MKDIR,
+    OPT_SHARE,
+    OPT_UNSHARE,
     OPT_EDIT,
     OPT_STATUS,
     OPT_NODES,
@@ -17357,6 +18153,7 @@ enum option {
     OPT_CACHE_TTL,
     OPT_CACHE_SIZE,
     OPT_CHUNK_SIZE,
+    OPT_EXPIRE,
     OPT_FROM,
     OPT_NODE,
     OPT_FOLLOW,
@@ -17417,6 +18214,9 @@ static const struct option_row {
     [OPT_UNDELETE] = {"undelete", 0, NULL, AT_CLIENT, "take back from the trash, or list what is in it",
                       "[REMOTE ...]"},
     [OPT_MKDIR] = {"mkdir", 0, NULL, AT_CLIENT, "make directories, and those above them", "REMOTE ..."},
+    [OPT_SHARE] = {"share", 0, NULL, AT_CLIENT, "a link by which anyone gets a file without the key, or list all links",
+                   "[REMOTE]"},
+    [OPT_UNSHARE] = {"unshare", 0, NULL, AT_CLIENT, "end a link, or all links of a file", "REMOTE|LINK ..."},
     [OPT_EDIT] = {"edit", 0, NULL, AT_CLIENT, "open a file in $EDITOR, and upload it if it was changed", "REMOTE"},
     [OPT_STATUS] = {"status", 0, NULL, AT_CLIENT, "how the cluster is: healthy, degraded, healing or read-only", ""},
     [OPT_NODES] = {"nodes", 0, NULL, AT_CLIENT, "how each node is", ""},
@@ -17464,6 +18264,7 @@ static const struct option_row {
                        "keep files that are read, and read them from there so long without asking anyone", ""},
     [OPT_CACHE_SIZE] = {"cache-size", 0, "SIZE", AT_CLIENT, "keep so much at most (1G)", ""},
     [OPT_CHUNK_SIZE] = {"chunk-size", 0, "SIZE", AT_CLIENT, "cut uploads into chunks of this size (4M)", ""},
+    [OPT_EXPIRE] = {"expire", 0, "TIME", AT_CLIENT, "what is uploaded, or the link, is gone after this time", ""},
     [OPT_FROM] = {"from", 0, "NODE", AT_CLIENT, "read from this node's copies alone", ""},
     [OPT_NODE] = {"node", 0, "NODE", AT_CLIENT, "only files of which this node holds all", ""},
     [OPT_FOLLOW] = {"follow", 'f', NULL, AT_CLIENT, "go on until interrupted", ""},
@@ -17517,6 +18318,7 @@ static const struct { enum option option, command; } option_belongs[] = {
     {OPT_NO_CLOBBER, OPT_UPLOAD}, {OPT_NO_CLOBBER, OPT_DOWNLOAD}, {OPT_EXCLUDE, OPT_UPLOAD},
     {OPT_EXCLUDE, OPT_DOWNLOAD}, {OPT_DELETE, OPT_UPLOAD}, {OPT_DELETE, OPT_DOWNLOAD}, {OPT_DRY_RUN, OPT_UPLOAD},
     {OPT_DRY_RUN, OPT_DOWNLOAD}, {OPT_FOLLOW_LINKS, OPT_UPLOAD}, {OPT_CHUNK_SIZE, OPT_UPLOAD},
+    {OPT_EXPIRE, OPT_UPLOAD}, {OPT_EXPIRE, OPT_SHARE},
     {OPT_CHUNK_SIZE, OPT_EDIT}, {OPT_FILES, OPT_BENCH}, {OPT_SIZE, OPT_BENCH}, {OPT_CLIENTS, OPT_BENCH}};
 
 static const char *option_value[OPT_COUNT]; /* NULL: not given; "" for those without an argument */
@@ -18271,11 +19073,16 @@ static void would_say(const char *action, const char *path, bool directory) {
     text_free(&t);
 }
 
+/* --expire in seconds; 0: it was not given. */
+static uint32_t life_option(void) {
+    return (uint32_t)((option_ms(OPT_EXPIRE, 0, 1000, (uint64_t)LIFE_MAX_S * 1000) + 999) / 1000);
+}
+
 static void folder_options_read(struct folder_options *how) {
     *how = (struct folder_options){
         .delete = option_value[OPT_DELETE] != NULL, .would = option_value[OPT_DRY_RUN] ? would_say : NULL,
         .follow_links = option_value[OPT_FOLLOW_LINKS] != NULL, .no_clobber = option_value[OPT_NO_CLOBBER] != NULL,
-        .chunk_size = chunk_size_option(), .exclude_count = option_exclude_count};
+        .chunk_size = chunk_size_option(), .life_s = life_option(), .exclude_count = option_exclude_count};
     memcpy(how->exclude, option_exclude, sizeof option_exclude);
 }
 
@@ -18346,7 +19153,7 @@ static int cmd_upload(struct client *cl, int rest, char **words) {
     bool regular = S_ISREG(about.st_mode);
     struct put put = {.path = path, .condition = option_value[OPT_NO_CLOBBER] ? "none" : "-",
                       .size_hint = regular ? (uint64_t)about.st_size : 0, .chunk_size = chunk_size_option(),
-                      .mtime_ns = regular ? time_ns(about.st_mtim) : clock_wall_ns()};
+                      .life_s = life_option(), .mtime_ns = regular ? time_ns(about.st_mtim) : clock_wall_ns()};
     posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     struct file_info *f = NULL;
     if (option_value[OPT_NO_CLOBBER] && client_stat(cl, path, &f) == DONE) { /* before anything is sent */
@@ -18491,6 +19298,8 @@ static void stat_text(struct client *cl, const char *path, const struct file_inf
         else text_add(&t, "not known");
         text_format(&t, "\nchunks  %u", f->chunk_count);
     }
+    if (f->expiry_s != 0) text_add(&t, "\nexpires ");
+    if (f->expiry_s != 0) text_time(&t, (int64_t)f->expiry_s * 1000000000);
     text_byte(&t, '\n');
     for (uint32_t i = 0; i < f->chunk_count; i++) {
         text_format(&t, "  %5u  ", i + 1);
@@ -18873,6 +19682,91 @@ static int cmd_undelete(struct client *cl, int rest, char **words) {
         if (status == DONE) status = client_change(cl, "UNDELETE", path);
         results_add(&r, status == BAD_REQUEST ? words[i] : path, status);
         cache_forget(cl, path);
+    }
+    return results_end(&r);
+}
+
+/* The address at which a link is read: at the master that answered last, as this client calls it. Any other server of
+ * the cluster gives the file as well. */
+static void text_link(struct text *t, struct client *cl, const char *token) {
+    struct slice rest = slice_of(cl->masters), one = {NULL, 0};
+    char given[ADDRESS_MAX_BYTES + 1] = "", host[ADDRESS_MAX_BYTES + 1] = "";
+    uint16_t port = MASTER_PORT;
+    for (int i = atomic_load(&cl->first); i >= 0 && slice_part(&rest, ',', &one); i--) continue;
+    if (!slice_copy(one, given, sizeof given) || !net_split(given, host, sizeof host, &port)) return;
+    text_format(t, strchr(host, ':') ? "http://[%s]:%u/download/%s" : "http://%s:%u/download/%s", host, port, token);
+}
+
+/* What cmd_share prints its rows with. */
+struct share_listing {
+    struct client *cl;
+    struct json_writer w;
+};
+
+static void share_print(void *context, const struct share_row *row) {
+    struct share_listing *list = context;
+    struct text t = {0};
+    text_link(&t, list->cl, row->token);
+    if (option_value[OPT_JSON]) {
+        json_share(&list->w, row, t.data);
+        text_free(&t);
+        return;
+    }
+    if (row->expiry_s != 0) text_add(&t, "  until ");
+    if (row->expiry_s != 0) text_time(&t, (int64_t)row->expiry_s * 1000000000);
+    printf("%s  %s\n", t.data, shown(row->path));
+    text_free(&t);
+}
+
+/* dfs --share: all links. */
+static int cmd_shares(struct client *cl) {
+    struct share_listing list = {.cl = cl};
+    json_begin(&list.w);
+    json_array(&list.w);
+    enum status status = client_shares(cl, share_print, &list);
+    json_array_end(&list.w);
+    if (status == DONE && option_value[OPT_JSON]) json_print(&list.w);
+    else json_free(&list.w);
+    return status == DONE ? 0 : complain("share", status);
+}
+
+/* dfs --share REMOTE: makes a link and prints it. */
+static int cmd_share(struct client *cl, int rest, char **words) {
+    struct share_row made;
+    struct text link = {0};
+    uint32_t life_s = life_option();
+    if (rest == 0 && !option_is_given(OPT_EXPIRE)) return cmd_shares(cl);
+    if (rest != 1) die(USAGE_ERROR, "write dfs --share REMOTE [--expire TIME], or dfs --share alone for all links");
+    enum status status = remote_path(words[0], made.path);
+    if (status == DONE) status = client_share(cl, made.path, life_s, made.token);
+    if (status != DONE) return complain("share", status);
+    made.expiry_s = life_s == 0 ? 0 : clock_wall_s() + life_s;
+    text_link(&link, cl, made.token);
+    if (option_value[OPT_JSON]) {
+        struct json_writer w;
+        json_begin(&w);
+        json_share(&w, &made, link.data);
+        json_print(&w);
+    } else {
+        printf("%s\n", link.data);
+    }
+    text_free(&link);
+    return 0;
+}
+
+/* dfs --unshare REMOTE|LINK ...: what is after the last slash of an address is a token. */
+static int cmd_unshare(struct client *cl, int rest, char **words) {
+    struct results r;
+    struct share_row found;
+    uint8_t token[TOKEN_BYTES];
+    if (rest < 1) die(USAGE_ERROR, "write dfs --unshare REMOTE|LINK ...");
+    results_begin(&r, "unshare");
+    for (int i = 0; i < rest; i++) {
+        const char *slash = strrchr(words[i], '/'), *last = slash ? slash + 1 : words[i];
+        bool link = strncmp(words[i], "http", 4) == 0 && parse_hex(slice_of(last), token, TOKEN_BYTES);
+        enum status status = link ? client_shared(cl, last, &found) : remote_path(words[i], found.path);
+        if (status == DONE) status = client_unshare(cl, found.path, link ? last : NULL);
+        results_add(&r, status == DONE || !link ? found.path : words[i], status);
     }
     return results_end(&r);
 }
@@ -20055,6 +20949,7 @@ static const struct client_command {
     {OPT_STAT, cmd_stat, false}, {OPT_LS, cmd_ls, false}, {OPT_FIND, cmd_find, false}, {OPT_DU, cmd_du, false},
     {OPT_CAT, cmd_cat, false}, {OPT_CP, cmd_cp, false}, {OPT_MV, cmd_mv, false}, {OPT_RM, cmd_rm, false},
     {OPT_RMDIR, cmd_rmdir, false}, {OPT_UNDELETE, cmd_undelete, false}, {OPT_MKDIR, cmd_mkdir, false},
+    {OPT_SHARE, cmd_share, false}, {OPT_UNSHARE, cmd_unshare, false},
     {OPT_EDIT, cmd_edit, false}, {OPT_STATUS, cmd_status, false}, {OPT_NODES, cmd_nodes, false},
     {OPT_WHERE, cmd_where, false}, {OPT_COPIES, cmd_copies, false}, {OPT_EVENTS, cmd_events, false},
     {OPT_DRAIN, cmd_drain, false}, {OPT_FORGET, cmd_forget, false}, {OPT_BENCH, cmd_bench, false},

@@ -4809,12 +4809,15 @@ test_json_keys() {
     has_keys '--ls --find' < <(dfs --find -j '*' /)
     has_keys --view < <(dfs -v -j)
     has_keys --du < <(dfs --du -j /)
-    section='--rm --rmdir --mkdir --mv --cp --copies --undelete REMOTE'
+    section='--rm --rmdir --mkdir --mv --cp --copies --unshare --undelete REMOTE'
     has_keys "$section" < <(dfs --mkdir -j /a /b)
     has_keys "$section" < <(dfs --rmdir -j /a)
     has_keys "$section" < <(dfs --mv -j /d/f /b)
     has_keys "$section" < <(dfs --cp -j /b /c)
     has_keys "$section" < <(dfs --copies 2 -j /c)
+    has_keys '--share REMOTE' < <(dfs --share -j /b/f --expire 1h)
+    has_keys '--share without a path' < <(dfs --share -j)
+    has_keys "$section" < <(dfs --unshare -j /b/f)
     has_keys "$section" < <(dfs --rm -r -j /c)
     has_keys '--undelete without a path' < <(dfs --undelete -j)
     has_keys "$section" < <(dfs --undelete -j /c)
@@ -5244,6 +5247,154 @@ code_of() { # PATH [CURL-OPTIONS...]: the status code alone; the body goes to th
     curl -s -o body -w '%{http_code}' -m $((60 * slow)) -H "Authorization: Bearer $(cat key)" "${@:2}" "http://$WEB$1"
 }
 address_of() { awk '/^listening/ {print $2}' "$1.out"; }
+
+# links without the key, from every server, until they end; files that expire, from lists at once, then from the disks,
+# also with nodes away; uploads by form; all of it survives a restart of all
+test_links() {
+    local WEB who link token all=(m n1 n2 n3) form shared until
+    need curl jq python3
+    fast
+    export DFS_GRACE=300ms
+    cluster 3
+    random 5000000 >f
+    random 300 >g
+    is_gone() { local code=0; dfs --stat "$1" || code=$?; [ "$code" = 2 ]; }
+    wait_gone() { wait_for is_gone "$1"; }
+    got() { curl -sS -f -m $((60 * slow)) "$1" >got.link && cmp -s got.link "$2"; } # URL LOCAL: without a key
+    refused() { [ "$(curl -s -o body -w '%{http_code}' -m $((60 * slow)) "$1")" = 404 ]; }
+    at() { echo "http://$(address_of "$1")/download/${2##*/}"; }
+
+    dfs -q -u /docs/f f
+    link=$(dfs --share /docs/f)
+    token=${link##*/}
+    [[ $token =~ ^[0-9a-f]{32}$ ]]
+    for who in "${all[@]}"; do got "$(at "$who" "$link")" f; done
+    curl -sS -f -r 4194300-4194310 "$link" | cmp - <(dd if=f bs=1 skip=4194300 count=11 status=none)
+    curl -sS -f -I "$link" | grep -qi '^Content-Disposition: attachment; filename\*=.*f'
+    refused "${link%?}$([ "${link: -1}" = 0 ] && echo 1 || echo 0)"
+    refused "${link%?}"
+    refused "$link/x"
+    [ "$(curl -s -o body -w '%{http_code}' -X POST "$link")" = 405 ]
+    [ "$(dfs --share | grep -c "$token.*/docs/f")" = 1 ]
+    fails 9 --share /docs
+    fails 2 --share /none
+    fails 2 --unshare /docs/none
+    fails 64 --share /docs/f --expire 7
+    fails 64 --share /docs/f --expire 999999d
+
+    dfs --mv /docs/f /moved # it goes along, and to the next version; rests in the trash; ends for good
+    got "$link" f
+    dfs -q -u /moved g
+    got "$link" g
+    dfs --cp /moved /copy
+    [ "$(dfs --share | wc -l)" = 1 ]
+    dfs --rm /moved
+    refused "$link"
+    [ "$(dfs --share)" = '' ]
+    dfs --undelete /moved
+    got "$link" g
+    crash "${all[@]}" # all of them
+    again "${all[@]}"
+    settled 3
+    got "$link" g
+    crash m # no master: nodes know the link
+    wait_for got "$(at n2 "$link")" g
+    again m
+    settled 3
+    shared=$(dfs --share -j /moved --expire 1h)
+    jq -e '.path == "/moved" and .expires > 0' <<<"$shared"
+    got "$(jq -r .link <<<"$shared")" g
+    dfs --unshare "$link"
+    refused "$link"
+    fails 2 --unshare "$link"
+    got "$(jq -r .link <<<"$shared")" g
+    dfs --unshare /moved
+    refused "$(jq -r .link <<<"$shared")"
+    link=$(dfs --share /moved --expire 2s)
+    got "$link" g
+    wait_for refused "$link"
+    [ "$(dfs --share)" = '' ]
+
+    # over HTTP, with the key; an upload by form
+    for who in m n1; do
+        WEB=$(address_of "$who")
+        link=http://$WEB$(web /api/share -d path=/moved -d expire=2h | jq -r .link)
+        got "$link" g
+        [ "$(web /api/shares | jq -r '.[0].path')" = /moved ]
+        web /api/unshare -d path=/moved -d "token=${link##*/}"
+        refused "$link"
+        [ "$(code_of /api/share -d path=/docs)" = 409 ]
+        [ "$(code_of /api/share -d path=/moved -d expire=soon)" = 400 ]
+        [ "$(code_of /api/unshare -d path=/moved -d $'token=a\nb')" = 400 ]
+        [ "$(curl -s -o body -w '%{http_code}' -d path=/moved "http://$WEB/api/share")" = 401 ]
+        [ "$(curl -s -o body -w '%{http_code}' -F file=@f "http://$WEB/upload")" = 401 ]
+        form=$(web /upload -F note=nothing -F "file=@f;filename=dir/a \"name\".txt")
+        jq -e '.filename == "a \"name\".txt" and .size == 5000000' <<<"$form"
+        got "http://$WEB$(jq -r .link <<<"$form")" f
+        curl -sS -f -I "http://$WEB/download/$(jq -r .id <<<"$form")" | grep -qi "''a%20%22name%22.txt"
+        same "$(jq -r .path <<<"$form")" f
+        form=$(web /upload -F expire=2s -F file=@g)
+        got "http://$(address_of n2)$(jq -r .link <<<"$form")" g
+        wait_for refused "http://$WEB$(jq -r .link <<<"$form")"
+        dfs --ls /uploads | wc -l >listed
+        [ "$(code_of /upload -F file=g)" = 400 ]
+        [ "$(code_of /upload -T g -X POST)" = 415 ]
+        curl -s -m 2 --limit-rate 1M -H "Authorization: Bearer $(cat key)" -F file=@f "http://$WEB/upload" || true
+        pause 500
+        [ "$(dfs --ls /uploads | wc -l)" = "$(cat listed)" ] # what broke off left nothing
+    done
+
+    # files that expire: an upload, one by PUT, a folder
+    random 700000 >e
+    dfs -q -u /first e --expire 1s
+    wait_for -t 90 dropped "$(sha <e)" # a master drops nothing in its first seconds
+    random 700000 >e
+    [ "$(code_of '/files/put?expire=3s' -T g)" = 201 ]
+    mkdir -p folder/in && cp e folder/in/e
+    dfs -q -u /e e --expire 3s
+    dfs -q -u /folder folder --expire 3s
+    dfs --stat /e | grep -q '^expires '
+    dfs --stat -j /folder/in/e | jq -e '.expires > 0'
+    dfs --cp /e /kept
+    wait_gone /e
+    wait_gone /put
+    wait_gone /folder/in/e
+    [ "$(dfs --ls -j /folder/in)" = '[]' ]
+    dfs --stat -j /kept | jq -e '.expires == null'
+    same /kept e
+    not grep -E '/e$' <(dfs --undelete) # not in the trash
+    dfs --rmdir /folder/in
+    dfs --rm /kept
+    random 700000 >e
+    dfs -q -u /e e --expire 4s # nodes are away when it expires
+    wait_for held_by /e n1 n2 n3
+    stop n3
+    wait_for roster_is 2
+    wait_gone /e
+    wait_for dropped "$(sha <e)"
+    again n3
+    settled 3
+    wait_for dropped "$(sha <e)"
+    random 700000 >e
+    dfs -q -u /e e --expire 3s # all are
+    wait_for held_by /e n1 n2 n3
+    until=$(dfs --stat -j /e | jq .expires)
+    crash "${all[@]}"
+    over() { [ "$(date +%s)" -gt "$until" ]; }
+    wait_for over
+    again n1 n2 n3
+    by_nodes() { dfs --ls >seen; }
+    wait_for by_nodes # no master: a node alone knows that it is over
+    grep -q moved seen
+    not grep ' e$' seen
+    again m
+    settled 3
+    fails 2 --stat /e
+    wait_for -t 90 dropped "$(sha <e)"
+    dfs -q -u /e g
+    same /e g
+    wait_for agreed
+}
 
 # files by HTTP: up, down, in part, under conditions; from master and node; what comes one way is seen in all others
 test_http() {

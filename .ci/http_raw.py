@@ -10,6 +10,10 @@ H = f"Host: {host}:{port}\r\n"
 A = H + f"Authorization: Bearer {key}\r\n"
 G = "GET /api/status HTTP/1.1\r\n"
 P = f"PUT /files/raw{port} HTTP/1.1\r\n"
+PART = '--B\r\nContent-Disposition: form-data; name="file"; filename="f"\r\nContent-Type: text/plain\r\n\r\n'
+FIELD, END = '--B\r\nContent-Disposition: form-data; name="expire"\r\n\r\n', "\r\n--B--\r\n"
+def form(body, kind="multipart/form-data; boundary=B"):
+    return "POST /upload HTTP/1.1\r\n" + A + f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n" + body
 CASES = [  # status, whether the connection goes on, request
     # good ones
     (200, 1, G + A + "\r\n"),
@@ -64,6 +68,36 @@ CASES = [  # status, whether the connection goes on, request
     (405, 1, f"PATCH /files/raw{port} HTTP/1.1\r\n" + A + "Content-Length: 0\r\n\r\n"),
     (405, 1, "GET /login HTTP/1.1\r\n" + A + "\r\n"),
     (409, 1, "GET /files/ HTTP/1.1\r\n" + A + "\r\n"),
+    # forms
+    (201, 1, form(PART + "abc" + END)),
+    (201, 1, form(FIELD + "1d" + "\r\n--B" + PART[3:] + "abc" + END)),
+    (201, 1, form(PART + END)),
+    (201, 1, form(PART + "--B\r\n-B\r\n--\r\n\r\n--A" + END)),
+    (201, 1, form(PART + "abc" + END, "MULTIPART/form-data ; charset=x; boundary=\"B\"")),
+    (201, 1, form(PART.replace("form-data", "form-data ; x=y").replace("C", "c", 1) + "abc" + END)),
+    (201, 1, form(PART + "abc" + END + "what follows counts for nothing")),
+    (400, 1, form(FIELD + "1d" + END)),
+    (400, 1, form(FIELD + "never" + "\r\n--B" + PART[3:] + "abc" + END)),
+    (400, 0, form(FIELD + "x" * 5000 + END)),
+    (400, 0, form("")),
+    (400, 0, form("--B")),
+    (400, 0, form("--B\r")),
+    (400, 0, form("--A" + PART[3:] + "abc" + END)),
+    (400, 0, form("\r\n" + PART + "abc" + END)),
+    (400, 0, form(PART + "abc")),
+    (400, 0, form(PART + "abc\r\n--")),
+    (400, 0, form(PART + "abc" + END.replace("\r\n", "\n"))),
+    (400, 0, form(PART.replace("\r\n", "\n") + "abc" + END)),
+    (400, 0, form("--B\r\nX: " + "y" * 5000 + "\r\n\r\nabc" + END)),
+    (400, 1, form(PART.replace('"f"', '"' + "f" * 230 + '"') + "abc" + END)),
+    (400, 0, form(PART.replace('"f"', '"a%00b"').replace("%00", "\0") + "abc" + END)),
+    (415, 1, form(PART + "abc" + END, "multipart/form-data")),
+    (415, 1, form(PART + "abc" + END, "multipart/mixed; boundary=B")),
+    (415, 1, form(PART + "abc" + END, "multipart/form-data; boundary=" + "B" * 71)),
+    (405, 1, "GET /upload HTTP/1.1\r\n" + A + "\r\n"),
+    (404, 1, "GET /download/ HTTP/1.1\r\n" + H + "\r\n"),
+    (404, 1, "GET /download/" + "0" * 32 + " HTTP/1.1\r\n" + H + "\r\n"),
+    (404, 1, "GET /download/x%20y%0Az HTTP/1.1\r\n" + H + "\r\n"),
     # the request line
     (400, 0, "GET  / HTTP/1.1\r\n" + H + "\r\n"),
     (400, 0, "GET / HTTP/1.1 \r\n" + H + "\r\n"),
@@ -232,7 +266,8 @@ for number, (want, goes_on, raw) in enumerate(CASES):
     first = codes[0] if codes else 0
     if first != want or (len(codes) == 2) != bool(goes_on) or (not goes_on and not closed):
         bad += 1
-        print(f"{raw[:100]!r}: {codes}, closed {closed}; wanted {want}, {'more' if goes_on else 'no more'}")
+        print(f"{raw[:60]!r} ... {raw[-60:]!r}: {codes}, closed {closed}; "
+              f"wanted {want}, {'more' if goes_on else 'no more'}")
 for number, (want, goes_on, raw) in enumerate(CASES):  # what was behind an error was not done
     with socket.create_connection((host, int(port)), timeout=30) as s:
         s.sendall((f"HEAD /files/second{port}.{number} HTTP/1.1\r\n" + A + "Connection: close\r\n\r\n").encode())
@@ -245,6 +280,6 @@ for number, (want, goes_on, raw) in enumerate(CASES):  # what was behind an erro
     done = data.startswith(b"HTTP/1.1 200")
     if done != bool(goes_on):
         bad += 1
-        print(f"{raw[:100]!r}: the request behind it was {'' if done else 'not '}run")
+        print(f"{raw[:100]!r} ... {raw[-60:]!r}: the request behind it was {'' if done else 'not '}run")
 print(f"{len(CASES)} requests, {bad} bad")
 sys.exit(bad > 0)

@@ -74,13 +74,36 @@ const evil = '<img src=x onerror=alert(1)>.txt';
   await page.getByRole('button', {name: evil, exact: true}).click();
   await page.waitForFunction(n => document.querySelector('#detail h2').textContent === n, evil);
 
+  // A link: opened by somebody who has no key, copied, ended
+  await page.getByRole('button', {name: 'one.txt', exact: true}).click();
+  await page.waitForFunction(() => document.querySelector('#detail h2').textContent === 'one.txt');
+  await page.getByRole('button', {name: 'Share', exact: true}).click();
+  await page.fill('#askvalue', '2h');
+  await page.click('#askyes');
+  const link = await page.locator('.share input').inputValue();
+  assert(/^http:.*\/download\/[0-9a-f]{32}$/.test(link), link);
+  assert(/until /.test(await page.textContent('.share')));
+  const stranger = await browser.newContext(), look = await stranger.newPage();
+  for (const base of [BASE, NODE]) {
+    const answer = await look.goto(link.replace(BASE, base));
+    assert.equal(answer.status(), 200);
+    assert.equal(await look.textContent('body'), 'one\n');
+    assert.equal((await stranger.request.get(base + '/files/one.txt')).status(), 401);
+  }
+  await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
+  await page.getByRole('button', {name: 'Copy', exact: true}).click();
+  await page.waitForFunction(() => document.getElementById('toast').textContent === 'Copied');
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), link);
+  await page.getByRole('button', {name: 'End', exact: true}).click();
+  await page.waitForFunction(() => !document.querySelector('.share'));
+  assert.equal((await stranger.request.get(link)).status(), 404);
+  await stranger.close();
+
   // New folder, rename, search, delete, undo
   await page.click('#mkdir');
   await page.fill('#askvalue', 'folder');
   await page.click('#askyes');
   await page.getByRole('button', {name: 'folder/', exact: true}).waitFor();
-  await page.getByRole('button', {name: 'one.txt', exact: true}).click();
-  await page.waitForFunction(() => document.querySelector('#detail h2').textContent === 'one.txt');
   await page.getByRole('button', {name: 'Rename', exact: true}).click();
   await page.fill('#askvalue', '/folder/uno.txt');
   await page.click('#askyes');
@@ -106,6 +129,9 @@ const evil = '<img src=x onerror=alert(1)>.txt';
   await other.click('#askyes');
   await page.getByRole('button', {name: 'from a node/', exact: true}).waitFor();
   complaints.splice(0, complaints.length, ...complaints.filter(c => !/401/.test(c)));
+
+  // Cards say when a node was started
+  assert(/first start .*20\d\d.*, last start .*20\d\d/.test(await page.textContent('.node.up')));
 
   // A node dies: its card says so, the repair is seen, and the clock; it comes back
   execSync(KILL, {shell: '/bin/bash', stdio: 'inherit'});

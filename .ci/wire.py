@@ -351,7 +351,7 @@ def attack_long_line(address):
 def verbs(address):
     """(role, line) for every verb that has a body, with arguments that would do."""
     if role_of(address) == "master":
-        return [("client", f"COMMIT {random_id()} /huge 1 1 - {HASH}"), ("node", "REPORT 1 1")]
+        return [("client", f"COMMIT {random_id()} /huge 1 1 - {HASH} 0"), ("node", "REPORT 1 1")]
     return [("client", "PUT -"), ("master", "FETCH 127.0.0.1:1"), ("master", "RECORDS 99"), ("master", "INSTALL 99")]
 
 
@@ -389,7 +389,7 @@ def attack_words(address):
             except (Refused, OSError) as why:
                 if not isinstance(why, Refused) or why.args[0] is None:
                     w = Wire(address)
-    others = {"master": [("client", b"REPORT 1 1 0 " + HASH.encode()), ("client", b"JOIN a b c d e f"),
+    others = {"master": [("client", b"REPORT 1 1 0 " + HASH.encode()), ("client", b"JOIN a b c d e f 0 0"),
                          ("master", b"PING 1 ok 0 0 0 0 0 0 0 0 - 0 0 0 0 0 -")],
               "node": [("client", b"PROMISE 999999"), ("node", b"PROMISE 999999"), ("client", b"SNAPSHOT 0"),
                        ("client", b"RECORDS 9 0 " + HASH.encode()), ("node", b"INSTALL 9 0 " + HASH.encode())]}
@@ -424,7 +424,7 @@ def attack_bodies(address):
             for body in "", "x\n", "0 1\n", f"{HASH} 1", f"{HASH} 2\n", f"{HASH} 1 1\n", f"{HASH} 0\n", \
                     f"{HASH} -1\n", f"{HASH} 4194305\n", f"{HASH} 18446744073709551616\n", f"{HASH} 1\n\n", \
                     f"{HASH} 1\n\0\n":
-                refused(w, f"COMMIT {random_id()} /x 1 1 - {HASH}", body.encode())
+                refused(w, f"COMMIT {random_id()} /x 1 1 - {HASH} 0", body.encode())
     else:
         with Wire(address) as w:
             refused(w, "PUT -", b"")
@@ -445,10 +445,11 @@ def attack_claims(address):
         row = w.call("TARGETS -", has_body=True)[1].decode().split("\n")[0]
         with Wire(row.split(" ")[1]) as n:
             n.call("PUT -", data)
-        refused(w, f"COMMIT {random_id()} /x 1000 1 - {HASH}", f"{digest} 1000\n".encode(), words=("damaged",))
-        refused(w, f"COMMIT {random_id()} /x 999 1 - {digest}", f"{digest} 999\n".encode(), words=("damaged",))
+        refused(w, f"COMMIT {random_id()} /x 1000 1 - {HASH} 0", f"{digest} 1000\n".encode(), words=("damaged",))
+        refused(w, f"COMMIT {random_id()} /x 999 1 - {digest} 0", f"{digest} 999\n".encode(), words=("damaged",))
         none = os.urandom(32).hex()
-        refused(w, f"COMMIT {random_id()} /x 10 1 - {none}", f"{none} 10\n".encode(), words=("unavailable", "damaged"))
+        refused(w, f"COMMIT {random_id()} /x 10 1 - {none} 0", f"{none} 10\n".encode(),
+                words=("unavailable", "damaged"))
 
 
 def attack_halves(address):
@@ -559,8 +560,8 @@ def attack_noise(address, seed):
     lines = ["DIGEST", "STATUS", "NODES", "TARGETS -", "STAT /noise", "LIST / - -", "LIST / %41 -", "HELP", "STATE",
              f"GET {good}", f"VERIFY {good}", f"PUT - 4 {good}\ngood", "PING 1 ok 1 2 3 4 5 6 7 8 - 1 1 1 1 1 -",
              f"REPORT 1 1 0 {HASH}",
-             "JOIN 0123456789abcdef - n 127.0.0.1:1 % 0.1.0", f"COMMIT {'0' * 32} /noise 0 0 - {HASH} 0 {HASH}",
-             f"COMMIT {'0' * 32} /noise 4 0 - {good} 67 {HASH}\n{good} 4\n", f"MKDIR {'1' * 32} /noise",
+             "JOIN 0123456789abcdef - n 127.0.0.1:1 % 0.1.0 0 0", f"COMMIT {'0' * 32} /noise 0 0 - {HASH} 0 0 {HASH}",
+             f"COMMIT {'0' * 32} /noise 4 0 - {good} 0 67 {HASH}\n{good} 4\n", f"MKDIR {'1' * 32} /noise",
              "HELLO dfs/1 client 0 0"]
     values = b" ", b"-1", b"18446744073709551615", b"99999999999999999999", b"%", b"/", b"\0"
     end = time.monotonic() + float(os.environ.get("NOISE_SECONDS", "5"))
@@ -597,7 +598,8 @@ def ambush(address, number, old_sha, go):
     asked = {f"STAT /changed/{number}": True, f"STAT /removed/{number}": True, f"STAT /made/{number}": True,
              "LIST /made - -": True, "STATUS": True, "NODES": True, "TARGETS -": True,
              f"MKDIR {random_id()} /made/{number}": False, f"RM {random_id()} /removed/{number}": False,
-             f"MKDIR {random_id()} /wrong/{number}": False, f"COMMIT {random_id()} /wrong/{number} 0 0 - {HASH}": False}
+             f"MKDIR {random_id()} /wrong/{number}": False,
+             f"COMMIT {random_id()} /wrong/{number} 0 0 - {HASH} 0": False}
     wires = [(line, Wire(address)) for line in asked for _ in range(2)]
     print("ready", flush=True)
     while not os.path.exists(go):
@@ -702,7 +704,7 @@ def reuse(master, seconds):
         time.sleep(random.choice([0, 0, random.random() * 0.4]))
         soon = time.monotonic() < stored + 0.05
         try:
-            w.call(f"COMMIT {random_id()} {path} {len(data)} 0 - {digest}", f"{digest} {len(data)}\n".encode())
+            w.call(f"COMMIT {random_id()} {path} {len(data)} 0 - {digest} 0", f"{digest} {len(data)}\n".encode())
         except Refused as why:
             assert why.args[0].split()[1] == b"unavailable", why  # the grace time was over
             counts["lost" if soon else "late"] += 1
@@ -765,7 +767,7 @@ def late_node(address):
                  if row.startswith("epoch ")][0]
         cluster = [row.split()[1] for row in asker.call("STATUS", has_body=True)[1].decode().splitlines()
                    if row.startswith("cluster ")][0]
-        join = f"JOIN {instance} {cluster} late 127.0.0.1:9 % 0.1.0"
+        join = f"JOIN {instance} {cluster} late 127.0.0.1:9 % 0.1.0 0 0"
         first = old.call(join)[1]
         old.call(ping(first))
         second = new.call(join)[1]
