@@ -133,7 +133,7 @@
 
 #define DFS_VERSION "0.1.0"
 #define DFS_DATE "2026-11-25" /* of that version, for the manual page */
-#define UPLOADS_NAME "uploads" /* the directory of POST /upload */
+#define UPLOADS_NAME "uploads" /* the directory that POST /upload stores into */
 #define PROTOCOL_NAME "dfs/1"
 #define FORMAT_VERSION 1
 
@@ -170,7 +170,7 @@ enum {
     REIGNS_MAX = 64,        /* reigns remembered, to tell whether a node's history is a part of ours */
     FORCED_MAX = 16,        /* forced take-overs remembered for ever; later ones push out the oldest */
     TOKEN_BYTES = 16,       /* of a link, from getrandom: nobody guesses it */
-    SHARES_MAX = 10000,     /* links */
+    SHARES_MAX = 100000,    /* links */
     LIFE_MAX_S = 3650 * 86400, /* of a file or link that expires */
     REQUESTS_MAX = 4096,    /* request ids remembered, so that a repeated request is answered, not done twice */
     CONNECTIONS_MAX = 1024, /* open connections of one server */
@@ -211,6 +211,7 @@ enum {
     COMMIT_TIMEOUT_MS = 15000, /* for an upload's chunks to be on enough disks, and for the roster to answer */
     RETRY_TOTAL_MS = 12000,    /* how long a client goes on asking while a master restarts */
     RETRY_PAUSE_MS = 100,
+    HOLD_MS = 100, /* so long a node may answer reads from its own records, when a master allowed it */
     RECONNECT_GRACE_MS = 200,  /* a node whose connection closed is dead unless it is back within this time */
     UPLOAD_KEEP_MS = 5000,     /* how often a client says that its upload is still open */
     UPLOAD_LOST_MS = 30000,    /* an upload is over when nothing was said of it for so long */
@@ -261,6 +262,7 @@ enum {
 _Static_assert(PATH_MAX_BYTES * 3 + 1024 < LINE_MAX_BYTES, "an escaped path and its verb fit into one line");
 _Static_assert(CHUNKS_PER_LINE * 80 < LINE_MAX_BYTES, "a line of chunks fits into one line");
 _Static_assert(FILE_MAX_CHUNKS * 150ULL < BODY_MAX_BYTES, "a list of chunks with some holders fits into one body");
+_Static_assert((SHARES_MAX + REQUESTS_MAX) * 80ULL + 2 * MIB < BODY_MAX_BYTES, "a snapshot's head fits into one body");
 _Static_assert(BODY_MAX_BYTES < PAYLOAD_MAX_BYTES, "whatever came in one body can be stored as one entry");
 _Static_assert(REQUESTS_MAX < UINT16_MAX, "request slots are 16 bit");
 
@@ -1241,7 +1243,7 @@ struct conn {
     size_t start, end;
     struct text out;         /* lines not sent yet */
     size_t line_start;       /* where the line that is being written begins in `out` */
-    int timeout_ms;          /* for each wait; what SO_RCVTIMEO and SO_SNDTIMEO are set to */
+    int timeout_ms, send_timeout_ms; /* for each wait; what SO_RCVTIMEO and SO_SNDTIMEO are set to */
     int64_t idle_until_ms;   /* until then the next request may take its time to begin; 0 on the asking side */
     bool (*waits)(void *);   /* asked when nothing moved for timeout_ms: go on waiting? NULL: no */
     void *waits_for;         /* its argument */
@@ -1467,12 +1469,18 @@ static void net_cut(int fd) {
     if (fd >= 0 && shutdown(fd, SHUT_RDWR) != 0 && errno != ENOTCONN) log_line("shutdown: %s", strerror(errno));
 }
 
-static void conn_timeout(struct conn *c, int timeout_ms) {
+/* How long one wait for bytes may take, or SO_SNDTIMEO: for room to send some. */
+static void conn_limit(struct conn *c, int which, int timeout_ms) {
     struct timeval limit = {timeout_ms / 1000, (timeout_ms % 1000) * 1000};
-    if (c->timeout_ms == timeout_ms) return;
-    c->timeout_ms = timeout_ms;
-    setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    int *set = which == SO_RCVTIMEO ? &c->timeout_ms : &c->send_timeout_ms;
+    if (*set == timeout_ms) return;
+    *set = timeout_ms;
+    setsockopt(c->fd, SOL_SOCKET, which, &limit, sizeof limit);
+}
+
+static void conn_timeout(struct conn *c, int timeout_ms) {
+    conn_limit(c, SO_RCVTIMEO, timeout_ms);
+    conn_limit(c, SO_SNDTIMEO, timeout_ms);
 }
 
 /* Takes over a connected socket. */
@@ -3749,25 +3757,14 @@ static bool inode_path(const struct tree *t, const struct inode *n, struct text 
     return true;
 }
 
-/* What POST /upload stored under this token: a file in UPLOADS_NAME whose name begins with it and a dot. */
-static const struct inode *tree_uploaded(const struct tree *t, struct slice token) {
-    const struct inode *folder = tree_lookup(t, ROOT_ID, UPLOADS_NAME, strlen(UPLOADS_NAME));
-    const struct inode *n = folder ? tree_after(t, folder->id, token.at, token.length) : NULL;
-    if (!n || n->parent != folder->id || n->kind != KIND_FILE || inode_expired(t, n)) return NULL;
-    return n->name_length > token.length + 1 && memcmp(n->name, token.at, token.length) == 0 &&
-           n->name[token.length] == '.' ? n : NULL;
-}
-
 /* The answer to SHARED: the words EXPIRY ID, each behind a space, and the path as a row. */
 static enum status share_answer(const struct tree *t, struct slice word, struct text *words, struct text *row) {
     uint8_t token[TOKEN_BYTES];
     struct text path = {0};
-    bool right = parse_hex(word, token, TOKEN_BYTES);
-    const struct share *share = right ? tree_share(t, token) : NULL;
-    const struct inode *n = share ? tree_by_id(t, share->inode) : right ? tree_uploaded(t, word) : NULL;
-    bool good = n && inode_path(t, n, &path);
+    const struct share *share = parse_hex(word, token, TOKEN_BYTES) ? tree_share(t, token) : NULL;
+    bool good = share && inode_path(t, tree_by_id(t, share->inode), &path);
     if (good) {
-        text_format(words, " %u %" PRIu64, share ? share->expiry_s : n->expiry_s, n->id);
+        text_format(words, " %u %" PRIu64, share->expiry_s, share->inode);
         text_escaped(row, path.data, path.length);
         text_byte(row, '\n');
     }
@@ -6223,14 +6220,19 @@ static void pool_trim(void) {
 
 /* A connection to `address`: an idle one that is still open, or a new one. The caller gives it back or closes it. */
 static enum status pool_take(const char *address, uint16_t default_port, int timeout_ms, struct conn **out) {
+    enum { FRESH_MS = 100 };
     for (;;) {
         struct conn *c = NULL;
+        int64_t since_ms = 0;
         lock_take(&pool.lock);
-        for (int i = pool.count - 1; i >= 0 && !c; i--)
-            if (strcmp(pool.idle[i].address, address) == 0) c = pool_remove(i);
+        for (int i = pool.count - 1; i >= 0 && !c; i--) {
+            if (strcmp(pool.idle[i].address, address) != 0) continue;
+            since_ms = pool.idle[i].since_ms;
+            c = pool_remove(i);
+        }
         lock_drop(&pool.lock);
         if (!c) break;
-        if (!conn_is_over(c)) {
+        if (clock_ms() - since_ms < FRESH_MS || !conn_is_over(c)) {
             conn_timeout(c, timeout_ms);
             *out = c;
             return DONE;
@@ -8832,14 +8834,18 @@ static enum status client_shares(struct client *cl, void (*each)(void *context, 
     return status;
 }
 
-/* Makes a link to a file, for so many seconds, 0 for ever. `token` gets what names it. */
-static enum status client_share(struct client *cl, const char *path, uint32_t life_s, char token[33]) {
+/* A new name for a link. */
+static void token_make(char token[2 * TOKEN_BYTES + 1]) {
     uint8_t bytes[TOKEN_BYTES];
-    struct text line = {0};
-    struct answer a = {0};
     random_bytes(bytes, sizeof bytes);
     hex_write(token, bytes, TOKEN_BYTES);
     token[2 * TOKEN_BYTES] = 0;
+}
+
+/* Makes a link to a file, for so many seconds, 0 for ever; `token` is one that token_make made. */
+static enum status client_share(struct client *cl, const char *path, uint32_t life_s, const char *token) {
+    struct text line = {0};
+    struct answer a = {0};
     change_line(&line, "SHARE", path);
     text_format(&line, " %s %u", token, life_s);
     enum status status = client_ask(cl, &line, NULL, true, false, &a);
@@ -8946,6 +8952,9 @@ struct node {
     struct cond report;
     struct text reports;     /* lines of REPORT not sent yet */
     bool inventory_due;      /* everything is to be reported from the start */
+
+    struct position current; /* until hold_until_ms the tree is current if it ends here; guarded by lock, as the tree */
+    int64_t hold_until_ms, position_ms; /* position_ms: when that was asked last */
 };
 
 static struct node node;
@@ -9699,8 +9708,9 @@ static enum status node_snapshot(struct request *r) {
     if (status == DONE) {
         if (after == 0) snapshot_head(&r->reply, &node.tree);
         const struct inode *from = last;
+        size_t most = r->reply.length + SNAPSHOT_PART_BYTES; /* at least one inode, however long the head is */
         bool more = snapshot_walk(&r->reply, &node.tree, node.tree.root, from ? from->parent : 0,
-                                  from ? from->name : "", from ? from->name_length : 0, SNAPSHOT_PART_BYTES, &last);
+                                  from ? from->name : "", from ? from->name_length : 0, most, &last);
         r->has_reply = true;
         text_format(r->line, " %" PRIu64 " %" PRIu64 " %" PRIu64, node.tree.at.epoch, node.tree.at.seq,
                     more && last ? last->id : 0);
@@ -10241,6 +10251,7 @@ static struct master {
     uint64_t committed;       /* seq: acknowledged by the whole roster */
     uint64_t established;     /* seq of the record that began this reign */
     int64_t established_ms;
+    int64_t hold_until_ms;    /* until then no node leaves the roster: one was allowed to answer reads by itself */
     struct node_set roster, next_roster;
     uint64_t next_roster_seq; /* 0: no change of the roster is under way */
     struct record *history;   /* records of this reign, oldest first */
@@ -10292,6 +10303,8 @@ static struct master {
     uint64_t dropped_chunks, dropped_bytes;
     bool allow_drops;         /* also after --force-from */
     int64_t wall_ms;          /* the wall clock less clock_ms(), when this process began */
+    int64_t steady_ms, ahead_ms; /* the same as it is believed now; since when the wall clock is ahead of it, 0: not */
+    size_t share_next;        /* the next link to look at */
     uint64_t trash_s;         /* how long what is removed stays in the trash; 0: it does not */
     uint64_t trash_parent;    /* key of the entry of the trash that trash_watch looked at last */
     char trash_key[TRASH_NAME_MAX_BYTES];
@@ -10310,12 +10323,20 @@ static uint64_t trash_now_s(void) {
     return (uint64_t)(master.wall_ms + clock_ms()) / 1000;
 }
 
-/* The time by which files and links expire, in milliseconds since 1970: the wall clock's, or what that was when this
- * process began and what has passed since, if that is less. So a clock that jumps makes them live longer, or as long.
- */
+/* The time by which files and links expire, in milliseconds since 1970: the wall clock's. One that jumps ahead is not
+ * believed before it stayed there for the grace time: until then the time is what it was, and what has passed since. */
 static int64_t expiry_clock_ms(void) {
-    int64_t wall_ms = clock_wall_ns() / 1000000, steady_ms = master.wall_ms + clock_ms();
+    int64_t wall_ms = clock_wall_ns() / 1000000, steady_ms = master.steady_ms + clock_ms();
+    if (wall_ms - steady_ms < 1000) master.ahead_ms = 0;
+    else if (master.ahead_ms == 0) master.ahead_ms = clock_ms();
+    else if (clock_ms() - master.ahead_ms > master.grace_ms) master.steady_ms = wall_ms - clock_ms();
     return wall_ms < steady_ms ? wall_ms : steady_ms;
+}
+
+/* Whether what expired may be removed for good: not in the first grace time of a reign, for the clock of this machine
+ * may be wrong, and be noticed. Until then it is out of sight only. */
+static bool expiry_removes(void) {
+    return master.state == REIGNING && clock_ms() - master.established_ms >= master.grace_ms;
 }
 
 /* ---- Events ---- */
@@ -10403,10 +10424,9 @@ static int usable_count(void) {
     return count;
 }
 
-/* Whether half of a roster acknowledged a sign of life that was sent within the dead-after time. */
-static bool lease_from(const struct node_set *roster) {
+/* Whether half of a roster acknowledged a sign of life that was sent within the dead-after time before `now_ms`. */
+static bool lease_from(const struct node_set *roster, int64_t now_ms) {
     int all = 0, acknowledged = 0;
-    int64_t now_ms = clock_ms();
     for (int i = 0; i < master.peer_count; i++) {
         if (!node_set_has(roster, i)) continue;
         all++;
@@ -10418,8 +10438,8 @@ static bool lease_from(const struct node_set *roster) {
 /* Whether reads are current: so many nodes promise nothing to another master now that none can take over. While the
  * roster changes, another might go by the old one or by the new one. */
 static bool master_has_lease(void) {
-    if (master.state != REIGNING || !lease_from(&master.roster)) return false;
-    return master.next_roster_seq == 0 || lease_from(&master.next_roster);
+    if (master.state != REIGNING || !lease_from(&master.roster, clock_ms())) return false;
+    return master.next_roster_seq == 0 || lease_from(&master.next_roster, clock_ms());
 }
 
 /* ---- Copies wanted ---- */
@@ -11714,7 +11734,7 @@ static bool force_is_due(void) {
 static bool takeover_is_due(void) {
     struct roster newest = newest_roster(false);
     int blank = 0;
-    if (clock_ms() < master.retry_ms) return false;
+    if (clock_ms() < master.retry_ms || clock_ms() < master.hold_until_ms) return false;
     if (newest.count == 0 && master.tree.roster.count > 0) { /* all are gone that it reigned over */
         waiting_say(&master.tree.roster, &(struct node_set){{0}});
         return false;
@@ -12037,6 +12057,7 @@ static void roster_watch(void) {
             overdue = overdue || now_ms - master.peers[i]->ping_ms > master.ping_ms * 3 / 2;
         }
     }
+    if (lost_one && now_ms < master.hold_until_ms) return; /* perhaps it answers reads until then */
     if (lost_one && overdue) return; /* in a cut many fall silent, within a ping: they leave together, or the reign ends
                                       * with the roster as it was, by which another master may take over */
     int all = node_set_count(members), left = node_set_count(&staying);
@@ -12264,33 +12285,29 @@ static void trash_watch(void) {
     text_free(&lines);
 }
 
-/* Removes files and links whose time is over, and links of files that are gone for good. From here on nothing that
- * expired by t->now_s is in the tree of a master that reigns. */
+/* Removes files and links whose time is over, and links of files that are gone for good; some at a time, for they are
+ * out of sight already. */
 static void expiry_watch(void) {
-    enum { REMOVE_MOST = 1000 };
+    enum { REMOVE_MOST = 1000, LOOK = 2000 };
     struct tree *t = &master.tree;
     struct text lines = {0};
     const struct inode *n;
     t->now_s = (uint32_t)(expiry_clock_ms() / 1000);
-    if (master.state != REIGNING) return;
-    do {
-        int removed = 0;
-        text_clear(&lines);
-        for (; removed < REMOVE_MOST && (n = due_take(t)); removed++) text_format(&lines, "RM %" PRIu64 "\n", n->id);
-        for (size_t i = 0; removed < REMOVE_MOST && i < t->share_count; i++) {
-            bool over = t->shares[i].expiry_s != 0 && t->shares[i].expiry_s <= t->now_s;
-            if (!over && tree_by_id(t, t->shares[i].inode)) continue;
-            line_unshare(&lines, &t->shares[i]);
-            removed++;
-        }
-        if (removed > 0) master_propose(&lines, NULL);
-    } while (lines.length > 0);
+    if (!expiry_removes()) return;
+    for (int i = 0; i < REMOVE_MOST && (n = due_take(t)); i++) text_format(&lines, "RM %" PRIu64 "\n", n->id);
+    if (master.share_next >= t->share_count) master.share_next = 0;
+    for (int i = 0; i < LOOK && master.share_next < t->share_count; i++) {
+        const struct share *share = &t->shares[master.share_next++];
+        bool over = share->expiry_s != 0 && share->expiry_s <= t->now_s;
+        if (over || !tree_by_id(t, share->inode)) line_unshare(&lines, share);
+    }
+    if (lines.length > 0) master_propose(&lines, NULL);
     text_free(&lines);
 }
 
 /* Until when the reign may rest: something expires then. */
 static int64_t expiry_next_ms(int64_t until_ms) {
-    if (master.tree.due_count == 0 || master.state != REIGNING) return until_ms;
+    if (master.tree.due_count == 0 || !expiry_removes()) return until_ms;
     int64_t left_ms = (int64_t)master.tree.due[0].expiry_s * 1000 - expiry_clock_ms();
     return left_ms < until_ms - clock_ms() ? clock_ms() + (left_ms > 0 ? left_ms : 0) : until_ms;
 }
@@ -12899,12 +12916,14 @@ static enum status make_parents(const char *path, struct text *lines, uint64_t *
 
 /* The line that takes an inode out of its directory: into the trash, if there is one. */
 static void line_discard(struct text *lines, uint64_t id) {
-    text_add(lines, master.trash_s == 0 ? "RM " : "TRASH ");
+    const struct inode *n = tree_by_id(&master.tree, id);
+    uint64_t expiry_s = trash_now_s() + master.trash_s;
+    bool keep = master.trash_s > 0 && !inode_expired(&master.tree, n);
+    if (n->expiry_s != 0 && n->expiry_s < expiry_s) expiry_s = n->expiry_s; /* not longer than it would have lived */
+    text_add(lines, keep ? "TRASH " : "RM ");
     text_u64(lines, id);
-    if (master.trash_s > 0) {
-        text_byte(lines, ' ');
-        text_u64(lines, trash_now_s() + master.trash_s);
-    }
+    if (keep) text_byte(lines, ' ');
+    if (keep) text_u64(lines, expiry_s);
     text_byte(lines, '\n');
 }
 
@@ -12969,6 +12988,7 @@ static enum status claim_settle(struct claim *claim, uint64_t id) {
 
 /* Whether what is at the path of a claim now is what its client expects to be there. */
 static enum status claim_expects(const struct claim *claim, const char *path, const struct inode *old) {
+    if (old && inode_expired(&master.tree, old)) old = NULL;
     if (claim->condition == IF_NONE && old) return fail(EXISTS, "'%s' is there already", shown(path));
     if (claim->condition != IF_SAME) return DONE;
     if (!old) return fail(NOT_FOUND, "'%s' does not exist any more", shown(path));
@@ -13136,8 +13156,12 @@ static enum status make_removal(const struct change *change, struct text *lines,
     enum status status = tree_resolve(&master.tree, change->path, &n, NULL, NULL);
     if (status != DONE) return status;
     if (n->id == ROOT_ID) return fail(BAD_REQUEST, "the root stays");
-    if (n->kind == KIND_DIRECTORY && tree_next(&master.tree, n->id, ""))
-        return fail(NOT_EMPTY, "the directory '%s' is not empty; remove what is in it first", shown(change->path));
+    const struct inode *in = n->kind == KIND_DIRECTORY ? tree_next(&master.tree, n->id, "") : NULL;
+    for (; in; in = tree_next_behind(&master.tree, in)) {
+        if (!inode_expired(&master.tree, in))
+            return fail(NOT_EMPTY, "the directory '%s' is not empty; remove what is in it first", shown(change->path));
+        line_discard(lines, in->id);
+    }
     *id = n->id;
     line_discard(lines, n->id);
     return DONE;
@@ -13585,6 +13609,37 @@ static enum status master_shares(struct request *r) {
     return status;
 }
 
+/* Whether a node may answer reads for HOLD_MS from its own records, if they end where this master's do: it is in the
+ * roster, and none leaves that before then (roster_watch, takeover_is_due), so nothing is acknowledged that it does not
+ * have; all that it has is acknowledged; and no other master can take over before then. */
+static bool hold_may(const struct request *r) {
+    uint64_t id;
+    int64_t now_ms = clock_ms();
+    int slot = parse_id(slice_of(r->c->id), &id) ? peer_slot(id) : -1;
+    if (slot < 0 || master.state != REIGNING || master.next_roster_seq != 0 || !node_set_has(&master.roster, slot) ||
+        master.committed < master.tree.at.seq || !lease_from(&master.roster, now_ms + HOLD_MS))
+        return false;
+    for (int i = 0; i < master.peer_count; i++)
+        if (node_set_has(&master.roster, i) && member_is_lost(master.peers[i], now_ms)) return false;
+    master.hold_until_ms = now_ms + HOLD_MS;
+    return true;
+}
+
+/* POSITION: of the last record, when it is acknowledged, and for how long the node that asks may rely on it. */
+static enum status master_position(struct request *r) {
+    struct text words = {0};
+    uint64_t epoch;
+    lock_take(&master.lock);
+    enum status status = read_begin(&epoch);
+    struct position at = master.tree.at;
+    text_format(&words, " %" PRIu64 " %" PRIu64, at.epoch, at.seq);
+    status = read_end(r, status, epoch, &words);
+    bool hold = status == DONE && position_same(at, master.tree.at) && hold_may(r);
+    if (status == DONE) text_format(r->line, " %d", hold ? HOLD_MS : 0);
+    lock_drop(&master.lock);
+    return status;
+}
+
 /* SHARED TOKEN: which file a link is of. */
 static enum status master_shared(struct request *r) {
     struct text words = {0};
@@ -13934,6 +13989,7 @@ static const struct command master_table[] = {
     {"DIGEST", master_digest, 0, NO_BODY, FROM_ALL, "", "epoch, seq and SHA-256 of the namespace"},
     {"JOIN", master_join, 8, NO_BODY, FROM_NODE, "INSTANCE CLUSTER NAME ADDRESS ZONE VERSION BORN STARTED",
      "a node is here"},
+    {"POSITION", master_position, 0, NO_BODY, FROM_NODE, "", "of the last record, and how long that may be relied on"},
     {"BYE", master_bye, 1, NO_BODY, FROM_NODE, "SESSION", "this node is being stopped"},
     {"PING", master_ping, 17, NO_BODY, FROM_NODE,
      "SESSION STATE FILES CHUNKS BYTES DAMAGED FREE TOTAL TRANSFERS ECHO FOLLOWS PROMISED EPOCH SEQ ROSTER-EPOCH "
@@ -13957,7 +14013,7 @@ static int master_main(bool init) {
     snprintf(self_id, sizeof self_id, "%016" PRIx64, master.id);
     master.init = master.may_found = init;
     master.forcing = -1;
-    master.wall_ms = clock_wall_ns() / 1000000 - clock_ms();
+    master.wall_ms = master.steady_ms = clock_wall_ns() / 1000000 - clock_ms();
     if (master.allow_faults) log_line("nodes may be asked for faults on purpose: dfs --fault NODE KIND");
     if (init) {
         random_bytes(cluster, sizeof cluster);
@@ -14289,6 +14345,7 @@ struct http {
     bool old;                   /* HTTP/1.0 */
     bool keeps;                 /* another request may follow on this connection */
     const char *verb;           /* of the route */
+    bool stranger;              /* may not be told more than whether there is something for him */
     bool cut;                   /* it is reset, with what was not taken yet */
     bool head_only, answered;
     bool chunked, expects;      /* expects: the client waits for a word before it sends the body */
@@ -14307,6 +14364,7 @@ static struct {
     const char *names;          /* more names that this server goes by, separated by commas; NULL: none */
     bool open_metrics;          /* /metrics and /healthz need no key */
     struct client client;
+    struct client asker;        /* of POSITION; asks once */
     atomic_int forms;
 } gateway;
 
@@ -14621,22 +14679,20 @@ static const char page_script[] =
     "  if (file) acts.append(make('button', {text: 'Share', on: () => share(path)}));\n"
     "  acts.append(make('button', {text: 'Rename', on: () => rename(path)}), make('button', {text: 'Delete',\n"
     "    on: () => remove(path)}), make('button', {text: 'Close', on: () => choose(path)}));\n"
-    "  const links = file ? linksOf(path, shared) : [];\n"
+    "  const links = file ? linksOf(path, shared, s.expires) : [];\n"
     "  box.replaceChildren(make('h2', {text: name}), acts, ...links, list);\n"
     "  if (file && holders.length) box.append(make('h2', {text: 'Chunks by node'}), map);\n"
     "  box.hidden = false;\n"
     "}\n"
     "\n"
     "// ---- Links that need no key\n"
-    "function linksOf(path, shared) {\n"
-    "  const own = path.match(/^\\/uploads\\/([0-9a-f]{32})\\./), all = shared.filter(l => l.path === path);\n"
-    "  if (own) all.push({link: '/download/' + own[1]});\n"
-    "  return all.map(l => {\n"
+    "function linksOf(path, shared, expires) {\n"
+    "  return shared.filter(l => l.path === path).map(l => {\n"
     "    const url = make('input', {readonly: '', value: location.origin + l.link, 'aria-label': 'link'});\n"
-    "    const line = make('p', {class: 'share'}, url, make('button', {text: 'Copy', on: () => copy(url)}));\n"
-    "    if (l.token) line.append(make('button', {text: 'End', on: () => unshare(path, l.token)}));\n"
-    "    line.append(make('small', {text: l.expires ? 'until ' + date(l.expires) : 'no end'}));\n"
-    "    return line;\n"
+    "    const end = Math.min(l.expires || Infinity, expires || Infinity);\n"
+    "    return make('p', {class: 'share'}, url, make('button', {text: 'Copy', on: () => copy(url)}),\n"
+    "      make('button', {text: 'End', on: () => unshare(path, l.token)}),\n"
+    "      make('small', {text: end < Infinity ? 'until ' + date(end) : 'no end'}));\n"
     "  });\n"
     "}\n"
     "async function share(path) {\n"
@@ -14888,7 +14944,7 @@ static enum status http_pace(struct http *h, size_t bytes) {
 static void http_pace_begin(struct http *h) {
     h->pace_ms = clock_ms();
     h->moved = 0;
-    conn_timeout(h->c, HTTP_STALL_MS);
+    conn_limit(h->c, SO_SNDTIMEO, HTTP_STALL_MS);
 }
 
 /* Sends what is in the connection's buffer, and then these bytes. */
@@ -14993,6 +15049,8 @@ static void http_fail(struct http *h, enum status status) {
         h->cut = true;
         return;
     }
+    if (h->stranger) fail(status, status == NOT_FOUND ? "there is no such link, or its time is over"
+                                                      : "the file can't be had now; try again later");
     http_refuse(h, status_table[status].http, status);
 }
 
@@ -15035,7 +15093,7 @@ static int http_line(struct http *h, size_t most, int too_long, int64_t until_ms
             fail(BAD_REQUEST, "the request takes too long");
             return have > 0 ? 408 : HTTP_GONE;
         }
-        conn_timeout(c, (int)left_ms);
+        conn_limit(c, SO_RCVTIMEO, (int)left_ms);
         if (conn_fill(c) != DONE && clock_ms() < until_ms) return HTTP_GONE;
     }
 }
@@ -15184,7 +15242,7 @@ static int http_read_head(struct http *h) {
     size_t offset[HTTP_HEADERS_MAX + 1], length[HTTP_HEADERS_MAX + 1];
     int lines = 0, code;
     if (h->c->end == h->c->start) { /* nothing of it is here yet: that may take a while */
-        conn_timeout(h->c, HTTP_IDLE_MS);
+        conn_limit(h->c, SO_RCVTIMEO, HTTP_IDLE_MS);
         if (conn_fill(h->c) != DONE) return HTTP_GONE;
     }
     int64_t until_ms = clock_ms() + HTTP_HEAD_MS;
@@ -15264,7 +15322,7 @@ static enum status http_body_some(struct http *h, void *to, size_t length, size_
         if (status != DONE) return status;
     }
     if (h->body_over) return DONE;
-    conn_timeout(h->c, HTTP_STALL_MS);
+    conn_limit(h->c, SO_RCVTIMEO, HTTP_STALL_MS);
     enum status status = conn_read_some(h->c, to, length < h->left ? length : (size_t)h->left, got);
     if (status == DONE) status = http_pace(h, *got);
     if (status != DONE) {
@@ -15555,7 +15613,9 @@ static int http_check_source(struct http *h, bool changes) {
     struct slice host = http_header(h, "host"), origin = http_header(h, "origin");
     struct slice authority = http_header(h, ":authority");
     bool browser = origin.at || http_header(h, "cookie").at || http_header(h, "sec-fetch-site").at;
-    if ((host.at && !http_host_is_ours(h, host)) || (authority.at && !http_host_is_ours(h, authority))) {
+    bool by_link = !changes && strncmp(h->path, "/download/", 10) == 0; /* whoever knows it may come by any name */
+    if (!by_link &&
+        ((host.at && !http_host_is_ours(h, host)) || (authority.at && !http_host_is_ours(h, authority)))) {
         fail(DENIED, "this server does not go by that name; start it with --http-host NAME if it does");
         return 421;
     }
@@ -15568,6 +15628,99 @@ static int http_check_source(struct http *h, bool changes) {
         return 403;
     }
     return 0;
+}
+
+/* ---- Reading from this node's own records ---- */
+
+/* Asks the master whether this node may answer by itself for a moment, if that was not asked just now. */
+static void position_ask(void) {
+    enum { AGAIN_MS = 10, REFUSED_MS = 1000 };
+    struct text line = {0};
+    struct answer a = {0};
+    struct position at = {0};
+    uint32_t hold_ms;
+    int64_t begun_ms = clock_ms(); /* the time counts from before the question went out */
+    lock_take(&node.lock);
+    bool ask = begun_ms - node.position_ms >= AGAIN_MS;
+    if (ask) node.position_ms = begun_ms;
+    lock_drop(&node.lock);
+    if (!ask) return;
+    text_add(&line, "POSITION");
+    if (client_ask(&gateway.asker, &line, NULL, false, false, &a) == DONE && a.w.count == 5 &&
+        slice_is(a.w.word[1], "current") && parse_u64(a.w.word[2], UINT64_MAX, &at.epoch) &&
+        parse_u64(a.w.word[3], UINT64_MAX, &at.seq) && parse_u32(a.w.word[4], HOLD_MS, &hold_ms)) {
+        lock_take(&node.lock);
+        node.current = at;
+        node.hold_until_ms = begun_ms + hold_ms;
+        lock_drop(&node.lock);
+    } else { /* no master, or one that hangs: others ask it, and wait */
+        lock_take(&node.lock);
+        node.position_ms = clock_ms() + REFUSED_MS;
+        lock_drop(&node.lock);
+    }
+    text_free(&line);
+    answer_free(&a);
+}
+
+/* What a path is, from this node's own records. False if they may not be current, or it does not hold the whole file,
+ * or that expires: the master is to be asked then. */
+static bool position_stat(const char *path, struct file_info **out, enum status *status) {
+    const struct tree *t = &node.tree;
+    struct inode *n;
+    uint32_t length;
+    bool good = false;
+    lock_take(&node.lock);
+    node.tree.now_s = 0;
+    if (clock_ms() >= node.hold_until_ms || !position_same(t->at, node.current)) goto out;
+    *status = tree_resolve(t, path, &n, NULL, NULL);
+    good = *status == DONE ? n->expiry_s == 0 : true;
+    for (uint32_t i = 0; *status == DONE && good && i < n->chunk_count; i++)
+        good = store_has(&node.store, tree_chunk(t, inode_chunk(n, i))->hash, &length);
+    if (*status != DONE || !good) goto out;
+    struct file_info *f = mem_alloc(sizeof *f);
+    *f = (struct file_info){.directory = n->kind == KIND_DIRECTORY, .id = n->id, .size = n->size,
+                            .mtime_ns = n->mtime_ns, .chunk_count = n->chunk_count};
+    memcpy(f->sha256, inode_sha256(t, n), 32);
+    f->chunk = mem_alloc(n->chunk_count * sizeof *f->chunk);
+    for (uint32_t i = 0; i < n->chunk_count; i++) {
+        const struct chunk *chunk = tree_chunk(t, inode_chunk(n, i));
+        memcpy(f->chunk[i].hash, chunk->hash, 32);
+        f->chunk[i].length = chunk->length;
+    }
+    *out = f;
+out:
+    lock_drop(&node.lock);
+    return good;
+}
+
+/* What a path is, as client_stat has it. A node answers from its own records if a master allowed it just now: then the
+ * file has no nodes, for all of it is here. */
+static enum status http_stat(const char *path, struct file_info **out) {
+    enum status status;
+    *out = NULL;
+    if (strcmp(server.role, "node") != 0) return client_stat(&gateway.client, path, out);
+    if (position_stat(path, out, &status)) return status;
+    position_ask();
+    if (position_stat(path, out, &status)) return status;
+    return client_stat(&gateway.client, path, out);
+}
+
+/* Asks who has the chunks of a file that was thought to be here. */
+static enum status http_stat_again(const char *path, struct file_info *f) {
+    struct file_info *fresh;
+    enum status status = client_stat(&gateway.client, path, &fresh);
+    if (status != DONE) return status;
+    bool same = fresh->id == f->id && fresh->chunk_count == f->chunk_count;
+    if (same) {
+        struct chunk_info *chunk = f->chunk;
+        f->node = fresh->node;
+        f->node_count = fresh->node_count;
+        f->chunk = fresh->chunk;
+        fresh->node = NULL;
+        fresh->chunk = chunk;
+    }
+    file_info_free(fresh);
+    return same ? DONE : fail(UNAVAILABLE, "the file was replaced while it was sent");
 }
 
 /* ---- Files ---- */
@@ -15614,7 +15767,7 @@ static enum status http_verify_local(const struct chunk_info *chunk, const struc
     else if (!(buffer = buffer_take(0))) return NO_SPACE;
     void *to = is_small ? (void *)small->data : buffer;
     right = sys_pread(found->fd, to, chunk->length, found->offset) && chunk_check(chunk, to) == DONE;
-    if (right) verified_note(chunk->hash);
+    if (right && !is_small) verified_note(chunk->hash);
     buffer_give(buffer);
     return right ? DONE : DAMAGED;
 }
@@ -15624,18 +15777,15 @@ static enum status http_verify_local(const struct chunk_info *chunk, const struc
  * the file system meanwhile, so that nobody takes holes for the whole. */
 static enum status http_send_local(struct http *h, const struct chunk_info *chunk, uint32_t skip, uint32_t length) {
     struct found found;
-    struct text small = {0};
     uint8_t last;
     if (strcmp(server.role, "node") != 0 || length == 0) return length == 0 ? DONE : NOT_FOUND;
     if (store_find(&node.store, chunk->hash, &found) != DONE) return NOT_FOUND;
-    enum status status = http_verify_local(chunk, &found, &small);
-    if (status == DONE && small.data) {
+    text_clear(&h->form);
+    enum status status = http_verify_local(chunk, &found, &h->form);
+    if (status == DONE && chunk->length <= SMALL_CHUNK_BYTES) {
         store_release(&node.store, &found);
-        status = http_send(h, small.data + skip, length, 0);
-        text_free(&small);
-        return status;
+        return http_send(h, h->form.data + skip, length, 0);
     }
-    text_free(&small);
     off_t at = (off_t)(found.offset + skip);
     bool read = status == DONE && sys_pread(found.fd, &last, 1, (uint64_t)at + length - 1);
     if (status == DONE && (!read || !http_still_there(chunk, &found))) status = NOT_FOUND;
@@ -15706,17 +15856,20 @@ static enum status http_send_remote(struct http *h, struct file_info *f, uint32_
 }
 
 /* Sends bytes [first, first + length) of a file, each chunk verified before any byte of it goes out. */
-static enum status http_send_file(struct http *h, struct file_info *f, uint64_t first, uint64_t length) {
+static enum status http_send_file(struct http *h, const char *path, struct file_info *f, uint64_t first,
+                                  uint64_t length) {
     uint64_t begin = 0, end = first + length;
     uint8_t *buffer = NULL;
     enum status status = DONE;
-    unsigned turn = (unsigned)(random_u64() % NODES_MAX);
+    static atomic_uint turns; /* another node is asked first each time */
+    unsigned turn = atomic_fetch_add(&turns, 1);
     for (uint32_t i = 0; i < f->chunk_count && status == DONE; begin += f->chunk[i++].length) {
         const struct chunk_info *chunk = &f->chunk[i];
         if (begin + chunk->length <= first || begin >= end) continue;
         uint32_t skip = first > begin ? (uint32_t)(first - begin) : 0;
         uint32_t take = (uint32_t)((begin + chunk->length < end ? begin + chunk->length : end) - begin) - skip;
         status = http_send_local(h, chunk, skip, take);
+        if (status == NOT_FOUND && f->node_count == 0 && http_stat_again(path, f) != DONE) status = UNAVAILABLE;
         if (status == NOT_FOUND) status = http_send_remote(h, f, i, turn + i, &buffer, skip, take);
     }
     buffer_give(buffer);
@@ -15831,7 +15984,7 @@ static void http_get_file(struct http *h, const char *path, uint64_t id) {
     char hex[65] = "";
     struct text date = {0};
     uint64_t first = 0, length;
-    enum status status = client_stat(&gateway.client, path, &f);
+    enum status status = http_stat(path, &f);
     if (status == DONE && (f->directory || (id != 0 && f->id != id))) {
         status = f->directory ? fail(WRONG_KIND, "'%s' is a directory; /api/list?path= lists it", shown(path))
                               : fail(NOT_FOUND, "the file was replaced this moment; try again");
@@ -15862,7 +16015,7 @@ static void http_get_file(struct http *h, const char *path, uint64_t id) {
             http_add(h, "Content-Range: bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, first, first + length - 1, f->size);
         http_answer_head(h, range ? 206 : 200, type ? type : "application/octet-stream", length);
         if (h->head_only) http_send(h, NULL, 0, 0);
-        else http_send_file(h, f, first, length);
+        else http_send_file(h, path, f, first, length);
     }
     text_free(&date);
     file_info_free(f);
@@ -16123,7 +16276,12 @@ static void http_legacy_one(struct http *h) {
 
 static void http_download(struct http *h) {
     struct share_row found;
-    enum status status = client_shared(&gateway.client, h->path + strlen("/download/"), &found);
+    const char *token = h->path + strlen("/download/");
+    uint8_t bytes[TOKEN_BYTES];
+    h->stranger = !http_has_key(h);
+    enum status status = parse_hex(slice_of(token), bytes, TOKEN_BYTES) ? DONE : NOT_FOUND;
+    if (status == DONE) status = client_shared(&gateway.client, token, &found);
+    else fail(status, "a link has %d hexadecimal digits", 2 * TOKEN_BYTES);
     if (status == DONE) http_get_file(h, found.path, found.id);
     else http_fail(h, status);
 }
@@ -16159,9 +16317,14 @@ static ssize_t form_read(void *form, void *to, size_t length) {
     while (have < length && !f->part_over) {
         const uint8_t *at = f->window + f->start;
         size_t ready = f->end - f->start;
-        const uint8_t *mark = memmem(at, ready, f->mark, f->mark_length);
+        const uint8_t *mark = memmem(at, ready, f->mark, f->mark_length), *behind = mark ? mark + f->mark_length : NULL;
+        if (behind && at + ready - behind < 2) mark = behind = NULL; /* what follows is not here yet */
+        if (behind && memcmp(behind, "--", 2) != 0 && memcmp(behind, "\r\n", 2) != 0) {
+            http_body_is_bad(f->h, "the form's boundary in the middle of a line");
+            return -1;
+        }
         if (mark) ready = (size_t)(mark - at);
-        else ready = ready < f->mark_length ? 0 : ready - f->mark_length + 1; /* behind that a mark may begin */
+        else ready = ready < f->mark_length + 2 ? 0 : ready - f->mark_length - 1; /* behind that a mark may begin */
         if (ready > length - have) ready = length - have;
         else f->part_over = mark != NULL;
         memcpy((uint8_t *)to + have, at, ready);
@@ -16174,22 +16337,28 @@ static ssize_t form_read(void *form, void *to, size_t length) {
     return (ssize_t)have;
 }
 
-/* The value of NAME="..." in a header line of a part; a backslash before a byte stands for that byte, and %22 for
- * the quote, as browsers write it. False: it is not there, or too long. */
+/* The value of a parameter in a header line of a part: a word, or in quotes, where a backslash before a byte stands for
+ * that byte, and %22 for the quote, as browsers write it. False: it is not there, or too long. */
 static bool form_word(struct slice line, const char *name, char *to, size_t capacity) {
-    char begin[16];
-    size_t used = 0;
-    int length = snprintf(begin, sizeof begin, "; %s=\"", name);
-    const char *at = memmem(line.at, line.length, begin, (size_t)length), *end = line.at + line.length;
-    if (!at) return false;
-    for (at += length; at < end && *at != '"' && used + 1 < capacity; at++) {
-        bool quote = end - at > 2 && memcmp(at, "%22", 3) == 0;
-        if (quote) at += 2;
-        else if (*at == '\\' && at + 1 < end) at++;
-        to[used++] = quote ? '"' : *at;
+    const char *at = memchr(line.at, ';', line.length), *end = line.at + line.length;
+    while (at && at < end) {
+        while (at < end && strchr("; \t", *at)) at++;
+        struct slice word = {at, 0};
+        while (at < end && *at != '=' && *at != ';') at++, word.length++;
+        bool meant = slice_is_word(slice_trimmed(word), name), quoted = end - at > 1 && at[1] == '"';
+        size_t used = 0;
+        for (at += quoted ? 2 : 1; at < end && *at != (quoted ? '"' : ';') && used + 1 < capacity; at++) {
+            bool quote = quoted && end - at > 2 && memcmp(at, "%22", 3) == 0;
+            if (quote) at += 2;
+            else if (quoted && *at == '\\' && end - at > 1 && (at[1] == '"' || at[1] == '\\')) at++;
+            to[used++] = quote ? '"' : *at;
+        }
+        to[used] = 0;
+        if (meant) return quoted ? at < end && *at == '"' : at >= end || *at == ';';
+        if (at < end && quoted) at++;
     }
-    to[used] = 0;
-    return at < end && *at == '"';
+    *to = 0;
+    return false;
 }
 
 /* Goes on to the next part and reads its head. False at the end, or if the body is broken, which h->body_bad says. */
@@ -16258,19 +16427,19 @@ static bool form_begin(struct form *f, struct http *h) {
     return false;
 }
 
-/* Puts a field's value into h->form, as a pair of a form. */
+/* Reads a field; the value of `expire` goes into h->form, as a pair of a form, all others nowhere. */
 static enum status form_field(struct form *f) {
     char value[FORM_FIELD_MAX_BYTES + 1];
     ssize_t length = form_read(f, value, sizeof value);
     if (length < 0) return BAD_REQUEST;
     if (length > FORM_FIELD_MAX_BYTES) return http_body_is_bad(f->h, "a field of more than 4 KiB in the form");
-    text_format(&f->h->form, "%s=", f->name);
-    for (ssize_t i = 0; i < length; i++) text_format(&f->h->form, "%%%02x", (uint8_t)value[i]);
-    text_byte(&f->h->form, '&');
+    if (strcmp(f->name, "expire") != 0) return DONE;
+    text_clear(&f->h->form);
+    text_format(&f->h->form, "expire=%.*s", (int)length, value);
     return DONE;
 }
 
-/* The path that an upload gets: what is uploaded is found by the token alone. */
+/* The path that an upload gets. */
 static enum status upload_path(const char *token, const char *name, char path[PATH_MAX_BYTES + 1]) {
     char raw[2 * PATH_MAX_BYTES];
     if (strlen(name) > NAME_MAX_BYTES - 2 * TOKEN_BYTES - 1)
@@ -16279,16 +16448,13 @@ static enum status upload_path(const char *token, const char *name, char path[PA
     return path_normalize(raw, path);
 }
 
-/* POST /upload: the first file of a form is stored under a token, which is answered as its id. */
+/* POST /upload: the first file of a form is stored, and gets a link, whose token is answered as its id. */
 static void http_form_upload(struct http *h) {
     char token[2 * TOKEN_BYTES + 1], path[PATH_MAX_BYTES + 1], hex[65] = "";
-    uint8_t bytes[TOKEN_BYTES];
     struct put put = {.path = path, .condition = "none"};
     struct form *f = mem_alloc(sizeof *f);
     struct json_writer w;
-    random_bytes(bytes, sizeof bytes);
-    hex_write(token, bytes, TOKEN_BYTES);
-    token[2 * TOKEN_BYTES] = 0;
+    token_make(token);
     if (!form_begin(f, h)) goto out;
     enum status status = DONE;
     bool found = false;
@@ -16301,6 +16467,7 @@ static void http_form_upload(struct http *h) {
     if (status == DONE) status = upload_path(token, f->file, path);
     if (status == DONE && !http_life(h, &put.life_s)) goto out;
     if (status == DONE) status = http_store(h, &put, form_read, f);
+    if (status == DONE) status = client_share(&gateway.client, path, 0, token); /* which ends with the file */
     if (status != DONE) {
         http_fail(h, status);
         goto out;
@@ -16560,6 +16727,7 @@ static void api_share(struct http *h) {
     uint32_t life_s;
     if (!http_params(h, HTTP_DRAIN_BYTES) || !http_param_path(h, "path", NULL, made.path) || !http_life(h, &life_s))
         return;
+    token_make(made.token);
     enum status status = client_share(&gateway.client, made.path, life_s, made.token);
     if (status != DONE) {
         http_fail(h, status);
@@ -17043,6 +17211,8 @@ static void http_serve(struct conn *c) {
 static void http_begin(const char *masters, const char *names, bool open_metrics) {
     client_init(&gateway.client, masters);
     gateway.client.retry_ms = HTTP_RETRY_MS;
+    client_init(&gateway.asker, masters);
+    gateway.asker.retry_ms = 0;
     gateway.names = names;
     gateway.open_metrics = open_metrics;
     lock_init(&verified.lock, RANK_TRANSFER);
@@ -19738,6 +19908,7 @@ static int cmd_share(struct client *cl, int rest, char **words) {
     if (rest == 0 && !option_is_given(OPT_EXPIRE)) return cmd_shares(cl);
     if (rest != 1) die(USAGE_ERROR, "write dfs --share REMOTE [--expire TIME], or dfs --share alone for all links");
     enum status status = remote_path(words[0], made.path);
+    token_make(made.token);
     if (status == DONE) status = client_share(cl, made.path, life_s, made.token);
     if (status != DONE) return complain("share", status);
     made.expiry_s = life_s == 0 ? 0 : clock_wall_s() + life_s;

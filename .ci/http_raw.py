@@ -77,6 +77,12 @@ CASES = [  # status, whether the connection goes on, request
     (201, 1, form(PART.replace("form-data", "form-data ; x=y").replace("C", "c", 1) + "abc" + END)),
     (201, 1, form(PART + "abc" + END + "what follows counts for nothing")),
     (400, 1, form(FIELD + "1d" + END)),
+    (201, 1, form(PART.replace("filename=\"f\"", "Filename=f.txt;z=\"; filename=no\"") + "abc" + END)),
+    (201, 1, form(PART.replace('"f"', '"a\\\\"') + "abc" + END)),
+    (201, 1, form(FIELD.replace("expire", "x") + ("1\r\n" + FIELD.replace("expire", "y")) * 1000 +
+                  "1\r\n" + PART + "abc" + END)),
+    (400, 0, form(PART + "abc\r\n--B")),
+    (400, 0, form(PART + "abc\r\n--Bogus\r\ndef" + END)),
     (400, 1, form(FIELD + "never" + "\r\n--B" + PART[3:] + "abc" + END)),
     (400, 0, form(FIELD + "x" * 5000 + END)),
     (400, 0, form("")),

@@ -10,12 +10,13 @@ or of all paths together that renames link.)
                                                    to that side alone; "any": to at most one of them
   linear.py selftest SEED                          the checker on histories whose verdict is known, and on random ones
 
-DFS names the binary; LINEAR_PREFIX, if set, commands separated by commas, one for each client, that run it elsewhere.
+DFS names the binary; LINEAR_PREFIX, if set, commands separated by commas, one for each client, that run it elsewhere;
+LINEAR_WEB, if set, HOST:PORT[,...] of servers that half of the reads ask over HTTP.
 A history has one operation on a line: [path, kind, value, begin, end, result, client]. Kinds are write, read, rm, mv,
 whose value is the new path; result is "ok", "absent" (it found nothing at path), "unknown" (it may have happened, or
 may happen any time later), "none" (it certainly did not happen) or "old" (a read that says that it may be old: it is
 only asked that its value was once written). Each operation asks the masters in a random order."""
-import itertools, json, os, random, subprocess, sys, threading, time
+import http.client, itertools, json, os, random, subprocess, sys, threading, time
 
 FOREVER = float("inf")
 
@@ -336,6 +337,7 @@ class Client:
         self.number, self.paths, self.rng, self.halt = number, paths, random.Random(seed * 100 + number), halt
         self.history, self.count, self.errors = history, {}, []
         prefixes = [p for p in os.environ.get("LINEAR_PREFIX", "").split(",") if p]
+        self.webs = [w for w in os.environ.get("LINEAR_WEB", "").split(",") if w]
         self.command = (prefixes[number % len(prefixes)].split() if prefixes else []) + [os.environ["DFS"], "-q"]
 
     def dfs(self, *args, data=None):
@@ -352,14 +354,32 @@ class Client:
             child.communicate()
             return None, b"", ""
 
+    def web(self, path):
+        """The same, as dfs -d would end, by HTTP from one of the servers."""
+        c = http.client.HTTPConnection(self.rng.choice(self.webs), timeout=20)
+        try:
+            with open(os.environ["DFS_KEY_FILE"]) as key:
+                c.request("GET", "/files" + path, headers={"Authorization": "Bearer " + key.read().strip()})
+            answer = c.getresponse()
+            out = answer.read()
+            code = {200: 0, 404: 2}.get(answer.status, 13 if answer.status >= 500 else 6)
+            return code, out, "possibly old" if answer.getheader("X-Dfs-Possibly-Old") else str(answer.status)
+        except (OSError, http.client.HTTPException):
+            return 1, b"", ""
+        finally:
+            c.close()
+
     def operation(self, i):
         number = self.rng.randrange(self.paths)
         path = f"/lin/{number}"
         kind = self.rng.choices(("write", "read", "rm", "mv"), (40, 35, 10, 15))[0]
+        kind_said = kind
         value = f"{self.number}.{i}." + "x" * self.rng.randrange(50) if kind == "write" else None
         begin = time.monotonic()
         if kind == "write":
             code, out, said = self.dfs("-u", path, "-", data=value.encode())
+        elif kind == "read" and self.webs and self.rng.random() < 0.5:
+            kind_said, (code, out, said) = "web read", self.web(path)
         elif kind == "read":
             code, out, said = self.dfs("-d", path, "-")
         elif kind == "mv":
@@ -382,7 +402,7 @@ class Client:
                 self.errors.append(f"{kind} {path}: exit code {code}: {said}")
         if kind == "read" and "possibly old" in said:
             result = "old"
-        what = f"{kind} {result}"
+        what = f"{kind_said} {result}"
         self.count[what] = self.count.get(what, 0) + 1
         with Client.lock:
             self.history.write(json.dumps([path, kind, value, begin, end, result, self.number]) + "\n")

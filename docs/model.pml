@@ -10,6 +10,8 @@
  *    later one has in its tree; and what was dropped with a tail, or removed, does not come back.
  *  - A read that is answered as current holds everything that was acknowledged before it began, and nothing that is
  *    lost later (the step "its answer goes out").
+ *  - A node that may answer reads by itself, because its tree ends where the master's did, never has less than what is
+ *    acknowledged, nor anything that is not.
  *  - Epoch and seq are enough to compare histories, as `tree_continues`, `node_records` and `tree_apply` do it: a
  *    record is never applied behind another history than the one that it was made behind. Parts of two snapshots are
  *    never mixed, and none takes a node back.
@@ -26,6 +28,7 @@
  *   told, acked[i], streaming          peer.agreed; peer.at, then peer.acked; peer.streaming
  *   flight                             the node has synced it, and the answer has not come yet
  *   first                              master.history_first
+ *   held, held_at                      node.hold_until_ms has not come, node.current; master.hold_until_ms
  *   roster, next_roster, next_at       master.roster, next_roster, next_roster_seq
  *
  * One step is one thing that a process does under its lock, or a whole request at a node, from its arrival to the sync.
@@ -39,7 +42,8 @@
  * node that has heard a pong (or PROMISE or RECORDS) sent in that window can't have been free when it closes, because
  * dead-after has not passed since then: it is in `lease`, and promises to no other master until the window is closed.
  * Pongs sent before the window are not in it, however late they or their echoes arrive: the master compares its own
- * stamps (`lease_from`). So one window at a time says all about one read; READS of them follow each other.
+ * stamps (`lease_from`). So one window at a time says all about one read; READS of them follow each other. A node's leave
+ * to answer reads by itself (`hold_may`) ends when the window closes: its lease is looked at as of then.
  *
  * Weakened rules, for each of which spin must find an error (this is the model's own test):
  *
@@ -57,13 +61,20 @@
  *   ANYLEASE      one node is enough for the lease
  *   FREESTART     a node that starts again does not wait for dead-after before it promises
  *   NOSETTLE      a read does not wait until what it shows is acknowledged
+ *   HOLDANY       a node that is not in the roster may answer reads by itself
+ *   HOLDOPEN      a node may, though not all that its tree holds is acknowledged
+ *   HOLDCHANGE    a node may, while the roster changes
+ *   HOLDFREE      a node may, though the master has no lease
+ *   HOLDSHRINK    a node leaves the roster though it may still answer reads
+ *   HOLDRETAKE    a master takes over again while a node may still answer reads by leave of its last reign
  *
  * What was searched to the end, without a failure (states; make model does the first five):
  *
- *   2 nodes, 2 epochs, 4 records, 1 write, 1 window          925,578      5 records: 2,867,424
+ *   2 nodes, 2 epochs, 4 records, 1 write, 1 window          925,578      5 records: 2,867,424; 1 hold: 1,262,744
  *   2 nodes, 3 epochs, 5 records, 1 write                  1,724,203
  *   3 nodes, 2 epochs, 4 records, 1 write                  1,765,628      3 epochs: 32,027,521
  *   3 nodes, 2 epochs, 2 records, 1 window                   313,244      3 records, 1 write: 6,556,490
+ *                                                                         1 hold: 404,111
  *   1 node and a learner, 2 epochs, 5 records, 1 write,
  *     1 broken connection, 1 crash                           609,362
  *   2 nodes, 2 epochs, 4 records, 1 write, 2 broken c.       289,090
@@ -100,6 +111,9 @@
 #endif
 #ifndef READS
 #define READS 0 /* windows of a lease */
+#endif
+#ifndef HOLDS
+#define HOLDS 0 /* times that a node is allowed to answer reads by itself until the window closes */
 #endif
 #ifndef BREAKS
 #define BREAKS 0 /* connections that break; an INSTALL may be in flight on one of them */
@@ -143,11 +157,15 @@ byte unbound = 0;            /* those of them that forgot it (FREESTART) */
 byte read_at = 0;            /* the content that its read shows: up to this record; 0: it does not read */
 byte read_epoch = 0;         /* of its reign when it began */
 byte read_must = 0;          /* what had been acknowledged by then */
+byte held = 0, held_at = 0;  /* a node that may answer reads in the window, plus 1; if its tree ends here */
+byte holds = 0;
 
 inline acknowledge(c) {
   printf("  acknowledged: record %d (%d.%d), behind %d\n", c, epoch_of[c], seq_of[c], before[c]);
   assert(CONTAINS(c, acknowledged) || CONTAINS(acknowledged, c));
-  if :: CONTAINS(c, acknowledged) -> acknowledged = c :: else fi
+  if :: CONTAINS(c, acknowledged) -> acknowledged = c :: else fi;
+  /* position_stat: what a node may answer from now on has it */
+  assert(held == 0 || log[held - 1] != held_at || CONTAINS(held_at, acknowledged))
 }
 
 /* ---- The rules, and their weakened forms ---- */
@@ -190,6 +208,29 @@ inline acknowledge(c) {
 #define PROMISES(i) (promised[i] <= epoch && !BOUND(i))
 #else
 #define PROMISES(i) ((promised[i] == epoch && promised_to[i] == m) || (promised[i] < epoch && !BOUND(i)))
+#endif
+
+/* hold_may, and what waits until it is over: roster_watch, takeover_is_due */
+#ifdef HOLDANY
+#define HOLD_MAY(i) (next_at == 0 && committed >= seq_of[tree] && HAS_LEASE)
+#elif defined(HOLDOPEN)
+#define HOLD_MAY(i) (next_at == 0 && HAS(roster, i) && HAS_LEASE)
+#elif defined(HOLDFREE)
+#define HOLD_MAY(i) (next_at == 0 && HAS(roster, i) && committed >= seq_of[tree])
+#elif defined(HOLDCHANGE)
+#define HOLD_MAY(i) (HAS(roster, i) && HAS_LEASE)
+#else
+#define HOLD_MAY(i) (next_at == 0 && HAS(roster, i) && committed >= seq_of[tree] && HAS_LEASE)
+#endif
+#ifdef HOLDSHRINK
+#define MAY_LEAVE true
+#else
+#define MAY_LEAVE (held == 0 || reader != m)
+#endif
+#ifdef HOLDRETAKE
+#define MAY_RETAKE true
+#else
+#define MAY_RETAKE (held == 0 || reader != m)
 #endif
 
 #ifdef LAZYPROMISE
@@ -433,6 +474,11 @@ inline takeover() {
   :: d_step { state == REIGNING && next_at == 0 && !HAS(roster, i) && HAS(streaming & ~installing, i) &&               \
               seq_of[acked[i]] == seq_of[tree] && records < RECORDS ->                                                 \
        roster_propose(roster | BIT(i)) }                                                                               \
+  /* master_position: the node may answer reads until the window closes, if its tree ends, or will end, here */         \
+  :: d_step { reader == m && holds < HOLDS && held == 0 && state == REIGNING && HOLD_MAY(i) ->                         \
+       holds++; held = i + 1; held_at = tree;                                                                          \
+       printf("master %d: node %d may answer reads up to record %d\n", m, i, tree);                                    \
+       acknowledge(tree) }                                                                                             \
   /* a pong that was sent in the window comes, and later the ping that repeats its stamp; or RECORDS and the answer */ \
   :: d_step { reader == m && state != WAITING && FOLLOWS(i) && !HAS(lease, i) ->                                  \
        lease = lease | BIT(i); printf("master %d: has its lease from node %d\n", m, i) }
@@ -440,7 +486,7 @@ inline takeover() {
 /* A master goes on with these nodes of its roster. */
 #define SHRINK(nodes)                                                                                                  \
   :: d_step { state == REIGNING && next_at == 0 && (nodes & ~roster) == 0 && nodes != roster && records < RECORDS &&   \
-              MAY_SHRINK(nodes, roster) ->                                                                             \
+              MAY_SHRINK(nodes, roster) && MAY_LEAVE ->                                                                             \
        roster_propose(nodes) }
 
 /* A node dies and starts again; the parts of a snapshot that it was loading do not count. */
@@ -457,7 +503,7 @@ inline takeover() {
   :: d_step { crashes < CRASHES -> crashes++; loading[i] = 0; FORGET(i); printf("node %d: dies and starts again\n", i) }
 
 #define SEEN(e) (promised[0] >= e || promised[N / 2] >= e || promised[(N - 1) / 2] >= e || promised[N - 1] >= e)
-#define CLOSE reader = MASTERS; lease = 0; unbound = 0; read_at = 0; read_epoch = 0; read_must = 0
+#define CLOSE reader = MASTERS; lease = 0; unbound = 0; read_at = 0; read_epoch = 0; read_must = 0; held = 0; held_at = 0
 
 proctype Master(byte m) {
   mtype state = WAITING;
@@ -482,7 +528,7 @@ proctype Master(byte m) {
   :: d_step { state == WAITING && epoch < EPOCHS -> epoch++; state = PROMISING }
   :: d_step { state == WAITING && epoch + 1 < EPOCHS && SEEN(epoch + 1) -> epoch = epoch + 2; state = PROMISING }
   :: d_step { state == WAITING && epoch + 2 < EPOCHS && SEEN(epoch + 2) -> epoch = epoch + 3; state = PROMISING }
-  :: d_step { state == PROMISING && told != 0 && records < RECORDS -> takeover() }
+  :: d_step { state == PROMISING && told != 0 && records < RECORDS && MAY_RETAKE -> takeover() }
   :: d_step { state != WAITING -> reign_end() }
 
   /* master_propose */
