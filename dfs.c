@@ -1240,6 +1240,7 @@ struct conn {
     uint64_t sent, received; /* lines so far, part of their MACs */
     uint8_t proof[32];       /* expected in AUTH */
     char *in;                /* INPUT_BYTES; bytes [start, end) are not used up yet */
+    void *kept;              /* one piece of memory that the server's thread keeps for its next connection */
     size_t start, end;
     struct text out;         /* lines not sent yet */
     size_t line_start;       /* where the line that is being written begins in `out` */
@@ -1483,21 +1484,30 @@ static void conn_timeout(struct conn *c, int timeout_ms) {
     conn_limit(c, SO_SNDTIMEO, timeout_ms);
 }
 
-/* Takes over a connected socket. */
+/* What a connection reads into. Not zeroed, so that its pages are not touched before they are used. */
+static char *input_make(void) {
+    char *input = malloc(INPUT_BYTES);
+    if (!input) die(INTERNAL, "out of memory for a connection");
+    return input;
+}
+
+/* Takes over a connected socket; it still lacks what it reads into. */
 static struct conn *conn_new(int fd, const struct endpoint *peer) {
     static atomic_ullong serials;
     struct conn *c = mem_alloc(sizeof *c);
-    int on = 1;
     c->serial = atomic_fetch_add(&serials, 1) + 1;
     c->fd = fd;
-    c->in = malloc(INPUT_BYTES); /* not zeroed, so that its pages are not touched before they are used */
-    if (!c->in) die(INTERNAL, "out of memory for a connection");
     endpoint_text(peer, c->peer, sizeof c->peer);
     snprintf(c->role, sizeof c->role, "client");
     snprintf(c->id, sizeof c->id, "0000000000000000");
+    return c;
+}
+
+/* How all our connections are. Those that a listening socket accepts are as it is. */
+static void net_setup(int fd) {
+    int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    return c;
 }
 
 static void conn_close(struct conn *c) {
@@ -1518,6 +1528,7 @@ static int net_listen(const char *address, uint16_t default_port, char *got, siz
     int fd = socket(e.address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) die(INTERNAL, "no socket: %s", strerror(errno));
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    net_setup(fd);
     if (bind(fd, (struct sockaddr *)&e.address, e.length) != 0 || listen(fd, 1024) != 0)
         die(NO_SERVER,
             "cannot listen on %s: %s; is another server running there? choose another port with -l HOST:PORT", address,
@@ -1561,7 +1572,9 @@ static enum status net_dial(const char *address, uint16_t default_port, int time
     for (int i = 0; i < count; i++) {
         int fd = dial_one(&e[i], timeout_ms < DIAL_TIMEOUT_MS ? timeout_ms : DIAL_TIMEOUT_MS);
         if (fd >= 0) {
+            net_setup(fd);
             *out = conn_new(fd, &e[i]);
+            (*out)->in = input_make();
             conn_timeout(*out, timeout_ms < GREET_TIMEOUT_MS ? timeout_ms : GREET_TIMEOUT_MS);
             return DONE;
         }
@@ -1939,7 +1952,9 @@ static struct {
     int connections_most;    /* CONNECTIONS_MAX, or fewer if the system allows fewer open files */
     atomic_ullong requests, refused;
     void (*gone)(struct conn *); /* told when a connection ends */
+    void (*listening)(void); /* called once, when `address` is known; NULL: nothing is */
     void (*http)(struct conn *); /* serves a connection that begins with a request of HTTP; NULL: none does */
+    void (*http_forget)(void *); /* frees what that left in conn.kept */
     bool (*hold)(const struct request *, bool answered); /* called before a request is run, and before it is answered:
                                                           * may wait; false drops the connection without a word */
 } server;
@@ -2168,10 +2183,10 @@ static int conn_speaks_http(struct conn *c) {
     }
 }
 
-static void *conn_main(void *argument) {
-    struct request r = {.c = argument, .file_fd = -1};
+/* Serves a connection until it is over. */
+static void conn_serve(struct conn *c) {
+    struct request r = {.c = c, .file_fd = -1};
     int64_t begun_ms = clock_ms();
-    conn_timeout(r.c, STRANGER_TIMEOUT_MS);
     if (!cluster_key.set) r.c->idle_until_ms = clock_ms() + IDLE_TIMEOUT_MS; /* somebody may type */
     int http = server.http ? conn_speaks_http(r.c) : 0;
     if (http > 0) server.http(r.c);
@@ -2184,8 +2199,59 @@ static void *conn_main(void *argument) {
     if (server.gone) server.gone(r.c);
     text_free(&r.body);
     text_free(&r.reply);
-    conn_close(r.c);
-    atomic_fetch_sub(&server.connections, 1);
+}
+
+enum { THREADS_IDLE_MAX = 32, THREAD_IDLE_MS = 2000 };
+
+/* Threads whose connection is over wait here a while for the next one: to make a thread costs more than many a request.
+ */
+static struct {
+    struct lock lock;
+    struct cond wanted;
+    struct conn *queue[THREADS_IDLE_MAX]; /* one for each thread that was woken and has not come yet */
+    int queued, idle;                     /* queued is never more than idle */
+} resting;
+
+/* The next connection for a thread that has served one; NULL: none came in time, or enough others wait. */
+static struct conn *threads_wait(void) {
+    struct conn *c = NULL;
+    int64_t until_ms = clock_ms() + THREAD_IDLE_MS;
+    lock_take(&resting.lock);
+    if (resting.idle < THREADS_IDLE_MAX) {
+        resting.idle++;
+        while (resting.queued == 0 && cond_wait_until(&resting.wanted, &resting.lock, until_ms)) continue;
+        if (resting.queued > 0) c = resting.queue[--resting.queued];
+        resting.idle--;
+    }
+    lock_drop(&resting.lock);
+    return c;
+}
+
+/* Gives a connection to a thread that waits for one. False if none does. */
+static bool threads_give(struct conn *c) {
+    lock_take(&resting.lock);
+    bool given = resting.queued < resting.idle;
+    if (given) resting.queue[resting.queued++] = c;
+    if (given) cond_signal(&resting.wanted);
+    lock_drop(&resting.lock);
+    return given;
+}
+
+/* Thread: one connection after the other. */
+static void *conn_main(void *argument) {
+    char *input = input_make();
+    void *kept = NULL;
+    for (struct conn *c = argument; c; c = threads_wait()) {
+        c->in = input;
+        c->kept = kept;
+        conn_serve(c);
+        kept = c->kept;
+        c->in = NULL; /* for the next one */
+        conn_close(c);
+        atomic_fetch_sub(&server.connections, 1);
+    }
+    free(input);
+    if (kept) server.http_forget(kept);
     return NULL;
 }
 
@@ -2200,7 +2266,8 @@ static void *conn_refuse(void *argument) {
     return NULL;
 }
 
-static void server_accept(void) {
+/* Takes one connection. False if there is none. */
+static bool server_accept(void) {
     struct endpoint peer = {.length = sizeof peer.address};
     int fd = accept4(server.listen_fd, (struct sockaddr *)&peer.address, &peer.length, SOCK_CLOEXEC);
     if (fd < 0) {
@@ -2208,18 +2275,20 @@ static void server_accept(void) {
             log_line("cannot take a connection: %s", strerror(errno));
             sleep_ms(50);
         }
-        return;
+        return false;
     }
     struct conn *c = conn_new(fd, &peer);
+    c->timeout_ms = c->send_timeout_ms = STRANGER_TIMEOUT_MS; /* as the listening socket's */
     int count = atomic_fetch_add(&server.connections, 1);
     if (count == server.connections_most)
         log_line("too many connections: refusing those over %d", server.connections_most);
-    if (count < server.connections_most && thread_start(conn_main, c)) return;
+    if (count < server.connections_most && (threads_give(c) || thread_start(conn_main, c))) return true;
     if (count >= server.connections_most && count < server.connections_most + CONNECTIONS_TOLD &&
         thread_start(conn_refuse, c))
-        return;
+        return true;
     conn_close(c);
     atomic_fetch_sub(&server.connections, 1);
+    return true;
 }
 
 static void on_stop_signal(int number) {
@@ -2233,6 +2302,8 @@ static void server_signals(void) {
     struct sigaction action = {.sa_handler = on_stop_signal};
     struct rlimit files;
     server.connections_most = CONNECTIONS_MAX;
+    lock_init(&resting.lock, RANK_TRANSFER);
+    cond_init(&resting.wanted);
     if (pipe2(stop_pipe, O_CLOEXEC) != 0) die(INTERNAL, "no pipe: %s", strerror(errno));
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
@@ -2251,10 +2322,16 @@ static void server_signals(void) {
 /* Serves until SIGTERM or SIGINT. The first line on standard output tells the address, once it serves there. */
 static void server_run(void) {
     struct pollfd ready[2] = {{.fd = server.listen_fd, .events = POLLIN}, {.fd = stop_pipe[0], .events = POLLIN}};
+    if (server.listening) server.listening();
     printf("listening %s\n", server.address);
     fflush(stdout);
-    while (atomic_load(&stop_signal) == 0)
-        if (poll(ready, 2, -1) > 0 && (ready[0].revents & POLLIN)) server_accept();
+    struct conn listener = {.fd = server.listen_fd};
+    conn_timeout(&listener, STRANGER_TIMEOUT_MS); /* what is accepted inherits it */
+    fcntl(server.listen_fd, F_SETFL, fcntl(server.listen_fd, F_GETFL) | O_NONBLOCK);
+    while (atomic_load(&stop_signal) == 0) {
+        bool more = poll(ready, 2, -1) > 0 && (ready[0].revents & POLLIN);
+        while (more && atomic_load(&stop_signal) == 0) more = server_accept();
+    }
     log_line("stopping on signal %d", atomic_load(&stop_signal));
 }
 
@@ -10010,7 +10087,7 @@ static enum status node_ping(struct conn *c, struct link *link) {
         if (followed && asked == node.store.promised) node.heard_ms = clock_ms(); /* else its promise runs out */
         int64_t bound_ms = node_bound_ms(), wait_ms = node.ping_ms;
         if (!followed && bound_ms > 0 && bound_ms < wait_ms) wait_ms = bound_ms + 1; /* another may take over then */
-        else wait_ms -= (int64_t)(random_u64() % (uint64_t)(wait_ms / 8 + 1)); /* so that not all come at once */
+        else wait_ms += (int64_t)(random_u64() % (uint64_t)(wait_ms / 8 + 1)); /* so that not all come at once */
         lock_drop(&node.lock);
         sleep_ms(wait_ms);
     }
@@ -17188,22 +17265,31 @@ static bool http_serve_one(struct http *h, struct conn *c) {
         return false;
     }
     if (h->keeps) return true;
-    conn_part(c);
+    bool over = code == 0 && h->body_over && c->start == c->end && !conn_is_over(c); /* nothing came behind it */
+    if (over) conn_flush(c);
+    else conn_part(c);
     return false;
 }
 
 static void http_serve(struct conn *c) {
-    struct http *h = mem_alloc(sizeof *h);
+    if (!c->kept) c->kept = mem_alloc(sizeof(struct http));
+    struct http *h = c->kept;
     c->idle_until_ms = 0;
-    lock_take(&feed.lock); /* by now this server's address is known: a node is asked itself when no master answers */
-    if (strcmp(server.role, "node") == 0 && gateway.client.nodes.length == 0)
-        text_add(&gateway.client.nodes, server.address);
-    lock_drop(&feed.lock);
     while (http_serve_one(h, c)) continue;
+}
+
+/* Frees what http_serve left for the next connection. */
+static void http_forget(void *kept) {
+    struct http *h = kept;
     text_free(&h->head);
     text_free(&h->extra);
     text_free(&h->form);
     free(h);
+}
+
+/* A node is asked itself when no master answers. */
+static void http_listening(void) {
+    if (strcmp(server.role, "node") == 0) text_add(&gateway.client.nodes, server.address);
 }
 
 /* Makes this server one that speaks HTTP as well. `masters`: whom it asks; `names`: more names that Host may have,
@@ -17218,6 +17304,8 @@ static void http_begin(const char *masters, const char *names, bool open_metrics
     lock_init(&verified.lock, RANK_TRANSFER);
     lock_init(&feed.lock, RANK_TRANSFER);
     server.http = http_serve;
+    server.http_forget = http_forget;
+    server.listening = http_listening;
 }
 
 /* ======== 16. Viewer ======== */
@@ -21036,6 +21124,7 @@ static void fuzz_requests(const void *bytes, size_t length) {
     if (length > 64 * KIB || socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0) return;
     if (send(pair[0], bytes, length, MSG_NOSIGNAL) == (ssize_t)length && shutdown(pair[0], SHUT_WR) == 0) {
         r.c = conn_new(pair[1], &peer);
+        r.c->in = input_make();
         while (conn_serve_one(&r)) {
             char sink[4096];
             while (recv(pair[0], sink, sizeof sink, MSG_DONTWAIT) > 0) continue;
