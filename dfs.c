@@ -38,7 +38,7 @@
  *
  *   who           started by           how many             what it may touch, how it ends
  *   accept loop   main                 1 in a server        nothing that is shared; ends on SIGTERM or SIGINT
- *   connection    accept loop          1 per connection     what its handlers lock; ends with the connection
+ *   connection    accept loop          1 per connection     what its handlers lock; waits 2 s for another one, ends then
  *   keeper        node_main            1 in a node          the store: closes full segments
  *   link          node_main            1 per master         node.lock: joins a master and pings it
  *   reporter      node_main            1 in a node          node.reports: tells the master what is on disk
@@ -174,7 +174,7 @@ enum {
     LIFE_MAX_S = 3650 * 86400, /* of a file or link that expires */
     REQUESTS_MAX = 4096,    /* request ids remembered, so that a repeated request is answered, not done twice */
     CONNECTIONS_MAX = 1024, /* open connections of one server */
-    FILES_LEAST = 128,      /* descriptors that a server must be allowed to open */
+    FILES_LEAST = 64,       /* descriptors that a server must be allowed to open */
     FILES_OWN = 320,        /* descriptors that a server keeps for its log and its calls to others */
     CONNECTIONS_TOLD = 64,  /* and so many more are told that there are too many; those over that are closed */
     CHUNKS_PER_LINE = 100,  /* in a CHUNKS line of a record */

@@ -2353,12 +2353,12 @@ test_limits() {
     random 3000 >g
     keep_file /f f
     keep_file /g g
-    for i in 10 127; do # servers need more
+    for i in 10 63; do # servers need more
         for who in "master --init" "node $PWD/n9"; do
             under=(prlimit "--nofile=$i")
             # shellcheck disable=SC2086 # words
             not start n9 $who -l 127.0.0.1:0
-            grep -q "^dfs: this process may open $i files, and needs 128; raise the limit (ulimit -n)" n9.err
+            grep -q "^dfs: this process may open $i files, and needs 64; raise the limit (ulimit -n)" n9.err
             rm n9.err
         done
     done
@@ -2372,12 +2372,12 @@ test_limits() {
     from=()
 
     stop n2 m # servers with as few as they take, and many clients
-    under=(prlimit --nofile=128)
+    under=(prlimit --nofile=64)
     again n2 m
     under=()
     settled 3
-    dfs --bench up --files 600 --size 3000 --clients 40
-    dfs --bench down --files 600 --size 3000 --clients 40
+    dfs --bench up --files 600 --size 3000 --clients 16
+    dfs --bench down --files 600 --size 3000 --clients 16
     crowd() { # strangers take every place at n2, as long as there is no `halt`
         python3 -c 'import os, socket, sys, time
 host, port = sys.argv[1].rsplit(":", 1)
@@ -5594,7 +5594,7 @@ test_http_load() {
     WEB=$(address_of n1)
     [ "$(web /files/f | sha)" = "$(sha <f)" ]
     stop n1
-    (ulimit -n 128 && exec "$DFS" node n1 -k key -l 127.0.0.1:0 >n1.out 2>>n1.err) &
+    (ulimit -n 64 && exec "$DFS" node n1 -k key -l 127.0.0.1:0 >n1.out 2>>n1.err) &
     PID[n1]=$!
     wait_for grep -q listening n1.out
     WEB=$(address_of n1)
