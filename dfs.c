@@ -38,7 +38,7 @@
  *
  *   who           started by           how many             what it may touch, how it ends
  *   accept loop   main                 1 in a server        nothing that is shared; ends on SIGTERM or SIGINT
- *   connection    accept loop          1 per connection     what its handlers lock; waits 2 s for another one, ends then
+ *   connection    accept loop          1 per connection     what its handlers lock; waits a while for another one
  *   keeper        node_main            1 in a node          the store: closes full segments
  *   link          node_main            1 per master         node.lock: joins a master and pings it
  *   reporter      node_main            1 in a node          node.reports: tells the master what is on disk
