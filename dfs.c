@@ -14395,6 +14395,7 @@ enum {
     HTTP_LEAST_RATE = 4096,     /* bytes a second */
     HTTP_FORM_MAX_BYTES = 16 * 1024 * 1024, /* a body that is read into memory */
     HTTP_FORMS_MAX = 8,         /* of more than HTTP_DRAIN_BYTES, at once */
+    HTTP_HELD_MAX_BYTES = 128 * 1024 * 1024, /* of all uploads, in memory */
     HTTP_DRAIN_BYTES = 65536,   /* so much of a body that nobody wants is read, to keep the connection */
     HTTP_SEND_BYTES = 1024 * 1024,
     HTTP_RETRY_MS = 5000,       /* how long a cluster that does not answer is asked again */
@@ -14430,9 +14431,11 @@ struct http {
     uint64_t left;              /* of the body, or of its chunk, not read yet */
     bool chunk_begun;
     int64_t pace_ms;            /* since when `moved` counts */
+    int64_t read_ms;            /* when something of the body came last */
     uint64_t moved;
     struct text extra;          /* header lines of the answer */
     struct text form;           /* the body, when it was read into memory */
+    size_t held;                /* of that, counted in gateway.held */
     struct json_token token[HTTP_TOKENS_MAX];
     bool form_json;
 };
@@ -14443,6 +14446,7 @@ static struct {
     struct client client;
     struct client asker;        /* of POSITION; asks once */
     atomic_int forms;
+    atomic_size_t held;         /* bytes of HTTP_HELD_MAX_BYTES */
 } gateway;
 
 /* ---- The page ---- */
@@ -15388,6 +15392,8 @@ static enum status http_next_chunk(struct http *h) {
 static enum status http_body_some(struct http *h, void *to, size_t length, size_t *got) {
     *got = 0;
     if (h->pace_ms == 0) http_pace_begin(h);
+    else if (h->read_ms != 0) h->pace_ms += clock_ms() - h->read_ms; /* the cluster took so long, not the client */
+    h->read_ms = 0;
     if (h->expects && !h->body_over) {
         h->expects = false;
         text_add(&h->c->out, "HTTP/1.1 100 Continue\r\n\r\n");
@@ -15407,6 +15413,7 @@ static enum status http_body_some(struct http *h, void *to, size_t length, size_
         h->keeps = false;
         return status;
     }
+    h->read_ms = clock_ms();
     h->left -= *got;
     if (!h->chunked && h->left == 0) h->body_over = true;
     return DONE;
@@ -16132,6 +16139,20 @@ static ssize_t begun_read(void *source, void *to, size_t length) {
     return more < 0 ? more : have + more;
 }
 
+/* Waits until uploads may hold so many bytes more in memory; http_serve_one takes them off. False: that took too long.
+ */
+static bool http_hold(struct http *h, size_t bytes) {
+    enum { LOOK_AGAIN_MS = 20 };
+    for (int64_t until_ms = clock_ms() + HTTP_STALL_MS;;) {
+        if (atomic_fetch_add(&gateway.held, bytes) + bytes <= HTTP_HELD_MAX_BYTES) break;
+        atomic_fetch_sub(&gateway.held, bytes);
+        if (clock_ms() > until_ms) return false;
+        sleep_ms(LOOK_AGAIN_MS);
+    }
+    h->held += bytes;
+    return true;
+}
+
 /* Stores what `pull` gives (as struct put has it) as it comes: in constant memory, and as one whole new version or not
  * at all. The first chunk's worth is read into memory that grows with it, so that a slow client holds none of the
  * buffers until it has shown that it comes to something. */
@@ -16143,6 +16164,7 @@ static enum status http_store(struct http *h, struct put *put, ssize_t (*pull)(v
     text_clear(&h->form);
     while (!whole && h->form.length < CHUNK_MAX_BYTES) {
         size_t room = CHUNK_MAX_BYTES - h->form.length, want = room < PIECE_BYTES ? room : PIECE_BYTES;
+        if (!http_hold(h, want)) return fail(NO_SERVER, "too many uploads at once; try again");
         text_reserve(&h->form, want);
         ssize_t got = pull(source, h->form.data + h->form.length, want);
         if (got < 0) return BAD_REQUEST;
@@ -17259,6 +17281,8 @@ static bool http_serve_one(struct http *h, struct conn *c) {
     }
     if (!h->answered && !h->cut) http_refuse(h, 500, fail(INTERNAL, "no answer"));
     if (!h->cut) http_body_drain(h);
+    text_recycle(&h->form, 256 * KIB);
+    atomic_fetch_sub(&gateway.held, h->held);
     if (h->cut) {
         struct linger reset = {.l_onoff = 1, .l_linger = 0};
         setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);

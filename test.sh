@@ -5425,6 +5425,11 @@ test_http() {
         head -c 5000000 f >part
         web "/files/$who/f%20%C3%A4" -C - -o part
         cmp part f
+        if command -v wget >/dev/null; then
+            head -c 5000000 f >got.wget
+            wget -q -c --user=any --password="$(cat key)" -O got.wget "http://$WEB/files/$who/f%20%C3%A4"
+            cmp f got.wget
+        fi
         [ "$(code_of "/files/$who/none")" = 404 ]
         [ "$(code_of "/files/$who")" = 409 ]
         [ "$(code_of "/files/$who/small" -T small)" = 201 ]
