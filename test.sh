@@ -4224,6 +4224,55 @@ test_zones() {
     wait_for agreed
 }
 
+# zones of unequal size: the small one holds a copy of all, the others share, and nothing moves for ever; copies that
+# are too many go also while a node is full
+test_uneven() {
+    local n before
+    need jq python3
+    fast
+    export DFS_GRACE=1s DFS_TRASH_TIME=0s
+    in_zone() { start "$2" node "$PWD/$2" -n "$2" -l 127.0.0.1:0 --zone "$1"; }
+    cluster 0 --copies 2 --allow-faults
+    in_zone small n1
+    for n in 2 3 4; do in_zone large "n$n"; done
+    settled 4
+    many 60 /many
+    split() { # NODE...: these share a copy of all, the other nodes the other copy
+        layout / && cp layout whole
+        awk -v some=" $* " '{line = $1 " " $2 " " $3
+            for (i = 4; i <= NF; i++) if (index(some, " " $i " ")) line = line " " $i
+            print line}' whole >layout
+        awk 'NF != 4 {bad = 1} END {exit bad || NR == 0}' layout && even "$@"
+    }
+    halves() { copies_are 2 && split n1 "${@:1}" && split n2 n3 n4; }
+    wait_for halves
+    quiet() { # nothing is moved any more
+        [ "$(status -j | jq .orders)" = 0 ] || return 1
+        before=$(fetched)
+        pause 2000
+        [ "$(fetched)" = "$before" ]
+    }
+    wait_for quiet
+    pause 2000
+    quiet
+    in_zone small n5
+    halves_now() { halves n5; }
+    wait_for halves_now
+    wait_for quiet
+    quiet
+    dfs --fault n3 full
+    dfs --copies 1 /
+    wait_for copies_are 1
+    sums_hold /many
+    wait_for quiet
+    dfs --copies 2 / # n3 takes nothing: n2 and n4 do
+    wait_for copies_are 2
+    dfs --fault n3 none
+    wait_for halves_now
+    sums_hold /many
+    wait_for agreed
+}
+
 # a file of 64 MiB for 8 nodes: each sends it at most three times
 test_epidemic() {
     local size=$((64 << 20)) most sent
