@@ -176,7 +176,7 @@ enum {
     CONNECTIONS_MAX = 1024, /* open connections of one server */
     FILES_LEAST = 64,       /* descriptors that a server must be allowed to open */
     FILES_OWN = 320,        /* descriptors that a server keeps for its log and its calls to others */
-    CONNECTIONS_TOLD = 64,  /* and so many more are told that there are too many; those over that are closed */
+    CONNECTIONS_TOLD = 64,  /* and so many more are told that there are too many, or a quarter; others are closed */
     CHUNKS_PER_LINE = 100,  /* in a CHUNKS line of a record */
 
     BUFFERS_MAX = 48,        /* chunk buffers of one process, all together */
@@ -211,7 +211,8 @@ enum {
     COMMIT_TIMEOUT_MS = 15000, /* for an upload's chunks to be on enough disks, and for the roster to answer */
     RETRY_TOTAL_MS = 12000,    /* how long a client goes on asking while a master restarts */
     RETRY_PAUSE_MS = 100,
-    HOLD_MS = 100, /* so long a node may answer reads from its own records, when a master allowed it */
+    HOLD_MS = 100, /* so long a node may answer reads from its own records, when a master allowed it; */
+    HOLD_MORE_MS = 10, /* so much longer the master keeps to that, for clocks are not all the same */
     RECONNECT_GRACE_MS = 200,  /* a node whose connection closed is dead unless it is back within this time */
     UPLOAD_KEEP_MS = 5000,     /* how often a client says that its upload is still open */
     UPLOAD_LOST_MS = 30000,    /* an upload is over when nothing was said of it for so long */
@@ -1528,7 +1529,9 @@ static int net_listen(const char *address, uint16_t default_port, char *got, siz
     int fd = socket(e.address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) die(INTERNAL, "no socket: %s", strerror(errno));
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    struct conn listener = {.fd = fd}; /* what is accepted inherits all this */
     net_setup(fd);
+    conn_timeout(&listener, STRANGER_TIMEOUT_MS);
     if (bind(fd, (struct sockaddr *)&e.address, e.length) != 0 || listen(fd, 1024) != 0)
         die(NO_SERVER,
             "cannot listen on %s: %s; is another server running there? choose another port with -l HOST:PORT", address,
@@ -2283,8 +2286,8 @@ static bool server_accept(void) {
     if (count == server.connections_most)
         log_line("too many connections: refusing those over %d", server.connections_most);
     if (count < server.connections_most && (threads_give(c) || thread_start(conn_main, c))) return true;
-    if (count >= server.connections_most && count < server.connections_most + CONNECTIONS_TOLD &&
-        thread_start(conn_refuse, c))
+    int told = server.connections_most / 4 < CONNECTIONS_TOLD ? server.connections_most / 4 : CONNECTIONS_TOLD;
+    if (count >= server.connections_most && count < server.connections_most + told && thread_start(conn_refuse, c))
         return true;
     conn_close(c);
     atomic_fetch_sub(&server.connections, 1);
@@ -2325,8 +2328,6 @@ static void server_run(void) {
     if (server.listening) server.listening();
     printf("listening %s\n", server.address);
     fflush(stdout);
-    struct conn listener = {.fd = server.listen_fd};
-    conn_timeout(&listener, STRANGER_TIMEOUT_MS); /* what is accepted inherits it */
     fcntl(server.listen_fd, F_SETFL, fcntl(server.listen_fd, F_GETFL) | O_NONBLOCK);
     while (atomic_load(&stop_signal) == 0) {
         bool more = poll(ready, 2, -1) > 0 && (ready[0].revents & POLLIN);
@@ -3137,6 +3138,7 @@ static enum status tree_resolve(const struct tree *t, const char *path, struct i
     struct inode *n = tree_by_id(t, ROOT_ID), *above = NULL;
     struct slice rest = slice_of(path + 1), part = {path, 0};
     while (slice_part(&rest, '/', &part)) {
+        if (n && inode_expired(t, n)) n = NULL;
         if (n && n->kind != KIND_DIRECTORY)
             return fail(WRONG_KIND, "'%s' goes through a file as if it were a directory", shown(path));
         above = n;
@@ -9046,6 +9048,13 @@ static struct link *node_followed(void) {
     return NULL;
 }
 
+/* How much later than --ping the next ping goes out, so that not all nodes' come at once; earlier, if otherwise the
+ * master might have to wait longer for it than for dead-after. */
+static int64_t node_spread_ms(void) {
+    int64_t spread_ms = (int64_t)(random_u64() % (uint64_t)(node.ping_ms / 8 + 1));
+    return 2 * node.dead_after_ms >= 5 * node.ping_ms ? spread_ms : -spread_ms;
+}
+
 /* How long this node still keeps its promise to the master that it gave it to, though that one is silent; 0: it is free
  * to promise to another. */
 static int64_t node_bound_ms(void) {
@@ -10087,7 +10096,7 @@ static enum status node_ping(struct conn *c, struct link *link) {
         if (followed && asked == node.store.promised) node.heard_ms = clock_ms(); /* else its promise runs out */
         int64_t bound_ms = node_bound_ms(), wait_ms = node.ping_ms;
         if (!followed && bound_ms > 0 && bound_ms < wait_ms) wait_ms = bound_ms + 1; /* another may take over then */
-        else wait_ms += (int64_t)(random_u64() % (uint64_t)(wait_ms / 8 + 1)); /* so that not all come at once */
+        else wait_ms += node_spread_ms();
         lock_drop(&node.lock);
         sleep_ms(wait_ms);
     }
@@ -12296,12 +12305,13 @@ static void repairs_watch(void) {
         struct peer *p = master.peers[i];
         if (!p->repairing || p->waited_for || (p->partly && unavailable > 0)) continue;
         struct text size = {0};
+        int64_t copied_ms = now_ms > p->repair_ms ? now_ms - p->repair_ms : 0; /* none if it was only waited for */
         text_size(&size, master.copied_bytes - p->repair_from);
         event_say("node %s %s, %s after %.1f s: noticed %.1f s, copied %s in %.1f s", p->name,
                   p->up && !p->failed ? "was lost and is back" : "is lost",
                   unavailable > 0 ? "but for what nobody holds all is whole again" : "whole again",
                   (double)(now_ms - p->alive_ms) / 1000, (double)(p->down_ms - p->alive_ms) / 1000, size.data,
-                  (double)(now_ms - p->repair_ms) / 1000);
+                  (double)copied_ms / 1000);
         p->partly = p->repairing = unavailable > 0;
         text_free(&size);
     }
@@ -12965,6 +12975,26 @@ static bool request_repeated(const struct request *r, const uint8_t id[16], enum
     return true;
 }
 
+/* The line that takes an inode out of its directory: into the trash, if there is one. */
+static void line_discard(struct text *lines, uint64_t id) {
+    const struct inode *n = tree_by_id(&master.tree, id);
+    uint64_t expiry_s = trash_now_s() + master.trash_s;
+    bool keep = master.trash_s > 0 && !inode_expired(&master.tree, n);
+    if (n->expiry_s != 0 && n->expiry_s < expiry_s) expiry_s = n->expiry_s; /* not longer than it would have lived */
+    text_add(lines, keep ? "TRASH " : "RM ");
+    text_u64(lines, id);
+    if (keep) text_byte(lines, ' ');
+    if (keep) text_u64(lines, expiry_s);
+    text_byte(lines, '\n');
+}
+
+/* What is in the way of something new: not a file whose time is over, which the lines remove then. */
+static const struct inode *not_expired(const struct inode *n, struct text *lines) {
+    if (!n || !inode_expired(&master.tree, n)) return n;
+    line_discard(lines, n->id);
+    return NULL;
+}
+
 /* The lines that make the directories a path lacks above its last part. `*parent` gets the last one's id, `*last` that
  * part. `*made` counts new inodes. */
 static enum status make_parents(const char *path, struct text *lines, uint64_t *parent, struct slice *last,
@@ -12978,6 +13008,7 @@ static enum status make_parents(const char *path, struct text *lines, uint64_t *
         *parent = id;
         if (rest.length == 0) return DONE;
         n = n ? tree_lookup(&master.tree, id, part.at, part.length) : NULL;
+        n = not_expired(n, lines);
         if (n && n->kind != KIND_DIRECTORY)
             return fail(WRONG_KIND, "'%s' goes through a file as if it were a directory", shown(path));
         if (n) {
@@ -12989,19 +13020,6 @@ static enum status make_parents(const char *path, struct text *lines, uint64_t *
         line_directory(lines, id, above, part, clock_wall_ns());
     }
     return DONE;
-}
-
-/* The line that takes an inode out of its directory: into the trash, if there is one. */
-static void line_discard(struct text *lines, uint64_t id) {
-    const struct inode *n = tree_by_id(&master.tree, id);
-    uint64_t expiry_s = trash_now_s() + master.trash_s;
-    bool keep = master.trash_s > 0 && !inode_expired(&master.tree, n);
-    if (n->expiry_s != 0 && n->expiry_s < expiry_s) expiry_s = n->expiry_s; /* not longer than it would have lived */
-    text_add(lines, keep ? "TRASH " : "RM ");
-    text_u64(lines, id);
-    if (keep) text_byte(lines, ' ');
-    if (keep) text_u64(lines, expiry_s);
-    text_byte(lines, '\n');
 }
 
 /* How many copies there are to be of what has this path, or would have it. */
@@ -13106,8 +13124,9 @@ static enum status claim_commit(struct request *r, struct claim *claim, const ch
                   claim->count);
         for (uint32_t i = 0; i < claim->count && claim->count > 1; i++)
             line_chunk(&lines, i, claim->count, claim->chunk[i].hash, claim->chunk[i].length);
-        if (old && old->copies != 0) line_copies(&lines, id, old->copies);
-        if (old) shares_follow(&lines, old->id, id);
+        bool next = old && !inode_expired(&master.tree, old); /* the next version of what is there */
+        if (next && old->copies != 0) line_copies(&lines, id, old->copies);
+        if (next) shares_follow(&lines, old->id, id);
         uint64_t seq = master_propose(&lines, claim->request_hex); /* not before the bytes were on enough disks */
         claim_review(claim);
         status = master_wait(seq); /* every node of the roster has the name on disk too: acknowledged, if no disk with
@@ -13216,8 +13235,8 @@ static enum status make_directory(const struct change *change, struct text *line
     uint64_t parent, made = 0;
     enum status status = make_parents(change->path, lines, &parent, &last, &made);
     if (status != DONE) return status;
-    if (made == 0 && tree_lookup(&master.tree, parent, last.at, last.length))
-        return fail(EXISTS, "'%s' is there already", shown(change->path));
+    const struct inode *there = made == 0 ? tree_lookup(&master.tree, parent, last.at, last.length) : NULL;
+    if (not_expired(there, lines)) return fail(EXISTS, "'%s' is there already", shown(change->path));
     *id = master.tree.next_id + made;
     line_directory(lines, *id, parent, last, clock_wall_ns());
     return DONE;
@@ -13234,8 +13253,8 @@ static enum status make_removal(const struct change *change, struct text *lines,
     if (status != DONE) return status;
     if (n->id == ROOT_ID) return fail(BAD_REQUEST, "the root stays");
     const struct inode *in = n->kind == KIND_DIRECTORY ? tree_next(&master.tree, n->id, "") : NULL;
-    for (; in; in = tree_next_behind(&master.tree, in)) {
-        if (!inode_expired(&master.tree, in))
+    for (int count = 0; in; in = tree_next_behind(&master.tree, in)) {
+        if (!inode_expired(&master.tree, in) || count++ == TREE_MOST)
             return fail(NOT_EMPTY, "the directory '%s' is not empty; remove what is in it first", shown(change->path));
         line_discard(lines, in->id);
     }
@@ -13354,6 +13373,7 @@ static enum status make_way(const struct change *change, const char *what, struc
     if (status == DONE) status = make_parents(change->to, lines, parent, last, made);
     if (status != DONE) return status;
     if (*made == 0) old = tree_lookup(&master.tree, *parent, last->at, last->length);
+    old = (struct inode *)(uintptr_t)not_expired(old, lines);
     if (old && old->kind == KIND_DIRECTORY)
         return fail((*n)->kind == KIND_DIRECTORY ? EXISTS : WRONG_KIND, "'%s' is a directory", shown(change->to));
     if (old && (*n)->kind == KIND_DIRECTORY)
@@ -13391,6 +13411,11 @@ static enum status make_copy(const struct change *change, struct text *lines, ui
     text_format(lines, "CP %" PRIu64 " %" PRIu64 " ", n->id, parent);
     text_escaped(lines, last.at, last.length);
     text_byte(lines, '\n');
+    uint64_t copy = *id, gone = 0; /* the copies have the ids that follow, in this order */
+    for (const struct inode *m = n; m; m = tree_below(&master.tree, n, m), copy++)
+        if (inode_expired(&master.tree, m) && ++gone) text_format(lines, "RM %" PRIu64 "\n", copy);
+    if (gone > 0) /* so that the record is about the copy */
+        text_format(lines, "TIME %" PRIu64 " %" PRId64 "\n", *id, n->mtime_ns);
     return DONE;
 }
 
@@ -13410,7 +13435,8 @@ static enum status restore_entries(uint64_t directory, struct text *lines, int *
         if (lines->length > RESTORE_MOST_BYTES) *left = 0;
         struct slice name = trash_name(n);
         const struct inode *newest = trash_newest(t, directory, name);
-        if (newest && !tree_lookup(t, directory, name.at, name.length)) {
+        const struct inode *there = newest ? tree_lookup(t, directory, name.at, name.length) : NULL;
+        if (newest && !not_expired(there, lines)) {
             if ((*left)-- == 0)
                 return fail(BAD_REQUEST, "more than %d files and directories; take them back in parts", TREE_MOST);
             line_move(lines, newest->id, directory, name);
@@ -13690,19 +13716,19 @@ static enum status master_shares(struct request *r) {
  * roster, and none leaves that before then (roster_watch, takeover_is_due), so nothing is acknowledged that it does not
  * have; all that it has is acknowledged; and no other master can take over before then. */
 static bool hold_may(const struct request *r) {
-    uint64_t id;
     int64_t now_ms = clock_ms();
-    int slot = parse_id(slice_of(r->c->id), &id) ? peer_slot(id) : -1;
+    const struct peer *p = peer_of_session(r, r->w.word[1]);
+    int slot = p ? peer_slot(p->id) : -1;
     if (slot < 0 || master.state != REIGNING || master.next_roster_seq != 0 || !node_set_has(&master.roster, slot) ||
-        master.committed < master.tree.at.seq || !lease_from(&master.roster, now_ms + HOLD_MS))
+        master.committed < master.tree.at.seq || !lease_from(&master.roster, now_ms + HOLD_MS + HOLD_MORE_MS))
         return false;
     for (int i = 0; i < master.peer_count; i++)
         if (node_set_has(&master.roster, i) && member_is_lost(master.peers[i], now_ms)) return false;
-    master.hold_until_ms = now_ms + HOLD_MS;
+    master.hold_until_ms = now_ms + HOLD_MS + HOLD_MORE_MS;
     return true;
 }
 
-/* POSITION: of the last record, when it is acknowledged, and for how long the node that asks may rely on it. */
+/* POSITION SESSION: of the last record, when it is acknowledged, and for how long the node that asks may rely on it. */
 static enum status master_position(struct request *r) {
     struct text words = {0};
     uint64_t epoch;
@@ -14066,7 +14092,8 @@ static const struct command master_table[] = {
     {"DIGEST", master_digest, 0, NO_BODY, FROM_ALL, "", "epoch, seq and SHA-256 of the namespace"},
     {"JOIN", master_join, 8, NO_BODY, FROM_NODE, "INSTANCE CLUSTER NAME ADDRESS ZONE VERSION BORN STARTED",
      "a node is here"},
-    {"POSITION", master_position, 0, NO_BODY, FROM_NODE, "", "of the last record, and how long that may be relied on"},
+    {"POSITION", master_position, 1, NO_BODY, FROM_NODE, "SESSION",
+     "of the last record, and how long that may be relied on"},
     {"BYE", master_bye, 1, NO_BODY, FROM_NODE, "SESSION", "this node is being stopped"},
     {"PING", master_ping, 17, NO_BODY, FROM_NODE,
      "SESSION STATE FILES CHUNKS BYTES DAMAGED FREE TOTAL TRANSFERS ECHO FOLLOWS PROMISED EPOCH SEQ ROSTER-EPOCH "
@@ -14444,7 +14471,6 @@ static struct {
     const char *names;          /* more names that this server goes by, separated by commas; NULL: none */
     bool open_metrics;          /* /metrics and /healthz need no key */
     struct client client;
-    struct client asker;        /* of POSITION; asks once */
     atomic_int forms;
     atomic_size_t held;         /* bytes of HTTP_HELD_MAX_BYTES */
 } gateway;
@@ -15024,6 +15050,7 @@ static enum status http_pace(struct http *h, size_t bytes) {
 
 static void http_pace_begin(struct http *h) {
     h->pace_ms = clock_ms();
+    h->read_ms = 0;
     h->moved = 0;
     conn_limit(h->c, SO_SNDTIMEO, HTTP_STALL_MS);
 }
@@ -15716,32 +15743,37 @@ static int http_check_source(struct http *h, bool changes) {
 
 /* ---- Reading from this node's own records ---- */
 
-/* Asks the master whether this node may answer by itself for a moment, if that was not asked just now. */
+/* Asks the master that this node follows whether it may answer by itself for a moment; not if that was asked just now.
+ */
 static void position_ask(void) {
     enum { AGAIN_MS = 10, REFUSED_MS = 1000 };
     struct text line = {0};
     struct answer a = {0};
     struct position at = {0};
+    char address[ADDRESS_MAX_BYTES + 1] = "";
     uint32_t hold_ms;
+    bool sent = false;
     int64_t begun_ms = clock_ms(); /* the time counts from before the question went out */
     lock_take(&node.lock);
-    bool ask = begun_ms - node.position_ms >= AGAIN_MS;
-    if (ask) node.position_ms = begun_ms;
+    const struct link *link = node_followed();
+    if (link && begun_ms - node.position_ms >= AGAIN_MS) {
+        node.position_ms = begun_ms;
+        memcpy(address, link->address, sizeof address);
+        text_format(&line, "POSITION %" PRIu64, link->session);
+    }
     lock_drop(&node.lock);
-    if (!ask) return;
-    text_add(&line, "POSITION");
-    if (client_ask(&gateway.asker, &line, NULL, false, false, &a) == DONE && a.w.count == 5 &&
-        slice_is(a.w.word[1], "current") && parse_u64(a.w.word[2], UINT64_MAX, &at.epoch) &&
-        parse_u64(a.w.word[3], UINT64_MAX, &at.seq) && parse_u32(a.w.word[4], HOLD_MS, &hold_ms)) {
-        lock_take(&node.lock);
+    if (!*address) return;
+    bool good = ask_once(address, &line, NULL, false, HURRY_MS, HURRY_MS, &a, &sent) == DONE && a.w.count == 5 &&
+                slice_is(a.w.word[1], "current") && parse_u64(a.w.word[2], UINT64_MAX, &at.epoch) &&
+                parse_u64(a.w.word[3], UINT64_MAX, &at.seq) && parse_u32(a.w.word[4], HOLD_MS, &hold_ms);
+    lock_take(&node.lock);
+    if (good) {
         node.current = at;
         node.hold_until_ms = begun_ms + hold_ms;
-        lock_drop(&node.lock);
-    } else { /* no master, or one that hangs: others ask it, and wait */
-        lock_take(&node.lock);
+    } else { /* it hangs, or is none any more: others do not wait for that too */
         node.position_ms = clock_ms() + REFUSED_MS;
-        lock_drop(&node.lock);
     }
+    lock_drop(&node.lock);
     text_free(&line);
     answer_free(&a);
 }
@@ -16125,24 +16157,11 @@ static enum status http_upload(struct put *put) {
     return status;
 }
 
-/* Something that is read piece by piece, and its first bytes, which were read already. For struct put. */
-struct begun_source {
-    struct memory_source first;
-    ssize_t (*pull)(void *source, void *to, size_t length);
-    void *source;
-};
-
-static ssize_t begun_read(void *source, void *to, size_t length) {
-    struct begun_source *b = source;
-    ssize_t have = memory_read(&b->first, to, length);
-    ssize_t more = (size_t)have < length ? b->pull(b->source, (uint8_t *)to + have, length - (size_t)have) : 0;
-    return more < 0 ? more : have + more;
-}
-
-/* Waits until uploads may hold so many bytes more in memory; http_serve_one takes them off. False: that took too long.
- */
+/* Waits until uploads may hold so many bytes more in memory, which http_release gives back. A small one need not wait.
+ * False: that took too long. */
 static bool http_hold(struct http *h, size_t bytes) {
     enum { LOOK_AGAIN_MS = 20 };
+    if (bytes <= HTTP_DRAIN_BYTES) return true;
     for (int64_t until_ms = clock_ms() + HTTP_STALL_MS;;) {
         if (atomic_fetch_add(&gateway.held, bytes) + bytes <= HTTP_HELD_MAX_BYTES) break;
         atomic_fetch_sub(&gateway.held, bytes);
@@ -16151,6 +16170,32 @@ static bool http_hold(struct http *h, size_t bytes) {
     }
     h->held += bytes;
     return true;
+}
+
+static void http_release(struct http *h) {
+    text_recycle(&h->form, 256 * KIB);
+    atomic_fetch_sub(&gateway.held, h->held);
+    h->held = 0;
+}
+
+/* Something that is read piece by piece, and its first bytes, which were read already. For struct put. */
+struct begun_source {
+    struct memory_source first;
+    struct http *h; /* in whose form they are; NULL: they are used up */
+    ssize_t (*pull)(void *source, void *to, size_t length);
+    void *source;
+};
+
+static ssize_t begun_read(void *source, void *to, size_t length) {
+    struct begun_source *b = source;
+    ssize_t have = memory_read(&b->first, to, length);
+    if (b->h && b->first.left == 0) {
+        text_free(&b->h->form);
+        http_release(b->h);
+        b->h = NULL;
+    }
+    ssize_t more = (size_t)have < length ? b->pull(b->source, (uint8_t *)to + have, length - (size_t)have) : 0;
+    return more < 0 ? more : have + more;
 }
 
 /* Stores what `pull` gives (as struct put has it) as it comes: in constant memory, and as one whole new version or not
@@ -16162,16 +16207,17 @@ static enum status http_store(struct http *h, struct put *put, ssize_t (*pull)(v
     put->mtime_ns = clock_wall_ns();
     put->chunk_size = CHUNK_MAX_BYTES;
     text_clear(&h->form);
+    size_t most = h->chunked || h->left > CHUNK_MAX_BYTES ? CHUNK_MAX_BYTES : (size_t)h->left;
+    if (!http_hold(h, most)) return fail(NO_SERVER, "too many uploads at once; try again");
     while (!whole && h->form.length < CHUNK_MAX_BYTES) {
         size_t room = CHUNK_MAX_BYTES - h->form.length, want = room < PIECE_BYTES ? room : PIECE_BYTES;
-        if (!http_hold(h, want)) return fail(NO_SERVER, "too many uploads at once; try again");
         text_reserve(&h->form, want);
         ssize_t got = pull(source, h->form.data + h->form.length, want);
         if (got < 0) return BAD_REQUEST;
         h->form.length += (size_t)got;
         whole = (size_t)got < want;
     }
-    struct begun_source begun = {{(uint8_t *)h->form.data, h->form.length}, pull, source};
+    struct begun_source begun = {{(uint8_t *)h->form.data, h->form.length}, h, pull, source};
     if (!whole) {
         put->pull = begun_read;
         put->source = &begun;
@@ -17281,8 +17327,7 @@ static bool http_serve_one(struct http *h, struct conn *c) {
     }
     if (!h->answered && !h->cut) http_refuse(h, 500, fail(INTERNAL, "no answer"));
     if (!h->cut) http_body_drain(h);
-    text_recycle(&h->form, 256 * KIB);
-    atomic_fetch_sub(&gateway.held, h->held);
+    http_release(h);
     if (h->cut) {
         struct linger reset = {.l_onoff = 1, .l_linger = 0};
         setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
@@ -17321,8 +17366,6 @@ static void http_listening(void) {
 static void http_begin(const char *masters, const char *names, bool open_metrics) {
     client_init(&gateway.client, masters);
     gateway.client.retry_ms = HTTP_RETRY_MS;
-    client_init(&gateway.asker, masters);
-    gateway.asker.retry_ms = 0;
     gateway.names = names;
     gateway.open_metrics = open_metrics;
     lock_init(&verified.lock, RANK_TRANSFER);

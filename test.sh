@@ -5415,6 +5415,7 @@ test_links() {
     dfs --stat /e | grep -q '^expires '
     dfs --stat -j /folder/in/e | jq -e '.expires > 0'
     dfs --cp /e /kept
+    link=$(dfs --share /e)
     wait_gone /e
     wait_gone /put
     wait_gone /folder/in/e
@@ -5438,6 +5439,9 @@ test_links() {
     dfs -q -u /e e --expire 3s # all are
     wait_for held_by /e n1 n2 n3
     until=$(dfs --stat -j /e | jq .expires)
+    dfs -q -u /dir/over e --expire 4s
+    dfs -q -u /dir/stays g
+    link=$(dfs --share /e)
     crash "${all[@]}"
     over() { [ "$(date +%s)" -gt "$until" ]; }
     wait_for over
@@ -5446,12 +5450,22 @@ test_links() {
     wait_for by_nodes # no master: a node alone knows that it is over
     grep -q moved seen
     not grep ' e$' seen
+    master m "${ADDR[m]}" --grace 20s # for so long it is out of sight only, and in nobody's way
+    settled 3
+    is_gone /dir/over
+    fails 2 --stat /e
+    [ "$(dfs --ls /dir | wc -l)" = 1 ]
+    dfs -q -u /e g --no-clobber
+    same /e g
+    refused "$link" # it was of the file before
+    dfs --cp /dir /copied
+    [ "$(dfs --ls /copied | wc -l)" = 1 ]
+    dfs -q -u /dir/over/in/it g # what was a file can be a directory
+    dfs --rm -r /dir
+    stop m
     again m
     settled 3
-    fails 2 --stat /e
     wait_for -t 90 dropped "$(sha <e)"
-    dfs -q -u /e g
-    same /e g
     wait_for agreed
 }
 
