@@ -115,13 +115,13 @@ settled() { # N: so many nodes are up, and all is well
     wait_for current
 }
 status() { dfs --status "$@" || true; } # its exit code says how the cluster is
-current() { status | grep -q '^reads *current'; }
+current() { status | grep >/dev/null '^reads *current'; }
 fast() { export DFS_PING=50ms DFS_DEAD_AFTER=1s; [ "$slow" = 1 ] || export DFS_PING=200ms DFS_DEAD_AFTER=3s; }
 state_now() { status | awk '$1 == "state" {print $2}'; }
 state() { [ "$(state_now)" = "$1" ]; }
 is_up() { [ "$(dfs --nodes | grep -c ' up ')" = "$1" ]; }
-roster_is() { status -j | grep -q "\"roster\": $1,"; } # and a master reigns
-node_is() { dfs --nodes | awk -v n="$1" '$1 == n {print $2}' | grep -qx "$2"; }
+roster_is() { status -j | grep >/dev/null "\"roster\": $1,"; } # and a master reigns
+node_is() { dfs --nodes | awk -v n="$1" '$1 == n {print $2}' | grep >/dev/null -x "$2"; }
 held_by() { # PATH NODE...: every chunk of PATH is on all these nodes
     local path=$1 text who
     shift
@@ -142,7 +142,7 @@ test_vendor() {
         header=${row%:*} flag=${row#*:}
         gcc -std=c11 -Wall -Wextra -Werror -O1 -x c "-D$flag" "$here/vendor/$header.h" -o "$header" -pthread
         timeout 120 "./$header" | tee "$header.out" | tail -n 1
-        tail -n 1 "$header.out" | grep -q '^[1-9][0-9]* passed, 0 failed'
+        tail -n 1 "$header.out" | grep >/dev/null '^[1-9][0-9]* passed, 0 failed'
     done
 }
 
@@ -156,7 +156,7 @@ test_build() {
     cp -r "$here"/{Makefile,dfs.c,vendor} tree/
     env -i "PATH=$PWD/bin" make -C tree >make.log 2>&1
     not grep -iE 'warning|error' make.log
-    ldd tree/dfs 2>&1 | grep -qE 'not a dynamic executable|statically linked'
+    ldd tree/dfs 2>&1 | grep >/dev/null -E 'not a dynamic executable|statically linked'
     readelf -lW tree/dfs >readelf.out
     not grep INTERP readelf.out
     tree/dfs --version | grep '^dfs '
@@ -213,7 +213,7 @@ test_large() {
     dfs -q -u /large f
     dfs -q -d /large - | tee >(sha >f.sha) | cmp - f
     wait_for held_by /large n1 n2 n3
-    dfs --stat /large | grep -qx "sha256  $(cat f.sha)"
+    dfs --stat /large | grep >/dev/null -x "sha256  $(cat f.sha)"
     rm f
     dfs --rm /large
     truncate -s "${sparse}G" f # its SHA-256 is known, which saves reading it twice more
@@ -240,14 +240,14 @@ test_names() {
         random 500 >f
         dfs -q -u "/n/$name" f
         same "/n/$name" f
-        dfs --stat "/n/$name" | grep -qx "sha256  $(sha <f)"
+        dfs --stat "/n/$name" | grep >/dev/null -x "sha256  $(sha <f)"
     done
     [ "$(dfs --ls /n | wc -l)" = "${#list[@]}" ]
     [ "$(dfs -v /n | wc -l)" = $((${#list[@]} + 2)) ]
     dfs -q -u "$long_path" f
     same "$long_path" f
     dfs --mkdir "/caf"$'\xc3\xa9'"/%2f"
-    dfs --ls "/caf"$'\xc3\xa9' | grep -q '%252f/$'
+    dfs --ls "/caf"$'\xc3\xa9' | grep >/dev/null '%252f/$'
     fails 6 -u "/n/${long_name}8" f
     fails 6 -u "$(printf '/%0255d' {1..15})/a/$(printf %0254d 7)" f
     fails 6 -u "$long_path/x" f
@@ -277,8 +277,8 @@ test_folders() {
     same /up/f f
     dfs --ls /d/e >ls.out
     [ "$(awk '{print $NF}' ls.out | tr '\n' ' ')" = "f/ x y " ]
-    dfs --ls | grep -q ' g/$'
-    dfs -v | grep -q 'e/$'
+    dfs --ls | grep >/dev/null ' g/$'
+    dfs -v | grep >/dev/null 'e/$'
     mkdir into
     dfs -q -d /d/e/x into
     cmp f into/x
@@ -352,8 +352,8 @@ test_exit_codes() {
     fast
     cluster 3
     random 100000 >f
-    dfs --version | grep -q '^dfs [0-9]'
-    dfs --help all | grep -q 'Exit codes'
+    dfs --version | grep >/dev/null '^dfs [0-9]'
+    dfs --help all | grep >/dev/null 'Exit codes'
     dfs -q -u /f f
     fails 64 --no-such-option
     fails 64 -u /f
@@ -386,7 +386,7 @@ test_exit_codes() {
     wait_for state healthy
     crash n2 n3
     wait_for state read-only
-    status | grep -q '^why .*n[23]'
+    status | grep >/dev/null '^why .*n[23]'
     fails 13 --mkdir /x
     same /f f
     crash n1
@@ -464,7 +464,7 @@ test_node_killed() {
     echo "noticed after $ms ms"
     [ "$ms" -lt $((slow * 2000)) ] # a second, and what it takes to ask
     wait_for state degraded
-    status | grep -q '^why .*n1 is down'
+    status | grep >/dev/null '^why .*n1 is down'
     more_traffic
     random 100000000 >new
     dfs -q -u /new new
@@ -654,7 +654,7 @@ test_keys() {
     (cd paste && HOME=$PWD/home PATH=$PWD/bin:$PATH exec bash -c "$join") >paste.out 2>paste.err &
     PID[paste]=$!
     [ "$(HOME=$PWD/home timeout 60 "$DFS" -m "${ADDR[m2]}" --version | wc -l)" = 1 ]
-    joined() { HOME=$PWD/paste/home "$DFS" -m "${ADDR[m2]}" --nodes | grep -q ' up '; }
+    joined() { HOME=$PWD/paste/home "$DFS" -m "${ADDR[m2]}" --nodes | grep >/dev/null ' up '; }
     wait_for joined
     cmp home/.config/dfs/key paste/home/.config/dfs/key
     [ "$(stat -c %a paste/home/.config/dfs/key)" = 600 ]
@@ -858,9 +858,9 @@ again() { # NAME...: starts servers again where they were
     done
 }
 of_master() { dfs -m "${ADDR[$1]}" --status || true; } # NAME
-says_current() { of_master "$1" | grep -q '^reads *current'; }
+says_current() { of_master "$1" | grep >/dev/null '^reads *current'; }
 stands_by() { # NAME: it does not reign, and says why; it may say that it waits only while its nodes are on their way
-    of_master "$1" | grep -q '^why .*standing by: n[1-9].* follow another master'
+    of_master "$1" | grep >/dev/null '^why .*standing by: n[1-9].* follow another master'
 }
 one_reigns() { # and all others that run say that they stand by
     local who reign=0
@@ -1616,12 +1616,12 @@ test_restarts() {
     dfs -q -u /f f
     dfs -q -u /gone f
     wait_for held_by /f n1 n2 n3
-    why() { status | grep -q "^why .*$1"; }
+    why() { status | grep >/dev/null "^why .*$1"; }
     waits() { # TEXT: read-only, and says why in status and log
         wait_for why "$1"
         state read-only
         wait_for log_says m1 "$1"
-        python3 "$here/.ci/wire.py" mkdir "${ADDR[m1]}" /no | grep -q '^ERR readonly '
+        python3 "$here/.ci/wire.py" mkdir "${ADDR[m1]}" /no | grep >/dev/null '^ERR readonly '
     }
     all_well() { # NODES
         settled "$1"
@@ -1676,7 +1676,7 @@ test_restarts() {
     wait_for roster_is 3 # the new n3 is one of them
     wait_for held_by /f n1 n2 n3
     same /f f
-    dfs --nodes | awk '$1 == "n3" {print $2}' | sort | tr '\n' ' ' | grep -qx 'down up ' # the wiped one is missed
+    dfs --nodes | awk '$1 == "n3" {print $2}' | sort | xargs | grep >/dev/null -x 'down up' # the wiped one is missed
     wait_for agreed
     echo "a blank node and one good one, which is the whole roster"
     crash n2
@@ -1689,7 +1689,7 @@ test_restarts() {
     master m1 "${ADDR[m1]}"
     node n4
     wait_for log_says n4 'waits for a node that knows the cluster'
-    python3 "$here/.ci/wire.py" mkdir "${ADDR[m1]}" /no | grep -q '^ERR readonly '
+    python3 "$here/.ci/wire.py" mkdir "${ADDR[m1]}" /no | grep >/dev/null '^ERR readonly '
     again n1
     wait_for roster_is 2
     wait_for held_by /f n1 n4
@@ -1731,7 +1731,7 @@ test_restarts() {
     echo "a node of another cluster"
     start mx master --init -l 127.0.0.1:0
     start x node "$PWD/x" -n x -m "${ADDR[mx]}" -l 127.0.0.1:0
-    x_is_up() { dfs -m "${ADDR[mx]}" --nodes | grep -q '^x .* up '; }
+    x_is_up() { dfs -m "${ADDR[mx]}" --nodes | grep >/dev/null '^x .* up '; }
     wait_for x_is_up
     dfs -q -m "${ADDR[mx]}" --mkdir /strange
     crash mx x m1
@@ -1760,8 +1760,8 @@ test_restarts() {
 
 # --force-from: on from one node of three when the others are gone; said for ever
 test_forced() {
-    waits() { status | grep -q 'waiting for more than half'; }
-    forced() { status | grep -q '^forced .* n1 alone'; }
+    waits() { status | grep >/dev/null 'waiting for more than half'; }
+    forced() { status | grep >/dev/null '^forced .* n1 alone'; }
     fast
     cluster 3
     random 300000 >f
@@ -1784,7 +1784,7 @@ test_forced() {
     master m "$DFS_MASTER"
     settled 3
     forced
-    status -j | grep -q '"forced": \['
+    status -j | grep >/dev/null '"forced": \['
 }
 
 # no master: reads come from the nodes, and say that they are possibly old; changes are refused
@@ -1798,7 +1798,7 @@ test_no_master() {
     : >client.err
     same /d/f f
     grep -q 'possibly old' client.err
-    dfs --ls /d | grep -q ' f$'
+    dfs --ls /d | grep >/dev/null ' f$'
     fails 1 --mkdir /x
     crash n1
     same /d/f f
@@ -1878,7 +1878,8 @@ test_node_calls() {
     owes() { # whether n1 is in the last roster on the disk of n2: then it has all that was acknowledged
         local id
         id=$(sed -n 's/^ *"node": "\([0-9a-f]*\)".*/\1/p' n1/node.json 2>/dev/null)
-        [ -n "$id" ] && find n2/log -type f | sort | xargs grep -ahE '^ROSTER [0-9a-f,]+$' | tail -n 1 | grep -q "$id"
+        [ -n "$id" ] && find n2/log -type f | sort | xargs grep -ahE '^ROSTER [0-9a-f,]+$' |
+            tail -n 1 | grep >/dev/null "$id"
     }
     kept_are() { # LINE: the files in `kept` from this line on are there and right
         local path hash
@@ -2332,7 +2333,7 @@ test_slow_disk() {
     [ "$ms" -lt $((25000 * slow)) ]
     [ "$(sort -n read.ms | tail -n 1)" -lt $((10000 * slow)) ]
     in_order n1 n2 n3
-    copied() { dfs --stat /slow/1 | grep -q 'n1 n2 n3'; } # as slow as it is, it goes on
+    copied() { dfs --stat /slow/1 | grep >/dev/null 'n1 n2 n3'; } # as slow as it is, it goes on
     wait_for copied
     throttle n2 0
     settled 3
@@ -2701,18 +2702,18 @@ test_scrub() {
     grep -q 'n2 .* 1 damaged chunks$' fails.out
     wait_for held_by "/a/b c" n1 n2 n3
     log_says m "node n2: chunk $chunk of /a/b%20c was damaged"
-    dfs --scrub n2 | grep -q ' 0 damaged chunks$'
+    dfs --scrub n2 | grep >/dev/null ' 0 damaged chunks$'
     dfs --stat -j "/a/b c" | jq -e '.checked > 1700000000'
     for who in n1 n2 n3; do dfs --fault "$who" corrupt "$chunk"; done
     fails 11 --scrub
     fails 11 -d "/a/b c" got
     grep -q "/a/b c" fails.text
     [ ! -e got ]
-    status | grep -qx 'lost  *.a/b%20c'
+    status | grep >/dev/null -x 'lost  *.a/b%20c'
     crash m n1 n2 n3 # they remember
     again m n1 n2 n3
     wait_for is_up 3
-    lost() { status | grep -qx 'lost  *.a/b%20c'; }
+    lost() { status | grep >/dev/null -x 'lost  *.a/b%20c'; }
     wait_for lost
     fails 11 -d "/a/b c" got
     same /a/f f
@@ -2770,7 +2771,7 @@ with open(sys.argv[1], 'r+b') as f:
     settled 2
     wait_for held_by "/a/b c/f" n1 n2
     stop m n1 n2
-    dfs --fsck n1 | grep -q '^clean'
+    dfs --fsck n1 | grep >/dev/null '^clean'
 }
 
 # a directory that the first released format's program wrote is read; what is newer is refused with words
@@ -2803,7 +2804,7 @@ test_format() {
     cp -a n1 zeros # a crash before a table of contents was made the end of its file
     segment=zeros/log/0/0/0/0/0/e
     truncate -s +4096 "$segment"
-    dfs --fsck zeros | grep -q '^clean'
+    dfs --fsck zeros | grep >/dev/null '^clean'
     printf x | dd "of=$segment" bs=1 seek=5000 conv=notrunc status=none
     fails 4 --fsck zeros
     grep -q "^$segment, byte [0-9]*: a damaged chunk" fails.out
@@ -2845,14 +2846,14 @@ EOF
     export DFS_MASTER=${ADDR[m]}
     node n1
     wait_for current # not healthy: n2 is not there
-    status | grep -q '^files  *11$'
+    status | grep >/dev/null '^files  *11$'
     mkdir got
     while read -r hash path; do
         mkdir -p "got/$(dirname "$path")"
         dfs -q -d "/$path" "got/$path"
     done <list
     listed got
-    dfs --ls /d | grep -q nothing/
+    dfs --ls /d | grep >/dev/null nothing/
     dfs --undelete /removed
     [ "$(dfs -q -d /removed - | sha)" = "$(cut -d' ' -f1 trash)" ]
     random 100000 >f
@@ -2864,7 +2865,7 @@ EOF
     same /new f
     same /one out/one
     stop m n1
-    dfs --fsck n1 | grep -q '^clean: node n1, 13 files'
+    dfs --fsck n1 | grep >/dev/null '^clean: node n1, 13 files'
 }
 
 # what the program says of itself and what the manuals say are the same
@@ -3015,7 +3016,7 @@ test_trash() {
     hour=$(($(date +%s) + 3600))
     dfs --undelete -j | jq -e --argjson hour "$hour" 'length == 1 and (.[0] | .path == "/d/f" and .kind == "file" and
         .size == 300000 and .expires > $hour - 100 and .expires <= $hour + 100)'
-    dfs --undelete | grep -qE ' until 20[0-9-]+ [0-9:]+.* /d/f$'
+    dfs --undelete | grep >/dev/null -E ' until 20[0-9-]+ [0-9:]+.* /d/f$'
     status -j | jq -e '.files == 2 and .bytes == 300000' # the trash does not count
     not grep -w f <<<"$(dfs --ls /d)"
     dfs --undelete /d/f
@@ -3107,7 +3108,7 @@ test_trash() {
     dfs -q -u /once once
     wait_for held_by /once n1 n2 n3 n4
     dfs --rm /once
-    dfs --undelete | grep -q '/once$'
+    dfs --undelete | grep >/dev/null '/once$'
     gone() { not grep -q '/once$' <<<"$(dfs --undelete)"; }
     wait_for gone
     fails 2 --undelete /once
@@ -3489,19 +3490,19 @@ test_forced_drops() {
     DFS_FORCE_FROM=n3 again m
     wait_for roster_is 1
     dfs --rm /f
-    status | grep -q '^forced'
+    status | grep >/dev/null '^forced'
     not wait_for -t 22 dropped "$(sha <f)" 2>/dev/null
     again n1 # what these still have was not dropped either
     again n2
     settled 3
-    dropped_now | grep -qx 0
+    dropped_now | grep >/dev/null -x 0
     for id in n1 n2 n3; do holds "$id" "$(sha <f)"; done
     stop m
     DFS_ALLOW_DROPS=1 again m
     settled 3
     wait_for -t 90 dropped "$(sha <f)"
     same /g g
-    status | grep -q '^forced'
+    status | grep >/dev/null '^forced'
 }
 
 # a node that missed many changes gets the difference or a snapshot, whichever is less, while the cluster goes on
@@ -3863,7 +3864,7 @@ load_end() {
     cat load.sums.* >>sums
     rm halt load.sums.*
 }
-event() { dfs --events | grep -q "$1"; }
+event() { dfs --events | grep >/dev/null "$1"; }
 copied_is() { status -j | jq -e ".copied_bytes $1"; }
 fetched() { status -j | jq '[.nodes[].received_bytes] | add'; } # by all orders of this master, to balance too
 clock_of() { # NODE: the last time it was lost, what the event says: whole after, noticed after, MiB, copied in; in ms
@@ -3905,7 +3906,7 @@ test_repair() {
     wait_for copies_are 3
     before=$(dfs --events | wc -l)
     crash n2
-    repairing() { dfs --events | tail -n +$((before + 1)) | grep -q "repair of what was on node n2 begins"; }
+    repairing() { dfs --events | tail -n +$((before + 1)) | grep >/dev/null "repair of what was on node n2 begins"; }
     wait_for repairing
     crash n3 # while that goes on
     wait_for event 'node n2 is lost, whole again'
@@ -3995,7 +3996,7 @@ test_patience() {
     begun=$(ms_now)
     crash n1
     wait_for node_is n1 down
-    status | grep -q '^why .*n1 is down.* waited for'
+    status | grep >/dev/null '^why .*n1 is down.* waited for'
     again n1
     settled 4
     echo "back after $(($(ms_now) - begun)) ms: $(($(fetched) - before)) bytes copied"
@@ -4560,7 +4561,7 @@ test_whole_folder() {
     dfs -q -u /x/ other/twin # into a folder, under its own name
     same /x/twin tree/twin
     dfs -q -u /x/ other -x '*' # the same for a folder; nothing of what is in it
-    dfs --ls /x | grep -q ' other/$'
+    dfs --ls /x | grep >/dev/null ' other/$'
     [ "$(dfs --ls /x/other | wc -l)" = 0 ]
     dfs -q -u /part tree -x new -x 'odd*' -x 'usr/*' -x twin
     [ "$(dfs --ls -j /part | jq -r '.[].name' | xargs)" = 'empty nothing usr' ]
@@ -4681,7 +4682,7 @@ test_broken_off() {
     for n in n1 n2 n3; do dfs --fault "$n" slow 1500; done
     env --default-signal=INT "$DFS" -d /big got 2>said &
     job=$!
-    part_there() { find . -name '.dfs-part-*' -size +16383k | grep -q .; }
+    part_there() { find . -name '.dfs-part-*' -size +16383k | grep >/dev/null .; }
     wait_for part_there
     kill -INT $job
     code=0
@@ -4759,7 +4760,7 @@ test_namespace() {
     fails 6 --mv /src "$long/s$(printf %070d 1)"
     dfs --cp /src/1/b.txt "$long/s"
     dfs --rm -r "/$(printf %0200d 1)"
-    dfs --find -H b.txt /src/2 | grep -q ' /src/2/b.txt$'
+    dfs --find -H b.txt /src/2 | grep >/dev/null ' /src/2/b.txt$'
     [ "$(dfs --find 'src/2/b*')" = /src/2/b.txt ]
     [ "$(dfs --find '*' /src/2/b.txt)" = /src/2/b.txt ]
     crash n1
@@ -4800,8 +4801,8 @@ test_namespace() {
     dfs --mkdir -p /src/3 /new/deep
     fails 3 --mkdir /new/deep
     fails 3 --mkdir -p /src/big
-    dfs --ls -r -H /src | grep -q '8.6 MiB .* big$'
-    dfs --ls -r /src | grep -q ' 3/a.txt$'
+    dfs --ls -r -H /src | grep >/dev/null '8.6 MiB .* big$'
+    dfs --ls -r /src | grep >/dev/null ' 3/a.txt$'
     # deep as can be: no thread runs out of its stack
     deep=$(printf '/d%.0s' $(seq 2000))
     dfs -q -u "$deep/f" star
@@ -5007,7 +5008,7 @@ test_cache() {
     rm -r "$(dirname "$(grep -o '/[^ ]*dfs-edit[^ ]*' fails.text)")"
     dfs --mkdir /folder
     fails 9 --edit /folder
-    HOME=/proc/none XDG_CACHE_HOME='' dfs --cat /note --cache-ttl 1h | grep -q edited # no place for a cache
+    HOME=/proc/none XDG_CACHE_HOME='' dfs --cat /note --cache-ttl 1h | grep >/dev/null edited # no place for a cache
     cat >editor <<-END
 	#!/bin/sh
 	echo mine >>"\$1"
@@ -5036,7 +5037,7 @@ test_errors() {
         [[ $line =~ ^dfs:\ ([^:]*):\ ([^:]*(:\ [^:]*)?):\ .{8,} ]] || die "no three parts: $line"
         grep -qiE "$hint" <<<"$line" || die "it does not say what to do next: $line"
     }
-    wire() { answer "${@:2}" | grep -q "^ERR $1 " || die "$(answer "${@:2}")"; }
+    wire() { answer "${@:2}" | grep >/dev/null "^ERR $1 " || die "$(answer "${@:2}")"; }
     three 1 'start one with' -m 127.0.0.1:1 --status
     three 1 'is it spelled|start one|master' -m nobody.invalid --status
     three 2 'dfs --ls' --stat /none
@@ -5125,7 +5126,7 @@ test_reading() {
     }
     [ "$(complete_word --und)" = --undelete ]
     [ "$(complete_word mast)" = master ]
-    "$DFS" --version | grep -qE '^dfs [0-9.]+, protocol dfs/[0-9]+, disk format [0-9]+'
+    "$DFS" --version | grep >/dev/null -E '^dfs [0-9.]+, protocol dfs/[0-9]+, disk format [0-9]+'
 }
 
 # work that takes more than a second shows a bar on a terminal: bytes, rate, time left, files; nothing else does: no
@@ -5193,7 +5194,7 @@ test_viewer() {
         dots >>filled
         [ "$(dots)" = 36 ]
     }
-    ended_with() { screen | grep -qE "ended $1"; }
+    ended_with() { screen | grep >/dev/null -E "ended $1"; }
     open() { # COMMAND: in a new terminal of 80x24
         tmux -S "$socket" kill-session -t v 2>/dev/null || true
         tmux -S "$socket" -u new-session -d -s v -x 80 -y 24 \
@@ -5284,7 +5285,7 @@ test_viewer() {
     not grep -P '\e\[3[1-7]m' <(tmux -S "$socket" capture-pane -e -p -t v)
     keys C-c
     wait_for ended_with 0
-    TERM=dumb dfs -v | grep -q 'big  8.6 MiB  2 copies'
+    TERM=dumb dfs -v | grep >/dev/null 'big  8.6 MiB  2 copies'
     crash tmux
 }
 
@@ -5322,7 +5323,7 @@ test_links() {
     [[ $token =~ ^[0-9a-f]{32}$ ]]
     for who in "${all[@]}"; do got "$(at "$who" "$link")" f; done
     curl -sS -f -r 4194300-4194310 "$link" | cmp - <(dd if=f bs=1 skip=4194300 count=11 status=none)
-    curl -sS -f -I "$link" | grep -qi '^Content-Disposition: attachment; filename\*=.*f'
+    curl -sS -f -I "$link" | grep >/dev/null -i '^Content-Disposition: attachment; filename\*=.*f'
     refused "${link%?}$([ "${link: -1}" = 0 ] && echo 1 || echo 0)"
     refused "${link%?}"
     refused "$link/x"
@@ -5383,7 +5384,7 @@ test_links() {
         form=$(web /upload -F note=nothing -F "file=@f;filename=dir/a \"name\".txt")
         jq -e '.filename == "a \"name\".txt" and .size == 5000000' <<<"$form"
         got "http://$WEB$(jq -r .link <<<"$form")" f
-        curl -sS -f -I "http://$WEB/download/$(jq -r .id <<<"$form")" | grep -qi "''a%20%22name%22.txt"
+        curl -sS -f -I "http://$WEB/download/$(jq -r .id <<<"$form")" | grep >/dev/null -i "''a%20%22name%22.txt"
         same "$(jq -r .path <<<"$form")" f
         form=$(web /upload -F expire=$life -F file=@g)
         got "http://$(address_of n2)$(jq -r .link <<<"$form")" g
@@ -5413,7 +5414,7 @@ test_links() {
     mkdir -p folder/in && cp e folder/in/e
     dfs -q -u /e e --expire $life
     dfs -q -u /folder folder --expire $life
-    dfs --stat /e | grep -q '^expires '
+    dfs --stat /e | grep >/dev/null '^expires '
     dfs --stat -j /folder/in/e | jq -e '.expires > 0'
     dfs --cp /e /kept
     link=$(dfs --share /e)
@@ -5549,8 +5550,8 @@ test_http() {
         fails 2 --stat "/json-$who"
         dfs -q -u "/odd-$who" f # not a multiple of three, several chunks
         web "/file/odd-$who" | jq -r .file | base64 -d | cmp - f
-        web /healthz | grep -qx healthy
-        web /metrics | grep -qx 'dfs_up 1'
+        web /healthz | grep >/dev/null -x healthy
+        web /metrics | grep >/dev/null -x 'dfs_up 1'
         [ "$(web /active-nodes | jq length)" = 3 ]
         timeout 3 curl -sN -H "Authorization: Bearer $(cat key)" "http://$WEB/api/live" >said || true
         grep -q '^data: {"state":"healthy"' said
@@ -5593,7 +5594,7 @@ test_http() {
     [ "$(code_of / -H 'Host: files.example')" = 200 ]
     [ "$(code_of / -H 'Host: file.example')" = 421 ]
     wait_for curl -sf -o body "http://$WEB/healthz"
-    curl -sf "http://$WEB/metrics" | grep -q '^dfs_files '
+    curl -sf "http://$WEB/metrics" | grep >/dev/null '^dfs_files '
     # a chunk that is damaged on this node's disk is never sent
     wait_for roster_is 3
     random 3000000 >d
