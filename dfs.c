@@ -8881,7 +8881,8 @@ static enum status client_trash(struct client *cl, void (*each)(void *, const st
 /* A link as SHARES lists it. */
 struct share_row {
     char token[2 * TOKEN_BYTES + 1];
-    uint64_t expiry_s, id; /* never: 0; id of the file, if SHARED said it */
+    uint64_t expiry_s; /* 0: never */
+    uint64_t id;       /* of the file, if SHARED said it */
     char path[PATH_MAX_BYTES + 1];
 };
 
@@ -16612,7 +16613,12 @@ static void http_form_upload(struct http *h) {
     if (status == DONE) status = upload_path(token, f->file, path);
     if (status == DONE && !http_life(h, &put.life_s)) goto out;
     if (status == DONE) status = http_store(h, &put, form_read, f);
-    if (status == DONE) status = client_share(&gateway.client, path, 0, token); /* which ends with the file */
+    if (status == DONE && (status = client_share(&gateway.client, path, 0, token)) != DONE) { /* nobody would find it */
+        char why[DETAIL_BYTES];
+        memcpy(why, detail, sizeof why);
+        client_change(&gateway.client, "RM", path);
+        fail(status, "%s", why);
+    }
     if (status != DONE) {
         http_fail(h, status);
         goto out;
