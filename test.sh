@@ -15,7 +15,7 @@ self=$here/$(basename "$0")
 PATH=/usr/bin:$PATH # the system's own tools: a python3 that is a wrapper can take half a second to start
 DFS=$(realpath "${DFS:-$here/dfs}")
 alarm='Sanitizer|runtime error:|Assertion .* failed|stack smashing'
-work='' seed=$((RANDOM * 32768 + RANDOM)) long='' keep='' parallel=3 slow=1 patience=90 names=()
+work='' seed=$((RANDOM * 32768 + RANDOM)) long='' keep='' parallel=3 slow=1 names=()
 declare -A PID=() ADDR=()
 net='' from=() # the prefix of network namespaces in use, and the command that runs clients in one of them
 under=() # the command that runs servers; it finds the name of the server in WHO
@@ -27,25 +27,48 @@ skip() { echo "$*" >"$work/$name.skip"; exit 77; }
 not() { if "$@"; then echo "should have failed: $*" >&2; return 1; fi; }
 need() { local tool; for tool; do command -v "$tool" >/dev/null || skip "no $tool"; done; }
 plain() { [ "$slow" = 1 ] || skip "says nothing about a binary with sanitizers"; }
-wait_for() { # [-t SECONDS] COMMAND...: until it succeeds
-    local limit=60 end
+# A process costs more than anything else here, some 20 ms on a virtual machine: what is done often is done by the shell.
+nap() { # MILLISECONDS
+    local left
+    printf -v left '%d.%03d' $(($1 / 1000)) $(($1 % 1000))
+    read -r -t "$left" -u 7 || true # of a pipe into which nobody writes
+}
+exec 7<> <(:)
+wait_for() { # [-t SECONDS] COMMAND...: until it succeeds; asks often at first, then less so
+    local limit=60 end ms=20
     [ "$1" = -t ] && { limit=$2; shift 2; }
     end=$((SECONDS + limit * slow))
-    until "$@" >/dev/null 2>&1 || ! sleep 0.03; do
+    until "$@" >/dev/null 2>&1; do
         [ "$SECONDS" -lt "$end" ] || { echo "waited $limit s in vain for: $*" >&2; return 1; }
+        nap "$ms"
+        ms=$((ms < 200 ? ms * 5 / 4 : ms))
     done
 }
-dfs() { timeout $((patience * slow)) "${from[@]}" "$DFS" "$@" 2>>client.err; }
+dfs() { "${from[@]}" "$DFS" "$@" 2>>client.err 7<&-; }
+text='' # what the two below have read
+read_all() { # FILE
+    text=''
+    IFS= read -r -d '' text 2>/dev/null <"$1" || true
+}
+asked() { # ARGS...: what dfs prints, whatever its exit code is, into `text`
+    dfs "$@" >"$work/asked.$BASHPID" || true
+    read_all "$work/asked.$BASHPID"
+}
 fails() { # CODE[|CODE] ARGS...: dfs fails with this exit code and says why
     local want=$1 got=0
     shift
-    timeout $((90 * slow)) "${from[@]}" "$DFS" "$@" >fails.out 2>fails.text || got=$?
-    cat fails.text >>client.err
+    "${from[@]}" "$DFS" "$@" >fails.out 2>fails.text 7<&- || got=$?
+    read_all fails.text
+    printf %s "$text" >>client.err
     [[ $got =~ ^($want)$ ]] || die "exit code $got, not $want: dfs $(printf '%q ' "$@" | head -c 300)"
-    grep -q '^dfs: .' fails.text || die "exit code $got without a word: dfs $*"
+    [[ $'\n'$text =~ $'\n''dfs: '[^$'\n'] ]] || die "exit code $got without a word: dfs $*"
 }
 random() { head -c "$1" /dev/urandom; }
-sha() { sha256sum | cut -d' ' -f1; }
+sha() {
+    local sum
+    sum=$(sha256sum)
+    echo "${sum%% *}"
+}
 rss_kb() { awk '/^VmRSS/ {print $2}' "/proc/$1/status"; }
 count_threads() { find "/proc/$1/task" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l; }
 files_open() { find "/proc/$1/fd" -mindepth 1 2>/dev/null | wc -l; }
@@ -62,22 +85,23 @@ shuffle() { # WORD...: puts them into `shuffled`, in random order
     done
 }
 pause() { # MILLISECONDS: a random time up to this; when, not whether
-    local ms=$((RANDOM % $1))
-    sleep "$((ms / 1000)).$(printf %03d $((ms % 1000)))"
+    nap $((RANDOM % $1))
 }
 
 # ---- Servers ----
 
-serving() { grep -q '^listening ' "$1.out" || ! kill -0 "${PID[$1]}"; }
+serving() { read_all "$1.out" && [[ $text == *listening\ *$'\n'* ]] || ! kill -0 "${PID[$1]}"; }
 start() { # NAME ARGS...: a server; its output in NAME.out and NAME.err
     local who=$1 via=()
     shift
     [ -z "$net" ] || via=(nsenter "--net=/run/netns/$net-$who")
     rm -f "$who.out"
-    WHO=$who "${via[@]}" "${under[@]}" "$DFS" "$@" >"$who.out" 2>>"$who.err" &
+    WHO=$who "${via[@]}" "${under[@]}" "$DFS" "$@" >"$who.out" 2>>"$who.err" 7<&- &
     PID[$who]=$!
     wait_for serving "$who"
-    ADDR[$who]=$(awk '/^listening / {print $2}' "$who.out")
+    read_all "$who.out"
+    ADDR[$who]=''
+    [[ $text =~ listening\ ([^ $'\n']*) ]] && ADDR[$who]=${BASH_REMATCH[1]}
     [ -n "${ADDR[$who]}" ] || { wait "${PID[$who]}"; local code=$?; unset "PID[$who]"; return "$code"; }
 }
 node() { start "$1" node "$PWD/$1" -n "$1" -l 127.0.0.1:0 "${@:2}"; }
@@ -100,7 +124,7 @@ stop() { # NAME...: SIGTERM; each must end with exit code 0
         [ "$code" = 0 ] || die "$who ended with exit code $code"
     done
 }
-ended() { ! kill -0 "${PID[$1]}" || grep -q '^State:.Z' "/proc/${PID[$1]}/status"; }
+ended() { ! kill -0 "${PID[$1]}" || { read_all "/proc/${PID[$1]}/status" && [[ $text == *$'\nState:\tZ'* ]]; }; }
 cluster() { # N [MASTER-ARGS...]: a new cluster with a key and N nodes, all in its roster
     local n
     export DFS_KEY_FILE=$PWD/key
@@ -115,13 +139,18 @@ settled() { # N: so many nodes are up, and all is well
     wait_for current
 }
 status() { dfs --status "$@" || true; } # its exit code says how the cluster is
-current() { status | grep >/dev/null '^reads *current'; }
+current() { asked --status && [[ $text =~ $'\n'reads\ *current ]]; }
 fast() { export DFS_PING=50ms DFS_DEAD_AFTER=1s; [ "$slow" = 1 ] || export DFS_PING=200ms DFS_DEAD_AFTER=3s; }
 state_now() { status | awk '$1 == "state" {print $2}'; }
-state() { [ "$(state_now)" = "$1" ]; }
-is_up() { [ "$(dfs --nodes | grep -c ' up ')" = "$1" ]; }
-roster_is() { status -j | grep >/dev/null "\"roster\": $1,"; } # and a master reigns
-node_is() { dfs --nodes | awk -v n="$1" '$1 == n {print $2}' | grep >/dev/null -x "$2"; }
+state() { asked --status && [[ $'\n'$text =~ $'\n'state\ *$1$'\n' ]]; }
+is_up() { # N: so many nodes are up
+    local line up=0
+    asked --nodes
+    while read -r line; do [[ $line != *' up '* ]] || up=$((up + 1)); done <<<"$text"
+    [ "$up" = "$1" ]
+}
+roster_is() { asked --status -j && [[ $text == *"\"roster\": $1,"* ]]; } # and a master reigns
+node_is() { asked --nodes && [[ $'\n'$text =~ $'\n'$1\ +$2\  ]]; } # NAME STATE|STATE
 held_by() { # PATH NODE...: every chunk of PATH is on all these nodes
     local path=$1 text who
     shift
@@ -201,7 +230,6 @@ test_sizes() {
 # 256 MiB of random bytes, and 1 GiB of a sparse file; 1 GiB and 5 GiB in the long run
 test_large() {
     local size=$((256 << 20)) sparse=1 room sparse_sha
-    patience=600
     sparse_sha[1]=a21e59b8cd3c168123cf312e67a489a88df468d2ffc7a525d5f54e0ec7e999e5
     sparse_sha[5]=b7a074ee371f1fcccade2ce142f1a9724369b7dcd1daea275e37cdf83c63fb25
     [ -z "$long" ] || size=$((1024 << 20)) sparse=5
@@ -512,18 +540,17 @@ test_node_killed() {
 kill_round() { # COUNT VICTIM...
     local count=$1 f code i jobs=() downs=() files=() absent=0 late=0
     declare -A got=() hash=()
-    rm -rf up down
+    rm -rf up down barrier
     mkdir up down
+    mkfifo barrier
     random $((count * 1500)) | split -b 3000 -a 3 -d - up/small
     random $((count * 35000)) | split -b 70000 -a 3 -d - up/middle
     random 5000000 >up/large
-    exec 8>barrier
-    flock 8
     for f in up/*; do
-        flock -s barrier timeout $((90 * slow)) "$DFS" -q -u "/$ROUND/${f#up/}" "$f" 8>&- 2>>client.err &
+        "$DFS" -q -u "/$ROUND/${f#up/}" "$f" <barrier 2>>client.err 7<&- &
         jobs+=($!) files+=("${f#up/}")
     done
-    exec 8>&- # now they all go
+    exec 8>barrier # now they all go: none can open it for reading before
     pause $((500 * slow))
     fell "${@:2}"
     pause 300
@@ -1506,7 +1533,7 @@ test_down_to_one() {
 
 files_are() { # FILE: what is in /d, in an answer that is current, is what FILE says
     local me=$BASHPID
-    until timeout $((90 * slow)) "$DFS" -j --ls /d >"ls.$me" 2>"said.$me" && ! grep -q 'possibly old' "said.$me"; do
+    until "$DFS" -j --ls /d >"ls.$me" 2>"said.$me" && ! grep -q 'possibly old' "said.$me"; do
         pause 100
     done
     jq -r '.[] | "\(.sha256) \(.name)"' "ls.$me" | sort | diff - "$1" >&2
@@ -2582,7 +2609,6 @@ test_hangs() {
 test_memory() {
     local who before each count=50000
     plain
-    patience=600
     [ -z "$long" ] || count=100000
     cluster 3
     for who in m n1 n2 n3; do
@@ -3137,7 +3163,7 @@ churn() { # WORKER MEGABYTES
             size=$((RANDOM % 5)) # 3 MB in the middle
             size=$((size == 0 ? RANDOM % 70000 : size * (RANDOM * 40 + 1000)))
             head -c "$size" /dev/urandom >"churn.$1"
-            timeout $((90 * slow)) "$DFS" -q -u "/churn/$1.$f" "churn.$1" 2>"said.$1" || code=$?
+            "$DFS" -q -u "/churn/$1.$f" "churn.$1" 2>"said.$1" || code=$?
             case $code in
             0) is[$f]=$(sha <"churn.$1") sent=$((sent + size)) since=0 ;;
             10)
@@ -3150,13 +3176,13 @@ churn() { # WORKER MEGABYTES
                 ;;
             esac
         elif [ $((RANDOM % 2)) = 0 ]; then
-            timeout $((90 * slow)) "$DFS" --rm "/churn/$1.$f" >/dev/null 2>"said.$1" || code=$?
+            "$DFS" --rm "/churn/$1.$f" >/dev/null 2>"said.$1" || code=$?
             [ "$code" != 0 ] || is[$f]=''
         fi
         [ "$code" = 10 ] || [ "$code" = 0 ] || echo "$1, step $i: exit code $code: $(cat "said.$1")" >>churn.failed
         f=$((RANDOM % 8))
         [ -n "${is[$f]:-}" ] || continue
-        [ "$(timeout $((90 * slow)) "$DFS" -q -d "/churn/$1.$f" - 2>"said.$1" | sha)" = "${is[$f]}" ] ||
+        [ "$("$DFS" -q -d "/churn/$1.$f" - 2>"said.$1" | sha)" = "${is[$f]}" ] ||
             echo "$1, step $i: /churn/$1.$f is not what it was: $(cat "said.$1")" >>churn.failed
     done
     for f in "${!is[@]}"; do echo "${is[$f]:-gone} /churn/$1.$f"; done >"churned.$1"
@@ -3315,7 +3341,7 @@ test_damage() {
     heals() { # must|check|may: --fsck and the node say, or only --fsck says, what happened to it; all comes right
         local code=0
         round=$((round + 1))
-        timeout $((90 * slow)) "$DFS" --fsck n3 -j >fsck.json 2>>client.err || code=$?
+        "$DFS" --fsck n3 -j >fsck.json 2>>client.err || code=$?
         not crashed "$code" || die "$place: --fsck ended with $code"
         jq -e .problems fsck.json >/dev/null || die "$place: --fsck says nothing"
         [ "$code" != 0 ] || { clean=$((clean + 1)); echo "--fsck sees nothing: $place"; }
@@ -3631,7 +3657,7 @@ test_trash_short() {
     random 6000000 >f
     content() { { echo "$1" && cat f; }; }
     for i in $(seq "$last"); do # 360 MB in all, on disks of 256 MiB
-        until content "$i" | timeout $((90 * slow)) "$DFS" -q -u "/f$((i % 3))" - 2>said || ! code=$?; do
+        until content "$i" | "$DFS" -q -u "/f$((i % 3))" - 2>said || ! code=$?; do
             [ "$code" = 10 ] || die "file $i: exit code $code: $(cat said)"
             full=$((full + 1))
             [ "$full" -lt 200 ] || die "there is no room, though the trash takes it"
@@ -3685,10 +3711,13 @@ stored_is() { # on the nodes' disks is what the layout says, and nothing else
 }
 laid_out() { copies_are "$1" && even "${@:2}" && stored_is; } # COPIES NODE...
 sums_hold() { # PREFIX...: every file of the list `sums` below one of these is there, and what it was
-    local sum path
-    while read -r sum path; do
-        [ "$(dfs -q -d "$path" - | sha)" = "$sum" ] || die "$path is not what it was"
-    done < <(for path in "${@:-/}"; do grep -F " $path" sums; done)
+    local path
+    rm -rf held
+    mkdir held
+    dfs -q -d / held
+    for path in "${@:-/}"; do grep -F " $path" sums; done | sed 's# /#  held/#' >sums.held
+    sha256sum --quiet -c sums.held
+    rm -r held
 }
 many() { # COUNT FOLDER: so many files of mixed sizes, 300 KB in the middle, by four clients; their sums into `sums`
     local i jobs=()
@@ -3705,7 +3734,7 @@ many() { # COUNT FOLDER: so many files of mixed sizes, 300 KB in the middle, by 
         jobs+=($!)
     done
     for w in "${jobs[@]}"; do wait "$w"; done
-    for ((i = 0; i < $1; i++)); do echo "$(sha <"many/$i") $2/$((i % 7))/$i"; done >>sums
+    (cd many && sha256sum -- *) | while read -r sum i; do echo "$sum $2/$((i % 7))/$i"; done >>sums
     rm -r many
 }
 
@@ -3927,7 +3956,6 @@ test_repair() {
 test_whole() {
     local size=$((256 << 20)) i begun ms bytes reference said
     need jq python3
-    patience=300
     [ -z "$long" ] || size=$((2 << 30))
     [ "$slow" = 1 ] || size=$((48 << 20))
     [ "$(df --output=avail -B1 . | tail -n 1)" -gt $((size * 5)) ] || skip "not enough space on this disk"
@@ -4299,7 +4327,7 @@ test_hundred() {
     local n nodes=40 files=1000 begun ticks least
     need jq python3 gcc
     [ "$slow" = 1 ] || nodes=15 files=200
-    [ -z "$long" ] || nodes=100 files=10000 patience=600
+    [ -z "$long" ] || nodes=100 files=10000
     export DFS_PING=1s DFS_DEAD_AFTER=10s DFS_SEGMENT_SIZE=1M DFS_GRACE=2s
     cluster 0 --copies 3
     for n in $(seq "$nodes"); do
@@ -4372,7 +4400,7 @@ test_commands() {
     rm got
     for n in n1 n2 n3 n4; do
         code=0
-        timeout $((90 * slow)) "$DFS" -q -d /d/small got --from "$n" 2>>client.err || code=$?
+        "$DFS" -q -d /d/small got --from "$n" 2>>client.err || code=$?
         if grep -qw "$n" layout; then [ "$code" = 0 ]; else [ "$code" = 4 ] && [ ! -e got ]; fi
         rm -f got
     done
@@ -4459,7 +4487,7 @@ test_only_copy() {
     writer=$!
     for round in $(seq "$(rounds 4 2)"); do
         n=n$((RANDOM % 4 + 1))
-        timeout $((90 * slow)) "$DFS" --drain "$n" >drained 2>>client.err &
+        "$DFS" --drain "$n" >drained 2>>client.err &
         job=$!
         pause 400
         case $((RANDOM % 4)) in
@@ -4526,7 +4554,6 @@ test_whole_folder() {
     need jq
     [ "$slow" = 1 ] || count=200
     [ -z "$long" ] || count=25000
-    patience=900
     fast
     cluster 3
     pick "$count"
@@ -5845,13 +5872,27 @@ demo() {
 
 # ---- The runner ----
 
+stray() { # FOLDER: processes that are in it
+    local p
+    for p in /proc/[0-9]*; do [[ $(readlink "$p/cwd" 2>/dev/null)/ != "$1"/* ]] || echo "${p#/proc/}"; done
+}
+watchdog() { # SHELL FOLDER: ends what a test runs if it is not over in this time, so that it fails
+    local limit=$((900 * slow)) p
+    [ -z "$long" ] || limit=7200
+    nap $((limit * 1000))
+    echo "not over within $limit s: what it runs is killed"
+    for p in $(stray "$2"); do [ "$p" = "$1" ] || [ "$p" = "$BASHPID" ] || kill -9 "$p"; done
+}
 one() ( # NAME: runs a test; its verdict is the exit code: 0, 1, or 77 for skipped
     name=$1
     mkdir -p "$work/$name"
     cd "$work/$name" || exit 1
     exec >"$work/$name.log" 2>&1
-    trap 'for p in "${PID[@]}"; do kill -9 "$p" 2>/dev/null; done; hosts_end "dfs$$-$name-"; disks_end "$PWD"' EXIT
+    trap 'kill "$dog"; for p in "${PID[@]}"; do kill -9 "$p" 2>/dev/null; done; hosts_end "dfs$$-$name-"
+        disks_end "$PWD"' EXIT
     trap 'echo "test.sh:$LINENO: exit code $?: $BASH_COMMAND" >&2' ERR
+    watchdog "$BASHPID" "$PWD" &
+    dog=$!
     export HOME=$PWD
     RANDOM=$((seed % 32768))
     set -eE
@@ -5868,15 +5909,13 @@ report() { # NAME CODE SECONDS
         failed=$((failed + 1))
         echo "FAIL $1 ($3 s)"
         for file in "$work/$1.log" "$work/$1"/*.err; do
-            [ -s "$file" ] && echo "---- ${file##*/}" && { grep -m 1 -A 20 -E "$alarm" "$file" || tail -n 8 "$file"; }
+            [ -s "$file" ] && echo "---- ${file##*/}" && {
+                grep -m 1 -A 20 -E "$alarm" "$file" || grep -v ' Killed  *WHO=' "$file" | tail -n 8
+            }
         done
         ;;
     esac
     [ -n "$keep" ] || rm -rf "${work:?}/$1"
-}
-stray() { # processes that a test left behind
-    local p
-    for p in /proc/[0-9]*; do [[ $(readlink "$p/cwd" 2>/dev/null) != "$work"/* ]] || echo "${p#/proc/}"; done
 }
 
 mapfile -t all < <(sed -n 's/^test_\([a-z_0-9]*\)() .*/\1/p' "$self")
@@ -5905,7 +5944,7 @@ export ASAN_OPTIONS=exitcode=99 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=ex
 unset XDG_CONFIG_HOME
 if [ -n "$demo_only" ]; then demo; exit; fi
 cleanup() {
-    stray | xargs -r kill -9 2>/dev/null
+    stray "$work" | xargs -r kill -9 2>/dev/null
     hosts_end "dfs$$-"
     disks_end "$work"
     if [ -n "$keep" ]; then echo "all is kept in $work"; else rm -rf "$work"; fi
@@ -5928,7 +5967,7 @@ for name in "${names[@]}"; do
     running[$!]=$name begun[$!]=$SECONDS
 done
 while [ ${#running[@]} -gt 0 ]; do collect; done
-left=$(stray)
-[ -z "$left" ] || { echo "FAIL processes left behind:" "$left"; failed=$((failed + 1)); stray | xargs kill -9; }
+left=$(stray "$work")
+[ -z "$left" ] || { echo "FAIL processes left behind:" "$left"; failed=$((failed + 1)); xargs kill -9 <<<"$left"; }
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]
