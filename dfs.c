@@ -1138,14 +1138,20 @@ static bool thread_start(void *(*run)(void *), void *argument) {
     return error == 0;
 }
 
-/* Starts a thread that the caller joins. */
-static pthread_t thread_spawn(void *(*run)(void *), void *argument) {
-    pthread_t thread;
+/* Starts a thread that the caller joins. False if the system has no room for one more; the detail says so. */
+static bool thread_try(pthread_t *thread, void *(*run)(void *), void *argument) {
     pthread_attr_t attributes;
     thread_attributes(&attributes);
-    int error = pthread_create(&thread, &attributes, run, argument);
+    int error = pthread_create(thread, &attributes, run, argument);
     pthread_attr_destroy(&attributes);
-    if (error != 0) die(INTERNAL, "no thread: %s; raise the limit on processes", strerror(error));
+    if (error != 0) fail(INTERNAL, "no thread: %s; raise the limit on processes", strerror(error));
+    return error == 0;
+}
+
+/* The same where a program is of no use without it, which ends then. */
+static pthread_t thread_spawn(void *(*run)(void *), void *argument) {
+    pthread_t thread;
+    if (!thread_try(&thread, run, argument)) die(INTERNAL, "%s", detail);
     return thread;
 }
 
@@ -3836,6 +3842,13 @@ static bool inode_path(const struct tree *t, const struct inode *n, struct text 
     return true;
 }
 
+/* When a link ends: by itself, or with its file; 0: never. */
+static uint32_t share_ends(const struct tree *t, const struct share *share) {
+    const struct inode *n = tree_by_id(t, share->inode);
+    if (!n || n->expiry_s == 0) return share->expiry_s;
+    return share->expiry_s != 0 && share->expiry_s < n->expiry_s ? share->expiry_s : n->expiry_s;
+}
+
 /* The answer to SHARED: the words EXPIRY ID, each behind a space, and the path as a row. */
 static enum status share_answer(const struct tree *t, struct slice word, struct text *words, struct text *row) {
     uint8_t token[TOKEN_BYTES];
@@ -3843,7 +3856,7 @@ static enum status share_answer(const struct tree *t, struct slice word, struct 
     const struct share *share = parse_hex(word, token, TOKEN_BYTES) ? tree_share(t, token) : NULL;
     bool good = share && inode_path(t, tree_by_id(t, share->inode), &path);
     if (good) {
-        text_format(words, " %u %" PRIu64, share->expiry_s, share->inode);
+        text_format(words, " %u %" PRIu64, share_ends(t, share), share->inode);
         text_escaped(row, path.data, path.length);
         text_byte(row, '\n');
     }
@@ -6934,8 +6947,9 @@ struct put {
     int64_t mtime_ns;
     size_t chunk_size;
     uint32_t life_s;        /* it is gone so long after it is there; 0: never */
-    ssize_t (*pull)(void *source, void *to, size_t length); /* fills `to`, less only at the end, -1: broken; NULL: fd */
-    void *source;
+    bool alone;             /* relies on no other upload of its client: what failed could not be had once more */
+    ssize_t (*pull)(void *source, const uint8_t **at); /* the next CHUNK_MAX_BYTES, less only at the end; -1: broken */
+    void *source;           /* NULL in `pull`: a file descriptor is read */
     uint64_t size;          /* what it was, and its hash, when it is done */
     uint8_t sha256[32];
 };
@@ -6946,10 +6960,10 @@ struct memory_source {
     size_t left;
 };
 
-static ssize_t memory_read(void *source, void *to, size_t length) {
+static ssize_t memory_next(void *source, const uint8_t **at) {
     struct memory_source *m = source;
-    size_t part = m->left < length ? m->left : length;
-    if (part > 0) memcpy(to, m->at, part);
+    size_t part = m->left < CHUNK_MAX_BYTES ? m->left : CHUNK_MAX_BYTES;
+    *at = m->at;
     m->at += part;
     m->left -= part;
     return (ssize_t)part;
@@ -6971,6 +6985,7 @@ struct upload {
     bool over;                         /* nothing more comes */
     bool resend;                       /* send what should be there already */
     atomic_bool spared;                /* some chunk was not sent, because it is there, or on its way */
+    struct hash_set *sent, own;        /* chunks that were sent: by all uploads of the client, or by this one */
     enum status status;                /* the first error */
     char why[DETAIL_BYTES];
     struct text list;                  /* SHA256 LENGTH\n for each chunk */
@@ -7018,7 +7033,7 @@ static void *upload_worker(void *argument) {
     return NULL;
 }
 
-/* Notes a chunk in the list; true if it is to be sent: no upload of this client that is open has done so. */
+/* Notes a chunk in the list; true if it is to be sent: none that shares what it sends with this upload has done so. */
 static bool upload_note(struct upload *u, const uint8_t hash[32], size_t length) {
     text_hex(&u->list, hash, 32);
     text_byte(&u->list, ' ');
@@ -7026,30 +7041,40 @@ static bool upload_note(struct upload *u, const uint8_t hash[32], size_t length)
     text_byte(&u->list, '\n');
     u->chunk_count++;
     lock_take(&u->cl->lock);
-    bool fresh = hash_set_add(&u->cl->sent, hash) || u->resend;
+    bool fresh = hash_set_add(u->sent, hash) || u->resend;
     lock_drop(&u->cl->lock);
     if (!fresh) atomic_store(&u->spared, true);
     return fresh;
+}
+
+/* Reads the next chunk of the source into a buffer that it takes; at the end there is none. What is pulled may take its
+ * time, and no buffer is held meanwhile. */
+static enum status upload_next(int fd, struct put *put, struct piece *piece) {
+    const uint8_t *at = NULL;
+    ssize_t got = put->pull ? put->pull(put->source, &at) : 1;
+    piece->buffer = NULL;
+    if (got <= 0) return got == 0 ? DONE : BAD_REQUEST; /* the source said why */
+    if (!(piece->buffer = buffer_take(0))) return NO_SPACE;
+    if (at) memcpy(piece->buffer, at, (size_t)got);
+    else got = sys_read(fd, piece->buffer, put->chunk_size);
+    piece->length = got > 0 ? (uint32_t)got : 0;
+    if (got > 0) return DONE;
+    buffer_give(piece->buffer);
+    piece->buffer = NULL;
+    return got == 0 ? DONE : fail(INTERNAL, "reading the file: %s", strerror(errno));
 }
 
 /* Reads the source to its end, hashing each chunk and the whole in one pass, and hands new chunks to the workers. */
 static enum status upload_read(struct upload *u, int fd, struct put *put, struct sha256 *whole) {
     for (;;) {
         struct sha256 state;
-        struct piece piece = {.buffer = buffer_take(0)};
-        if (!piece.buffer) return NO_SPACE;
-        ssize_t got = put->pull ? put->pull(put->source, piece.buffer, put->chunk_size)
-                                : sys_read(fd, piece.buffer, put->chunk_size);
-        if (got <= 0) {
-            buffer_give(piece.buffer);
-            if (got < 0 && put->pull) return BAD_REQUEST; /* the source said why */
-            return got == 0 ? DONE : fail(INTERNAL, "reading the file: %s", strerror(errno));
-        }
+        struct piece piece;
+        enum status status = upload_next(fd, put, &piece);
+        if (!piece.buffer) return status;
         sha256_init(&state);
-        sha256_update2(&state, whole, piece.buffer, (size_t)got);
+        sha256_update2(&state, whole, piece.buffer, piece.length);
         sha256_final(&state, piece.hash);
-        piece.length = (uint32_t)got;
-        put->size += (uint64_t)got;
+        put->size += piece.length;
         if (u->chunk_count == FILE_MAX_CHUNKS) {
             buffer_give(piece.buffer);
             return fail(BAD_REQUEST, "the file has more than %u chunks; use a larger --chunk-size", FILE_MAX_CHUNKS);
@@ -7063,8 +7088,8 @@ static enum status upload_read(struct upload *u, int fd, struct put *put, struct
         lock_drop(&u->lock);
         if (!going || !fresh) buffer_give(piece.buffer);
         if (!going) return DONE; /* the worker's error counts */
-        if (!fresh) progress_add((uint64_t)got, 0);
-        if ((size_t)got < put->chunk_size) return DONE;
+        if (!fresh) progress_add(piece.length, 0);
+        if (piece.length < put->chunk_size) return DONE;
     }
 }
 
@@ -7096,15 +7121,16 @@ static enum status upload_once(struct client *cl, struct put *put, int fd, bool 
     struct sha256 whole;
     pthread_t worker[UPLOAD_WORKERS];
     struct stat before, after;
-    int workers = put->size_hint != 0 && put->size_hint <= put->chunk_size ? 1 : UPLOAD_WORKERS;
+    int workers = 0, most = put->size_hint != 0 && put->size_hint <= put->chunk_size ? 1 : UPLOAD_WORKERS;
     before.st_mode = 0;
     if (!put->pull && fstat(fd, &before) != 0) return fail(INTERNAL, "reading the file: %s", strerror(errno));
     put->size = 0;
     lock_init(&u.lock, RANK_TRANSFER);
     cond_init(&u.changed);
     sha256_init(&whole);
-    for (int i = 0; i < workers; i++) worker[i] = thread_spawn(upload_worker, &u);
-    enum status status = upload_read(&u, fd, put, &whole);
+    u.sent = put->alone ? &u.own : &cl->sent;
+    while (workers < most && thread_try(&worker[workers], upload_worker, &u)) workers++;
+    enum status status = workers > 0 ? upload_read(&u, fd, put, &whole) : INTERNAL;
     if (status == DONE && S_ISREG(before.st_mode) &&
         (fstat(fd, &after) != 0 || after.st_size != before.st_size || after.st_mtim.tv_sec != before.st_mtim.tv_sec ||
          after.st_mtim.tv_nsec != before.st_mtim.tv_nsec))
@@ -7120,6 +7146,7 @@ static enum status upload_once(struct client *cl, struct put *put, int fd, bool 
     status = u.status == DONE ? upload_commit(&u, put) : fail(u.status, "%s", u.why);
     *spared = atomic_load(&u.spared);
     text_free(&u.list);
+    hash_set_free(&u.own);
     cond_free(&u.changed);
     return status;
 }
@@ -7144,6 +7171,7 @@ static enum status client_upload_small(struct client *cl, const struct put *put,
     struct upload u = {.cl = cl};
     enum status status = DONE;
     struct upload_open open;
+    u.sent = put->alone ? &u.own : &cl->sent;
     upload_begin(cl, &open);
     bool spared = put->size > 0 && (!upload_note(&u, put->sha256, (size_t)put->size) || have);
     if (put->size > 0 && !spared) status = client_put(cl, put->sha256, bytes, (size_t)put->size);
@@ -7154,6 +7182,7 @@ static enum status client_upload_small(struct client *cl, const struct put *put,
     }
     upload_end(cl, &open);
     text_free(&u.list);
+    hash_set_free(&u.own);
     return status;
 }
 
@@ -8948,7 +8977,7 @@ static enum status client_unshare(struct client *cl, const char *path, const cha
     return status;
 }
 
-/* Which file a link is of. */
+/* Which file a link is of, and when it ends. */
 static enum status client_shared(struct client *cl, const char *token, struct share_row *found) {
     struct text line = {0};
     struct answer a = {0};
@@ -8963,6 +8992,17 @@ static enum status client_shared(struct client *cl, const char *token, struct sh
         status = fail(INTERNAL, "the answer to SHARED is none");
     text_free(&line);
     answer_free(&a);
+    return status;
+}
+
+/* Makes a link to made->path, with a token that it makes. When it ends is what the master says, whose clock counts; if
+ * it says nothing any more, what this machine's clock says. */
+static enum status client_share_new(struct client *cl, struct share_row *made, uint32_t life_s) {
+    struct share_row found;
+    token_make(made->token);
+    enum status status = client_share(cl, made->path, life_s, made->token);
+    made->expiry_s = life_s == 0 ? 0 : clock_wall_s() + life_s;
+    if (status == DONE && client_shared(cl, made->token, &found) == DONE) made->expiry_s = found.expiry_s;
     return status;
 }
 
@@ -9478,6 +9518,18 @@ static enum status fetch_all(const char *address, const struct chunk_info *list,
     return status;
 }
 
+/* Reports those of the chunks of an order that are here, for its answer may not say so. */
+static void fetch_report(struct slice rows) {
+    struct slice row;
+    struct words w;
+    uint8_t hash[32];
+    uint32_t length;
+    while (slice_line(&rows, &row))
+        if (words_split(row, &w) && w.count == 2 && parse_hex(w.word[0], hash, 32) &&
+            store_has(&node.store, hash, &length))
+            report_add("new", hash, length);
+}
+
 /* FETCH ADDRESS, with rows SHA256 LENGTH: get these chunks from that node, make them durable, answer which failed. */
 static enum status node_fetch(struct request *r) {
     char address[ADDRESS_MAX_BYTES + 1];
@@ -9498,6 +9550,7 @@ static enum status node_fetch(struct request *r) {
     r->has_reply = true;
     if (status == DONE && count > 0) status = fetch_all(address, list, count, &r->reply);
     if (status == DONE) status = store_sync(&node.store); /* those that were here already may not be on disk either */
+    if (status != DONE || conn_is_over(r->c)) fetch_report((struct slice){r->body.data, r->body.length});
     atomic_fetch_sub(&node.transfers, 1);
     free(list);
     return status;
@@ -10369,6 +10422,7 @@ static struct master {
     int64_t zones_ms;         /* and when it looks on */
     int64_t move_ms;          /* when to look for chunks to move again */
     int64_t surplus_ms;       /* when to look for surplus copies; 0: there is no reason to */
+    bool surplus_again;       /* some may be where that look has been already */
     int64_t changed_ms;       /* when a node went, or came back, last */
     struct event {
         uint64_t number;
@@ -10635,6 +10689,7 @@ static void chunks_review(void) {
             chunk_enqueue(i);
     cond_signal(&master.copy_wanted);
     master.surplus_ms = clock_ms() + master.grace_ms;
+    master.surplus_again |= master.surplus_next > 0;
 }
 
 /* In the order of the treap, in which the entries of a directory stand together. */
@@ -11063,7 +11118,7 @@ static bool stream_next(struct peer *p, uint64_t epoch, struct text *batch, uint
 static bool drop_holds(int slot, const struct drop *drop, const struct standing *now) {
     uint32_t index = tree_chunk_find(&master.tree, drop->hash);
     struct chunk *chunk = index == NONE ? NULL : tree_chunk(&master.tree, index);
-    if (!drop->surplus) return !chunk || (chunk->references == 0 && !node_set_has(&chunk->holders, slot));
+    if (!drop->surplus) return !chunk || !node_set_has(&chunk->holders, slot); /* one with a name it says it has */
     if (chunk && chunk->references > 0 && copies_lacking(chunk, now) <= 0) return true;
     holder_add(tree_chunk(&master.tree, tree_chunk_make(&master.tree, drop->hash, drop->length)), slot);
     return false;
@@ -11311,6 +11366,12 @@ static enum status copy_run(struct peer *p, int worker, const char *target, cons
     return status;
 }
 
+/* There is a chunk with too many copies: has it be looked for, the grace time from now. */
+static void surplus_look(void) {
+    master.surplus_again |= master.surplus_next > 0;
+    if (master.surplus_ms == 0) master.surplus_ms = clock_ms() + master.grace_ms;
+}
+
 /* Notes what an order achieved. `session` is from when it began: what came of it later counts for nothing. */
 static void copy_done(struct peer *p, int slot, const struct copy_order *order, uint64_t session, enum status status,
                       const struct text *failed) {
@@ -11333,8 +11394,9 @@ static void copy_done(struct peer *p, int slot, const struct copy_order *order, 
         int lacking = copies_lacking(chunk, &now);
         if (lacking > 0) chunk_enqueue(index);
         else chunk->flags &= ~(uint32_t)CHUNK_FRESH;
-        if (lacking < 0 && order->from < 0) master.surplus_ms = clock_ms() + master.grace_ms;
-        else if (lacking < 0 && node_set_has(&chunk->holders, order->from) && peer_usable(master.peers[order->from]))
+        if (lacking < (order->from < 0 ? 0 : -1)) surplus_look();
+        if (order->from >= 0 && lacking < 0 && node_set_has(&chunk->holders, order->from) &&
+            peer_usable(master.peers[order->from]))
             chunk_drop_at(chunk, order->from, true, clock_ms());
         tree_chunk_release(&master.tree, index);
     }
@@ -11570,21 +11632,24 @@ static int move_sort(const struct candidate *nodes, const struct standing *now, 
 }
 
 /* Finds from where to where chunks should move: the pair number `skip` of those where the first is crowded, or has over
- * 5 % of the average more than the second; the fullest and the emptiest come first. Returns how many bytes may move at
- * once; 0: there is no such pair. */
+ * 5 % of the average more than the second, or half of that if the first pair has more; the fullest and the emptiest
+ * come first. Returns how many bytes may move at once, at most half the difference, so that this comes to an end; 0:
+ * there is no such pair. */
 static uint64_t move_between(const struct candidate *nodes, const struct standing *now, int skip, int *from, int *to) {
     int order[NODES_MAX], count = move_sort(nodes, now, order);
     uint64_t sum = 0;
     for (int i = 0; i < count; i++) sum += nodes[order[i]].used_bytes;
     uint64_t least = count > 0 ? sum / (uint64_t)count / 20 : 0;
     if (least < BALANCE_MIN_BYTES) least = BALANCE_MIN_BYTES;
+    uint64_t bar = least;
     for (int i = 0; i < count; i++)
         for (int k = count - 1; k > i; k--) {
             const struct candidate *full = &nodes[order[i]], *empty = &nodes[order[k]];
             bool crowded = peer_is_crowded(master.peers[order[i]]);
             if (!crowded && clock_ms() - master.changed_ms < BALANCE_QUIET_MS) return 0;
             if (!empty->target || !empty->ready || peer_is_crowded(master.peers[order[k]])) continue;
-            if (!crowded && full->used_bytes <= empty->used_bytes + least) break; /* nor from any other */
+            if (!crowded && full->used_bytes <= empty->used_bytes + bar) break; /* nor from any other */
+            if (!crowded) bar = least / 2; /* it is uneven: what may not go there at once can by way of a third node */
             if (skip-- > 0) continue;
             *from = order[i];
             *to = order[k];
@@ -12331,8 +12396,12 @@ static void surplus_watch(void) {
     for (int step = 0; step < SWEEP_STEP && master.surplus_next < master.tree.chunk_high; step++) {
         struct chunk *chunk = tree_chunk(&master.tree, master.surplus_next++);
         int wanted = chunk_wanted(chunk);
-        if (chunk->references == 0 || wanted == COPIES_ALL || chunk->flags & (CHUNK_QUEUED | CHUNK_COPYING)) continue;
+        if (chunk->references == 0 || wanted == COPIES_ALL) continue;
         struct node_set have = node_set_and(&chunk->holders, &now.here);
+        if (chunk->flags & (CHUNK_QUEUED | CHUNK_COPYING)) {
+            master.surplus_again |= node_set_count(&have) > wanted;
+            continue;
+        }
         for (int left = node_set_count(&have); left > wanted; left--) {
             int slot = place_surplus(nodes, master.peer_count, &have);
             node_set_remove(&have, slot);
@@ -12342,7 +12411,8 @@ static void surplus_watch(void) {
     }
     if (master.surplus_next < master.tree.chunk_high) return;
     master.surplus_next = 0;
-    master.surplus_ms = 0;
+    master.surplus_ms = master.surplus_again ? now_ms + master.grace_ms : 0;
+    master.surplus_again = false;
 }
 
 /* Removes for good what has been in the trash for its time; when a disk is short of space, the oldest before. What is
@@ -12751,7 +12821,7 @@ static void report_holder(int slot, const uint8_t hash[32], uint32_t length, boo
     bool chain_done = chunk->references > 0 || node_set_count(&chunk->holders) >= master.sync_copies;
     int lacking = copies_lacking(chunk, now);
     if (chain_done && lacking > 0 && (fresh || master.peers[slot]->inventoried)) chunk_enqueue(index);
-    if (lacking < 0 && master.surplus_ms == 0) master.surplus_ms = clock_ms() + master.grace_ms;
+    if (lacking < 0) surplus_look();
 }
 
 /* BYE SESSION: a node is being stopped, and will be back. */
@@ -13069,7 +13139,7 @@ static void claim_review(const struct claim *claim) {
         chunk_raise(index, claim->copies);
         int lacking = copies_lacking(tree_chunk(&master.tree, index), &now);
         if (lacking > 0) chunk_enqueue(index);
-        else if (lacking < 0 && master.surplus_ms == 0) master.surplus_ms = clock_ms() + master.grace_ms;
+        else if (lacking < 0) surplus_look();
     }
 }
 
@@ -13094,7 +13164,7 @@ static enum status claim_expects(const struct claim *claim, const char *path, co
 
 /* Seconds since 1970 at the end of a life that begins now; 0: it has no end. */
 static uint32_t expiry_of(uint32_t life_s) {
-    return life_s == 0 ? 0 : clock_wall_s() + life_s;
+    return life_s == 0 ? 0 : (uint32_t)(expiry_clock_ms() / 1000) + life_s;
 }
 
 /* The lines that give the links of a file to its next version. */
@@ -13701,7 +13771,7 @@ static enum status master_shares(struct request *r) {
         text_clear(&path);
         if (!tree_share(t, share->token) || !inode_path(t, tree_by_id(t, share->inode), &path)) continue;
         text_hex(&r->reply, share->token, TOKEN_BYTES);
-        text_format(&r->reply, " %u ", share->expiry_s);
+        text_format(&r->reply, " %u ", share_ends(t, share));
         text_escaped(&r->reply, path.data, path.length);
         text_byte(&r->reply, '\n');
     }
@@ -14426,7 +14496,9 @@ enum {
     HTTP_HELD_MAX_BYTES = 128 * 1024 * 1024, /* of all uploads, in memory */
     HTTP_DRAIN_BYTES = 65536,   /* so much of a body that nobody wants is read, to keep the connection */
     HTTP_SEND_BYTES = 1024 * 1024,
-    HTTP_RETRY_MS = 5000,       /* how long a cluster that does not answer is asked again */
+    HTTP_RETRY_MS = 5000,       /* how long a cluster that does not answer is asked again, */
+    HOLDERS_AGAIN_MS = 200,     /* and who has a chunk that none of those has who had it, so often, */
+    LINK_AGAIN_MS = 10,         /* and which file a link is of that is replaced just then */
     HTTP_TOKENS_MAX = 64,       /* of a body in JSON */
     HTTP_SESSION_DAYS = 30,
     HTTP_LIVE_MS = 700,         /* how often what is live is looked at */
@@ -14451,6 +14523,7 @@ struct http {
     bool old;                   /* HTTP/1.0 */
     bool keeps;                 /* another request may follow on this connection */
     const char *verb;           /* of the route */
+    bool large_form;            /* it is counted in gateway.forms */
     bool stranger;              /* may not be told more than whether there is something for him */
     bool cut;                   /* it is reset, with what was not taken yet */
     bool head_only, answered;
@@ -14668,12 +14741,16 @@ static const char page_script[] =
     "async function login(why) {\n"
     "  if (asking) return;\n"
     "  asking = true;\n"
-    "  if ($('ask').open) $('ask').close('no');\n"
+    "  if ($('ask').open) {\n"
+    "    const closed = new Promise(done => $('ask').addEventListener('close', done, {once: true}));\n"
+    "    $('ask').close('no');\n"
+    "    await closed;\n"
+    "  }\n"
     "  const key = await ask('The key of this cluster', '', true, why).finally(() => { asking = false; });\n"
     "  if (key === null) return toast('Without the key nothing is shown.', 'Give it', () => login(''));\n"
     "  try {\n"
     "    await call('POST', '/login', {key});\n"
-    "    $('leave').hidden = false;\n"
+    "    localStorage.setItem('dfs', 'knows the key');\n"
     "    start();\n"
     "  } catch (error) { login(error.message); }\n"
     "}\n"
@@ -14692,7 +14769,12 @@ static const char page_script[] =
     " 'directory' ? -1 : 1);\n"
     "  for (const row of [...shown].sort(order)) {\n"
     "    const folder = row.kind === 'directory';\n"
-    "    const act = () => { if (folder) go(row.path); else choose(row.path); };\n"
+    "    const act = () => {\n"
+    "      if (row.path_escaped) toast('A browser has no way to say this name, which is no UTF-8; the program dfs"
+    " has.');\n"
+    "      else if (folder) go(row.path);\n"
+    "      else choose(row.path);\n"
+    "    };\n"
     "    const name = (found ? row.path : row.name) + (folder ? '/' : '');\n"
     "    const tr = make('tr', row.path === chosen ? {class: 'on'} : {}, make('td', {}, make('button',"
     " {class: 'link',\n"
@@ -14778,11 +14860,6 @@ static const char page_script[] =
     "  const list = make('dl', {});\n"
     "  for (const [k, v] of terms) list.append(make('dt', {text: k}), make('dd', {text: v}));\n"
     "  const acts = make('div', {class: 'acts'});\n"
-    "  if (s.path_escaped) { // its name is no UTF-8: by the one that can be shown another file would be meant\n"
-    "    box.replaceChildren(make('h2', {text: s.path_escaped}), list);\n"
-    "    box.hidden = false;\n"
-    "    return;\n"
-    "  }\n"
     "  if (file) acts.append(make('a', {href: '/files' + encode(path), download: name, text: 'Download'}));\n"
     "  if (file) acts.append(make('button', {text: 'Share', on: () => share(path)}));\n"
     "  acts.append(make('button', {text: 'Rename', on: () => rename(path)}), make('button', {text: 'Delete',\n"
@@ -14991,7 +15068,7 @@ static const char page_script[] =
     " 1000).toLocaleTimeString()}), text));\n"
     "    while ($('events').children.length > 200) $('events').lastChild.remove();\n"
     "  });\n"
-    "  stream.onopen = () => $('events').replaceChildren();\n"
+    "  stream.onopen = () => { told = 0; $('events').replaceChildren(); };\n"
     "  stream.onerror = () => {\n"
     "    status = Object.assign({}, status, {state: 'no server'});\n"
     "    drawStatus();\n"
@@ -15004,6 +15081,7 @@ static const char page_script[] =
     "  };\n"
     "}\n"
     "async function start() {\n"
+    "  $('leave').hidden = !localStorage.getItem('dfs');\n"
     "  try {\n"
     "    status = await call('GET', '/api/status');\n"
     "    drawStatus();\n"
@@ -15015,7 +15093,11 @@ static const char page_script[] =
     "  arrived();\n"
     "  watch();\n"
     "}\n"
-    "$('leave').onclick = async () => { await call('POST', '/logout').catch(() => null); location.reload(); };\n"
+    "$('leave').onclick = async () => {\n"
+    "  await call('POST', '/logout').catch(() => null);\n"
+    "  localStorage.removeItem('dfs');\n"
+    "  location.reload();\n"
+    "};\n"
     "addEventListener('hashchange', arrived);\n"
     "start();\n";
 
@@ -15349,7 +15431,7 @@ static int http_framing(struct http *h) {
 static int http_read_head(struct http *h) {
     struct slice line;
     size_t offset[HTTP_HEADERS_MAX + 1], length[HTTP_HEADERS_MAX + 1];
-    int lines = 0, code;
+    int lines = 0, empty = 0, code;
     if (h->c->end == h->c->start) { /* nothing of it is here yet: that may take a while */
         conn_limit(h->c, SO_RCVTIMEO, HTTP_IDLE_MS);
         if (conn_fill(h->c) != DONE) return HTTP_GONE;
@@ -15358,7 +15440,8 @@ static int http_read_head(struct http *h) {
     for (;;) {
         code = http_line(h, HTTP_LINE_MAX_BYTES, lines == 0 ? 414 : 431, until_ms, &line);
         if (code != 0) return code;
-        if (line.length == 0 && lines == 0) return 400;
+        if (line.length == 0 && lines == 0 && empty++ == 0) continue; /* one is left by clients of long ago */
+        if (line.length == 0 && lines == 0) return fail(BAD_REQUEST, "no request, but empty lines"), 400;
         if (line.length == 0) break;
         fail(BAD_REQUEST, "more than %d headers, or more than %d bytes of them", HTTP_HEADERS_MAX - 1,
              HTTP_HEAD_MAX_BYTES);
@@ -15470,11 +15553,12 @@ static void http_body_drain(struct http *h) {
 /* Reads the body into memory. It grows as bytes arrive. False: the error was answered. */
 static bool http_form_read(struct http *h, size_t most) {
     size_t got = 1;
-    bool counted = false, good = true;
+    bool good = true;
     while (good && got > 0) {
-        if (h->form.length > HTTP_DRAIN_BYTES && !counted) {
-            counted = true;
+        if (h->form.length > HTTP_DRAIN_BYTES && !h->large_form) {
+            h->large_form = true;
             good = atomic_fetch_add(&gateway.forms, 1) < HTTP_FORMS_MAX;
+            h->keeps &= good;
             if (!good) http_refuse(h, 503, fail(NO_SERVER, "too many large forms at once; try again"));
         }
         if (!good) break;
@@ -15490,7 +15574,6 @@ static bool http_form_read(struct http *h, size_t most) {
         h->form.length += got;
         h->form.data[h->form.length] = 0;
     }
-    if (counted) atomic_fetch_sub(&gateway.forms, 1);
     if (!good) h->keeps = false;
     return good;
 }
@@ -15822,19 +15905,21 @@ static enum status http_stat(const char *path, struct file_info **out) {
     return client_stat(&gateway.client, path, out);
 }
 
-/* Asks who has the chunks of a file that was thought to be here. */
-static enum status http_stat_again(const char *path, struct file_info *f) {
+/* Asks who has the chunks of a file, which were thought to be here, or on nodes that are away. */
+static enum status http_holders(const char *path, struct file_info *f) {
     struct file_info *fresh;
     enum status status = client_stat(&gateway.client, path, &fresh);
     if (status != DONE) return status;
     bool same = fresh->id == f->id && fresh->chunk_count == f->chunk_count;
     if (same) {
         struct chunk_info *chunk = f->chunk;
+        struct node_address *nodes = f->node;
         f->node = fresh->node;
         f->node_count = fresh->node_count;
         f->chunk = fresh->chunk;
-        fresh->node = NULL;
+        fresh->node = nodes;
         fresh->chunk = chunk;
+        for (int i = 0; i < f->node_count; i++) atomic_store(&f->failed[i], false);
     }
     file_info_free(fresh);
     return same ? DONE : fail(UNAVAILABLE, "the file was replaced while it was sent");
@@ -15929,28 +16014,38 @@ static enum status http_send_local(struct http *h, const struct chunk_info *chun
     return status == DONE ? http_send(h, &last, 1, 0) : status;
 }
 
-/* Reads a chunk from any node that has it into a buffer, which it takes first. The time that this takes is not the
- * fault of who waits for it. */
-static enum status http_fetch(struct http *h, struct file_info *f, uint32_t number, unsigned turn, uint8_t **buffer) {
-    struct node_set tried = {{0}};
+/* Reads a chunk from any node that has it into a buffer, which it takes first. If none of those that are known has it
+ * any more, others may: the master is asked again for a while. The time that all this takes is not the fault of who
+ * waits for it. */
+static enum status http_fetch(struct http *h, const char *path, struct file_info *f, uint32_t number, unsigned turn,
+                              uint8_t **buffer) {
     int64_t begun_ms = clock_ms();
     int from;
-    if (!*buffer && !(*buffer = buffer_take(0))) return NO_SPACE;
-    enum status status = get_any(f, number, turn, &tried, true, *buffer, &from);
+    enum status status;
+    for (;;) {
+        struct node_set tried = {{0}};
+        if (!*buffer && !(*buffer = buffer_take(0))) return NO_SPACE;
+        status = get_any(f, number, turn, &tried, true, *buffer, &from);
+        if (status != UNAVAILABLE || clock_ms() - begun_ms > HTTP_RETRY_MS) break;
+        buffer_give(*buffer);
+        *buffer = NULL;
+        sleep_ms(HOLDERS_AGAIN_MS);
+        if ((status = http_holders(path, f)) != DONE) break;
+    }
     h->pace_ms += clock_ms() - begun_ms;
     return status;
 }
 
 /* Sends bytes [skip, skip + length) of a chunk that other nodes have. A client that does not take them is waited for
  * without the buffer, if others need it; the chunk is fetched again then. */
-static enum status http_send_remote(struct http *h, struct file_info *f, uint32_t number, unsigned turn,
-                                    uint8_t **buffer, uint32_t skip, uint32_t length) {
+static enum status http_send_remote(struct http *h, const char *path, struct file_info *f, uint32_t number,
+                                    unsigned turn, uint8_t **buffer, uint32_t skip, uint32_t length) {
     enum { LOOK_AGAIN_MS = 500 };
     struct pollfd ready = {.fd = h->c->fd, .events = POLLOUT};
-    enum status status = http_fetch(h, f, number, turn, buffer);
+    enum status status = http_fetch(h, path, f, number, turn, buffer);
     if (status == DONE) status = http_send(h, NULL, 0, MSG_MORE);
     while (status == DONE && length > 0) {
-        if (!*buffer) status = http_fetch(h, f, number, turn, buffer);
+        if (!*buffer) status = http_fetch(h, path, f, number, turn, buffer);
         if (status != DONE) break;
         ssize_t sent = send(h->c->fd, *buffer + skip, length, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent > 0) {
@@ -15972,6 +16067,20 @@ static enum status http_send_remote(struct http *h, struct file_info *f, uint32_
     return status;
 }
 
+/* Ends an answer whose body can't be sent to its end. If not even its head went out the client is told why; else it
+ * must not take what it has for the whole. `what` is the path or the chunk, and no secret. */
+static void http_break_off(struct http *h, const char *what, enum status status) {
+    if (h->c->out.length > 0 && !h->cut) {
+        text_clear(&h->c->out);
+        text_clear(&h->extra);
+        h->answered = false;
+        http_fail(h, status);
+        return;
+    }
+    h->cut = true;
+    if (status != NO_SERVER) log_line("HTTP: '%s' broken off: %s", shown(what), detail);
+}
+
 /* Sends bytes [first, first + length) of a file, each chunk verified before any byte of it goes out. */
 static enum status http_send_file(struct http *h, const char *path, struct file_info *f, uint64_t first,
                                   uint64_t length) {
@@ -15986,20 +16095,12 @@ static enum status http_send_file(struct http *h, const char *path, struct file_
         uint32_t skip = first > begin ? (uint32_t)(first - begin) : 0;
         uint32_t take = (uint32_t)((begin + chunk->length < end ? begin + chunk->length : end) - begin) - skip;
         status = http_send_local(h, chunk, skip, take);
-        if (status == NOT_FOUND && f->node_count == 0 && http_stat_again(path, f) != DONE) status = UNAVAILABLE;
-        if (status == NOT_FOUND) status = http_send_remote(h, f, i, turn + i, &buffer, skip, take);
+        if (status == NOT_FOUND && f->node_count == 0 && http_holders(path, f) != DONE) status = UNAVAILABLE;
+        if (status == NOT_FOUND) status = http_send_remote(h, path, f, i, turn + i, &buffer, skip, take);
     }
     buffer_give(buffer);
     if (status == DONE) status = http_send(h, NULL, 0, 0);
-    if (status != DONE && h->c->out.length > 0 && !h->cut) { /* not even the head went out: it can be told why */
-        text_clear(&h->c->out);
-        text_clear(&h->extra);
-        h->answered = false;
-        http_fail(h, status);
-    } else if (status != DONE) { /* the other side must not take what it has for the whole */
-        h->cut = true;
-        if (status != NO_SERVER) log_line("HTTP: '%s' broken off: %s", shown(h->path), detail);
-    }
+    if (status != DONE) http_break_off(h, path, status);
     return status;
 }
 
@@ -16095,22 +16196,21 @@ static void http_file_headers(struct http *h, const char *path, const char *type
     text_free(&escaped);
 }
 
-/* Answers with a file, or a part of it. `id`: it must still be this one; 0: any. */
-static void http_get_file(struct http *h, const char *path, uint64_t id) {
-    struct file_info *f;
+/* What a file is, freed by http_give_file. `id`: it must still be this one; 0: any. */
+static enum status http_find_file(const char *path, uint64_t id, struct file_info **f) {
+    enum status status = http_stat(path, f);
+    if (status != DONE || (!(*f)->directory && (id == 0 || (*f)->id == id))) return status;
+    status = (*f)->directory ? fail(WRONG_KIND, "'%s' is a directory; /api/list?path= lists it", shown(path))
+                             : fail(NOT_FOUND, "the file was replaced this moment; try again");
+    file_info_free(*f);
+    return status;
+}
+
+/* Answers with a file, or a part of it. */
+static void http_give_file(struct http *h, const char *path, struct file_info *f) {
     char hex[65] = "";
     struct text date = {0};
     uint64_t first = 0, length;
-    enum status status = http_stat(path, &f);
-    if (status == DONE && (f->directory || (id != 0 && f->id != id))) {
-        status = f->directory ? fail(WRONG_KIND, "'%s' is a directory; /api/list?path= lists it", shown(path))
-                              : fail(NOT_FOUND, "the file was replaced this moment; try again");
-        file_info_free(f);
-    }
-    if (status != DONE) {
-        http_fail(h, status);
-        return;
-    }
     hex_write(hex, f->sha256, 32);
     text_http_date(&date, f->mtime_ns);
     length = f->size;
@@ -16138,26 +16238,6 @@ static void http_get_file(struct http *h, const char *path, uint64_t id) {
     file_info_free(f);
 }
 
-/* A client for one upload. Those of one client share what they send, and repeat it if another one failed; a body that
- * came over HTTP can't be had again. */
-static struct client *gateway_client(void) {
-    struct client *own = mem_alloc(sizeof *own);
-    client_init(own, gateway.client.masters);
-    return own;
-}
-
-static void gateway_client_free(struct client *own) {
-    hash_set_free(&own->sent);
-    free(own);
-}
-
-static enum status http_upload(struct put *put) {
-    struct client *own = gateway_client();
-    enum status status = client_upload(own, put, -1);
-    gateway_client_free(own);
-    return status;
-}
-
 /* Waits until uploads may hold so many bytes more in memory, which http_release gives back. A small one need not wait.
  * False: that took too long. */
 static bool http_hold(struct http *h, size_t bytes) {
@@ -16177,59 +16257,61 @@ static void http_release(struct http *h) {
     text_recycle(&h->form, 256 * KIB);
     atomic_fetch_sub(&gateway.held, h->held);
     h->held = 0;
+    if (h->large_form) atomic_fetch_sub(&gateway.forms, 1);
+    h->large_form = false;
 }
 
-/* Something that is read piece by piece, and its first bytes, which were read already. For struct put. */
-struct begun_source {
-    struct memory_source first;
-    struct http *h; /* in whose form they are; NULL: they are used up */
-    ssize_t (*pull)(void *source, void *to, size_t length);
-    void *source;
+/* A file that comes over HTTP: the next chunk of it is gathered in memory, in h->form. So a slow client, however many
+ * there are, holds none of the buffers that a node needs for others. */
+struct http_source {
+    struct http *h;
+    ssize_t (*read)(void *from, void *to, size_t length); /* fills `to`, less only at the end; -1: it is broken */
+    void *from;
+    bool ready, over; /* a chunk was gathered and not asked for; it is the last one */
 };
 
-static ssize_t begun_read(void *source, void *to, size_t length) {
-    struct begun_source *b = source;
-    ssize_t have = memory_read(&b->first, to, length);
-    if (b->h && b->first.left == 0) {
-        text_free(&b->h->form);
-        http_release(b->h);
-        b->h = NULL;
+static bool http_gather(struct http_source *s) {
+    enum { PIECE_BYTES = 256 * 1024 };
+    struct text *form = &s->h->form;
+    text_clear(form);
+    while (!s->over && form->length < CHUNK_MAX_BYTES) {
+        size_t room = CHUNK_MAX_BYTES - form->length, want = room < PIECE_BYTES ? room : PIECE_BYTES;
+        text_reserve(form, want);
+        ssize_t got = s->read(s->from, form->data + form->length, want);
+        if (got < 0) return false;
+        form->length += (size_t)got;
+        s->over = (size_t)got < want;
     }
-    ssize_t more = (size_t)have < length ? b->pull(b->source, (uint8_t *)to + have, length - (size_t)have) : 0;
-    return more < 0 ? more : have + more;
+    return s->ready = true;
 }
 
-/* Stores what `pull` gives (as struct put has it) as it comes: in constant memory, and as one whole new version or not
- * at all. The first chunk's worth is read into memory that grows with it, so that a slow client holds none of the
- * buffers until it has shown that it comes to something. */
-static enum status http_store(struct http *h, struct put *put, ssize_t (*pull)(void *, void *, size_t), void *source) {
-    enum { PIECE_BYTES = 256 * 1024 };
-    bool whole = false;
+/* For struct put. */
+static ssize_t http_next(void *source, const uint8_t **at) {
+    struct http_source *s = source;
+    if (!s->ready && !http_gather(s)) return -1;
+    s->ready = false;
+    *at = (uint8_t *)s->h->form.data;
+    return (ssize_t)s->h->form.length;
+}
+
+/* Stores what `read` gives as it comes: in constant memory, and as one whole new version or not at all. The memory is
+ * waited for before anything is read, and kept until all of it is done. */
+static enum status http_store(struct http *h, struct put *put, ssize_t (*read)(void *, void *, size_t), void *from) {
+    struct http_source source = {.h = h, .read = read, .from = from};
     put->mtime_ns = clock_wall_ns();
     put->chunk_size = CHUNK_MAX_BYTES;
-    text_clear(&h->form);
+    put->alone = true;
     size_t most = h->chunked || h->left > CHUNK_MAX_BYTES ? CHUNK_MAX_BYTES : (size_t)h->left;
     if (!http_hold(h, most)) return fail(NO_SERVER, "too many uploads at once; try again");
-    while (!whole && h->form.length < CHUNK_MAX_BYTES) {
-        size_t room = CHUNK_MAX_BYTES - h->form.length, want = room < PIECE_BYTES ? room : PIECE_BYTES;
-        text_reserve(&h->form, want);
-        ssize_t got = pull(source, h->form.data + h->form.length, want);
-        if (got < 0) return BAD_REQUEST;
-        h->form.length += (size_t)got;
-        whole = (size_t)got < want;
-    }
-    struct begun_source begun = {{(uint8_t *)h->form.data, h->form.length}, h, pull, source};
-    if (!whole) {
-        put->pull = begun_read;
-        put->source = &begun;
-        return http_upload(put);
+    if (!http_gather(&source)) return BAD_REQUEST;
+    if (!source.over) {
+        put->pull = http_next;
+        put->source = &source;
+        return client_upload(&gateway.client, put, -1);
     }
     put->size = h->form.length;
     sha256_digest(h->form.data, h->form.length, put->sha256);
-    struct client *own = gateway_client();
-    enum status status = client_upload_small(own, put, h->form.data, false);
-    gateway_client_free(own);
-    return status;
+    return client_upload_small(&gateway.client, put, h->form.data, false);
 }
 
 /* What a file was stored as. */
@@ -16274,7 +16356,7 @@ static void http_put_file(struct http *h, const char *path) {
     else if (none.at) put.condition = "none";
     status = http_store(h, &put, http_body_read, h);
     if (status == DONE) http_stored(h, &put, !there);
-    else if (status == EXISTS && *put.condition != '-') http_refuse(h, 412, EXISTS);
+    else if ((status == EXISTS || status == NOT_FOUND) && *put.condition != '-') http_refuse(h, 412, status);
     else http_fail(h, status);
 }
 
@@ -16297,7 +16379,10 @@ static void http_files(struct http *h) {
     } else if (path_normalize(h->path + 6, path) != DONE) {
         http_fail(h, BAD_REQUEST);
     } else if (slice_is(h->method, "GET")) {
-        http_get_file(h, path, 0);
+        struct file_info *f;
+        enum status status = http_find_file(path, 0, &f);
+        if (status == DONE) http_give_file(h, path, f);
+        else http_fail(h, status);
     } else if (slice_is(h->method, "PUT")) {
         http_put_file(h, path);
     } else {
@@ -16328,13 +16413,14 @@ static void http_legacy_put(struct http *h) {
     else if (status == DONE && !base64_decode(text, strlen(text), bytes, &length))
         status = fail(BAD_REQUEST, "'file' is no base64");
     source = (struct memory_source){bytes, length};
-    put.pull = memory_read;
+    put.pull = memory_next;
     put.source = &source;
+    put.alone = true;
     put.size_hint = length;
     struct file_info *f = NULL;
     if (status == DONE && client_stat(&gateway.client, path, &f) == DONE) status = fail(EXISTS, "'%s' is there", path);
     if (f) file_info_free(f);
-    if (status == DONE) status = http_upload(&put);
+    if (status == DONE) status = client_upload(&gateway.client, &put, -1);
     if (status == DONE) status = client_stat(&gateway.client, path, &f);
     if (status == DONE) {
         struct json_writer w;
@@ -16357,7 +16443,7 @@ out:
 
 /* Sends a file in base64, chunk by chunk; what does not fill three bytes waits for the next one. No buffer is held
  * while the client takes its time. */
-static enum status http_send_base64(struct http *h, struct file_info *f) {
+static enum status http_send_base64(struct http *h, const char *path, struct file_info *f) {
     uint8_t carry[3];
     struct text t = {0};
     size_t kept = 0;
@@ -16365,7 +16451,7 @@ static enum status http_send_base64(struct http *h, struct file_info *f) {
     for (uint32_t i = 0; i < f->chunk_count && status == DONE; i++) {
         uint8_t *buffer = NULL;
         size_t at = 0, length = f->chunk[i].length;
-        status = http_fetch(h, f, i, i, &buffer);
+        status = http_fetch(h, path, f, i, i, &buffer);
         while (status == DONE && kept > 0 && kept < 3 && at < length) carry[kept++] = buffer[at++];
         if (status == DONE && kept == 3) text_base64(&t, carry, 3), kept = 0;
         size_t whole = (length - at) / 3 * 3;
@@ -16411,8 +16497,9 @@ static void http_legacy_one(struct http *h) {
         http_answer_head(h, 200, "application/json", front + (f->size + 2) / 3 * 4 + 2);
         text_bytes(&h->c->out, w.data, front);
         if (h->head_only) h->c->out.length -= front;
-        else if (http_send_base64(h, f) != DONE || http_send(h, "\"}", 2, 0) != DONE) h->cut = true;
-        if (h->head_only) http_send(h, NULL, 0, 0);
+        else status = http_send_base64(h, path, f);
+        if (status == DONE) status = h->head_only ? http_send(h, NULL, 0, 0) : http_send(h, "\"}", 2, 0);
+        if (status != DONE) http_break_off(h, path, status);
     }
     json_free(&w);
     if (f) file_info_free(f);
@@ -16421,14 +16508,21 @@ static void http_legacy_one(struct http *h) {
 /* ---- Links, and uploads as a form sends them ---- */
 
 static void http_download(struct http *h) {
-    struct share_row found;
+    struct share_row found = {0};
     const char *token = h->path + strlen("/download/");
     uint8_t bytes[TOKEN_BYTES];
     h->stranger = !http_has_key(h);
-    enum status status = parse_hex(slice_of(token), bytes, TOKEN_BYTES) ? DONE : NOT_FOUND;
-    if (status == DONE) status = client_shared(&gateway.client, token, &found);
-    else fail(status, "a link has %d hexadecimal digits", 2 * TOKEN_BYTES);
-    if (status == DONE) http_get_file(h, found.path, found.id);
+    struct file_info *f = NULL;
+    enum status status = fail(NOT_FOUND, "a link has %d hexadecimal digits", 2 * TOKEN_BYTES);
+    bool again = parse_hex(slice_of(token), bytes, TOKEN_BYTES);
+    for (int64_t begun_ms = clock_ms(); again;) {
+        status = client_shared(&gateway.client, token, &found);
+        if (status != DONE) break;
+        status = http_find_file(found.path, found.id, &f);
+        again = (status == NOT_FOUND || status == WRONG_KIND) && clock_ms() - begun_ms < HTTP_RETRY_MS;
+        if (again) sleep_ms(LINK_AGAIN_MS); /* it was replaced or renamed between the two: the link is with the next */
+    }
+    if (status == DONE) http_give_file(h, found.path, f);
     else http_fail(h, status);
 }
 
@@ -16509,7 +16603,7 @@ static bool form_word(struct slice line, const char *name, char *to, size_t capa
 
 /* Goes on to the next part and reads its head. False at the end, or if the body is broken, which h->body_bad says. */
 static bool form_next(struct form *f) {
-    static const char disposition[] = "content-disposition: form-data";
+    static const char disposition[] = "content-disposition:";
     struct slice head, line;
     const uint8_t *end;
     while (f->end - f->start < 2)
@@ -16531,9 +16625,12 @@ static bool form_next(struct form *f) {
         return http_body_is_bad(f->h, "a mark of the form without CR and LF behind it, or NUL in a part's head"), false;
     while (slice_line(&head, &line)) {
         if (line.length <= strlen(disposition) || strncasecmp(line.at, disposition, strlen(disposition)) != 0) continue;
+        struct slice rest = {line.at + strlen(disposition), line.length - strlen(disposition)}, kind;
+        slice_part(&rest, ';', &kind);
+        if (!slice_is_word(slice_trimmed(kind), "form-data")) continue;
         if (!form_word(line, "name", f->name, sizeof f->name)) *f->name = 0;
         char full[PATH_MAX_BYTES + 1];
-        if (!form_word(line, "filename", full, sizeof full)) continue;
+        if (!form_word(line, "filename", full, sizeof full) || !*full) continue; /* "": no file was chosen */
         const char *slash = strrchr(full, '/'); /* some send the path that it had */
         snprintf(f->file, sizeof f->file, "%s", slash ? slash + 1 : full);
         if (!*f->file) snprintf(f->file, sizeof f->file, "file");
@@ -16664,8 +16761,10 @@ static void http_chunk_get(struct http *h) {
         http_answer_head(h, 200, "application/octet-stream", chunk.length);
         status = http_send_local(h, &chunk, 0, h->head_only ? 0 : chunk.length);
         if (status == DONE) status = http_send(h, NULL, 0, 0);
+        if (status != DONE) http_break_off(h, h->path, status);
+    } else {
+        http_fail(h, status);
     }
-    if (status != DONE) http_fail(h, status);
 }
 
 static void http_chunk_post(struct http *h) {
@@ -16878,13 +16977,11 @@ static void api_share(struct http *h) {
     uint32_t life_s;
     if (!http_params(h, HTTP_DRAIN_BYTES) || !http_param_path(h, "path", NULL, made.path) || !http_life(h, &life_s))
         return;
-    token_make(made.token);
-    enum status status = client_share(&gateway.client, made.path, life_s, made.token);
+    enum status status = client_share_new(&gateway.client, &made, life_s);
     if (status != DONE) {
         http_fail(h, status);
         return;
     }
-    made.expiry_s = life_s == 0 ? 0 : clock_wall_s() + life_s;
     json_start(&rows.w);
     api_share_row(&rows, &made);
     http_answer_json(h, 201, &rows.w);
@@ -20069,10 +20166,8 @@ static int cmd_share(struct client *cl, int rest, char **words) {
     if (rest == 0 && !option_is_given(OPT_EXPIRE)) return cmd_shares(cl);
     if (rest != 1) die(USAGE_ERROR, "write dfs --share REMOTE [--expire TIME], or dfs --share alone for all links");
     enum status status = remote_path(words[0], made.path);
-    token_make(made.token);
-    if (status == DONE) status = client_share(cl, made.path, life_s, made.token);
+    if (status == DONE) status = client_share_new(cl, &made, life_s);
     if (status != DONE) return complain("share", status);
-    made.expiry_s = life_s == 0 ? 0 : clock_wall_s() + life_s;
     text_link(&link, cl, made.token);
     if (option_value[OPT_JSON]) {
         struct json_writer w;
@@ -20095,10 +20190,12 @@ static int cmd_unshare(struct client *cl, int rest, char **words) {
     results_begin(&r, "unshare");
     for (int i = 0; i < rest; i++) {
         const char *slash = strrchr(words[i], '/'), *last = slash ? slash + 1 : words[i];
-        bool link = strncmp(words[i], "http", 4) == 0 && parse_hex(slice_of(last), token, TOKEN_BYTES);
+        bool link = (strncmp(words[i], "http://", 7) == 0 || strncmp(words[i], "https://", 8) == 0) &&
+                    parse_hex(slice_of(last), token, TOKEN_BYTES);
         enum status status = link ? client_shared(cl, last, &found) : remote_path(words[i], found.path);
-        if (status == DONE) status = client_unshare(cl, found.path, link ? last : NULL);
-        results_add(&r, status == DONE || !link ? found.path : words[i], status);
+        bool known = status == DONE;
+        if (known) status = client_unshare(cl, found.path, link ? last : NULL);
+        results_add(&r, known ? found.path : words[i], status);
     }
     return results_end(&r);
 }

@@ -3701,7 +3701,7 @@ copies_are() { # N [PATH]: of every chunk below PATH there are exactly so many c
     layout "${2:-/}" && awk -v n="$1" '{for (i = 5; i <= NF; i++) if ($i == $(i - 1)) bad = 1}
         NF - 3 != n {bad = 1} END {exit bad || NR == 0}' layout
 }
-even() { # NODE...: by the layout these differ by at most 10 % or a MiB, and nobody else holds anything
+even() { # NODE...: by the layout these differ by at most 10 % or 2 MiB, twice what balance leaves; no other has any
     awk -v nodes="$*" '{for (i = 4; i <= NF; i++) {held[$i] += $3; all += $3}}
         END {count = split(nodes, n); most = 0; least = all
             for (i = 1; i <= count; i++) {
@@ -3711,7 +3711,7 @@ even() { # NODE...: by the layout these differ by at most 10 % or a MiB, and nob
             }
             for (other in held) exit 1
             apart = 0.1 * all / count
-            exit all == 0 || most - least > (apart > 1048576 ? apart : 1048576)}' layout
+            exit all == 0 || most - least > (apart > 2097152 ? apart : 2097152)}' layout
 }
 stored_is() { # on the nodes' disks is what the layout says, and nothing else
     status -j | jq -r '.nodes[] | select(.state != "down") | "\(.name) \(.bytes)"' |
@@ -3719,6 +3719,14 @@ stored_is() { # on the nodes' disks is what the layout says, and nothing else
             held[$1] + 0 != $2 {print $1, $2, held[$1]; bad = 1} END {exit bad}' layout - >stored
 }
 laid_out() { copies_are "$1" && even "${@:2}" && stored_is; } # COPIES NODE...
+balanced() { # COPIES NODE...: waits for that, and says what is not so
+    wait_for laid_out "$@" && return
+    awk '{for (i = 4; i <= NF; i++) held[$i] += $3; n[NF - 3]++}
+        END {for (i in held) print i, held[i]; for (i in n) print n[i] " chunks with " i " copies"}' layout
+    cat stored
+    status
+    return 1
+}
 sums_hold() { # PREFIX...: every file of the list `sums` below one of these is there, and what it was
     local path
     rm -rf held
@@ -3757,35 +3765,35 @@ test_copies() {
     export DFS_GRACE=1s DFS_TRASH_TIME=0s
     cluster 5 --copies 2
     many "$count" /many
-    wait_for laid_out 2 n1 n2 n3 n4 n5
+    balanced 2 n1 n2 n3 n4 n5
     for n in 3 1 all 2; do
         dfs --copies "$n" /
         [ "$n" != all ] || n=5
-        wait_for laid_out "$n" n1 n2 n3 n4 n5
+        balanced "$n" n1 n2 n3 n4 n5
         wait_for state healthy
     done
     for n in 2 ${long:+1 3}; do
         dfs --copies "$n" /
-        wait_for laid_out "$n" n1 n2 n3 n4 n5
+        balanced "$n" n1 n2 n3 n4 n5
         node n6
-        wait_for laid_out "$n" n1 n2 n3 n4 n5 n6
+        balanced "$n" n1 n2 n3 n4 n5 n6
         dfs --drain n2
         crash n2 # at once: it is safe to
         layout /
         awk -v n="$n" 'NF - 3 < n' layout >lacking
         not grep . lacking
         sums_hold /many/3
-        wait_for laid_out "$n" n1 n3 n4 n5 n6
+        balanced "$n" n1 n3 n4 n5 n6
         dfs --drain n2 --cancel
         crash n3
         if [ "$n" = 1 ]; then
             wait_for state degraded
         else
-            wait_for laid_out "$n" n1 n4 n5 n6
+            balanced "$n" n1 n4 n5 n6
         fi
         node n2
         node n3
-        wait_for laid_out "$n" n1 n2 n3 n4 n5 n6
+        balanced "$n" n1 n2 n3 n4 n5 n6
         wait_for state healthy
         dfs --drain n6
         stop n6
@@ -3793,7 +3801,7 @@ test_copies() {
         wait_for roster_is 5
         dfs --forget n6
         rm -r n6
-        wait_for laid_out "$n" n1 n2 n3 n4 n5
+        balanced "$n" n1 n2 n3 n4 n5
     done
     sums_hold /
     wait_for agreed
@@ -4224,9 +4232,8 @@ test_zones() {
     for n in 1 2 3 4 5 6; do zone "$n"; done
     settled 6
     many 100 /many
-    wait_for copies_are 2
+    balanced 2 n1 n2 n3 n4 n5 n6
     apart 2
-    wait_for even n1 n2 n3 n4 n5 n6
     crash n1
     wait_for event 'node n1 is lost, whole again'
     wait_for copies_are 2
@@ -4243,7 +4250,7 @@ test_zones() {
     grep -q '^n2 .* z2$' nodes
     n=$(awk '$2 == "down" {print}' nodes | wc -l)
     echo "$n are down"
-    wait_for laid_out 2 n1 n2 n3 n4 n5 n6
+    balanced 2 n1 n2 n3 n4 n5 n6
     apart 2
     dfs --copies 3 /
     wait_for copies_are 3
@@ -5341,7 +5348,7 @@ address_of() { awk '/^listening/ {print $2}' "$1.out"; }
 # links without the key, from every server, until they end; files that expire, from lists at once, then from the disks,
 # also with nodes away; uploads by form; all of it survives a restart of all
 test_links() {
-    local WEB who link token all=(m n1 n2 n3) form shared until life=6s
+    local WEB who link token all=(m n1 n2 n3) form shared until life=6s i path
     need curl jq python3
     [ "$slow" = 1 ] || life=15s
     fast
@@ -5377,6 +5384,13 @@ test_links() {
     got "$link" f
     dfs -q -u /moved g
     got "$link" g
+    for ((i = 0; i < 15; i++)); do # also while that goes on
+        dfs -q -u /moved g
+        dfs --mv /moved /there
+        dfs --mv /there /moved
+    done &
+    until=$!
+    while kill -0 "$until" 2>/dev/null; do got "$link" g; done
     dfs --cp /moved /copy
     [ "$(dfs --share | wc -l)" = 1 ]
     dfs --rm /moved
@@ -5398,6 +5412,7 @@ test_links() {
     dfs --unshare "$link"
     refused "$link"
     fails 2 --unshare "$link"
+    { dfs -j --unshare a/../b || true; } | jq -e '.[0].path == "a/../b" and .[0].result == "badrequest"'
     got "$(jq -r .link <<<"$shared")" g
     dfs --unshare /moved
     refused "$(jq -r .link <<<"$shared")"
@@ -5438,6 +5453,15 @@ test_links() {
         dfs --ls /uploads | wc -l >listed
         [ "$(code_of /upload -F file=g)" = 400 ]
         [ "$(code_of /upload -T g -X POST)" = 415 ]
+        { # slow ones that others overtake: what was stored of them is not dropped
+            head -c 4200000 f
+            for ((i = 0; i < 20; i++)); do nap $((150 * slow)); head -c 100 g; done
+        } | code_of "/files/slow-$who" -T - >slow.code &
+        until=$!
+        while kill -0 "$until" 2>/dev/null; do web /files/quick -T g >said; nap 100; done
+        wait "$until"
+        [ "$(cat slow.code)" = 201 ]
+        dfs --stat -j "/slow-$who" | jq -e '.size == 4202000'
         curl -s -m 2 --limit-rate 1M -H "Authorization: Bearer $(cat key)" -F file=@f "http://$WEB/upload" || true
         pause 500
         [ "$(dfs --ls /uploads | wc -l)" = "$(cat listed)" ] # what broke off left nothing
@@ -5455,8 +5479,11 @@ test_links() {
     dfs --stat /e | grep >/dev/null '^expires '
     dfs --stat -j /folder/in/e | jq -e '.expires > 0'
     dfs --cp /e /kept
-    link=$(dfs --share /e)
+    link=$(dfs --share -j /e) # it ends with the file
+    [ "$(jq .expires <<<"$link")" = "$(dfs --stat -j /e | jq .expires)" ]
+    link=$(jq -r .link <<<"$link")
     wait_gone /e
+    refused "$link"
     wait_gone /put
     wait_gone /folder/in/e
     [ "$(dfs --ls -j /folder/in)" = '[]' ]
@@ -5507,6 +5534,27 @@ test_links() {
     settled 3
     wait_for -t 90 dropped "$(sha <e)"
     wait_for agreed
+
+    # who holds a chunk changes while it is on its way to a slow reader; then nobody does
+    WEB=$(address_of m)
+    random 9000000 >f
+    dfs --mkdir /one
+    dfs --copies 1 /one
+    dfs -q -u /one/f f
+    wait_for state healthy
+    who=$(dfs --stat -j /one/f | jq -r '.chunks[-1].nodes[0]')
+    web /files/one/f --limit-rate 2M >got.slow &
+    until=$!
+    dfs --drain "$who"
+    stop "$who"
+    wait "$until"
+    cmp got.slow f
+    who=$(dfs --stat -j /one/f | jq -r '.chunks[0].nodes[0]')
+    crash "$who"
+    for path in file files; do
+        [ "$(code_of "/$path/one/f")" = 503 ]
+        jq -e '.errorCode == 4 or .error.word == "unavailable"' body
+    done
 }
 
 # files by HTTP: up, down, in part, under conditions; from master and node; what comes one way is seen in all others

@@ -18,6 +18,7 @@ CASES = [  # status, whether the connection goes on, request
     # good ones
     (200, 1, G + A + "\r\n"),
     (200, 1, "GET /api/ HTTP/1.1\r\n" + H + "\r\n"),
+    (200, 1, "GET /api/ HTTP/1.1\r\n" + H + "\r\n" + "\r\n"),
     (200, 1, "GET / HTTP/1.1\r\n" + H + "\r\n"),
     (200, 1, "HEAD / HTTP/1.1\r\n" + H + "\r\n"),
     (200, 0, "GET / HTTP/1.0\r\n\r\n"),
@@ -72,6 +73,8 @@ CASES = [  # status, whether the connection goes on, request
     (201, 1, form(PART + "abc" + END)),
     (201, 1, form(FIELD + "1d" + "\r\n--B" + PART[3:] + "abc" + END)),
     (201, 1, form(PART + END)),
+    (201, 1, form(PART.replace(": form", ":form") + END)),
+    (400, 1, form(PART.replace('"f"', '""') + END)),
     (201, 1, form(PART + "--B\r\n-B\r\n--\r\n\r\n--A" + END)),
     (201, 1, form(PART + "abc" + END, "MULTIPART/form-data ; charset=x; boundary=\"B\"")),
     (201, 1, form(PART.replace("form-data", "form-data ; x=y").replace("C", "c", 1) + "abc" + END)),
