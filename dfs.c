@@ -16265,7 +16265,7 @@ static void http_release(struct http *h) {
  * there are, holds none of the buffers that a node needs for others. */
 struct http_source {
     struct http *h;
-    ssize_t (*read)(void *from, void *to, size_t length); /* fills `to`, less only at the end; -1: it is broken */
+    ssize_t (*take)(void *from, void *to, size_t length); /* fills `to`, less only at the end; -1: it is broken */
     void *from;
     bool ready, over; /* a chunk was gathered and not asked for; it is the last one */
 };
@@ -16277,7 +16277,7 @@ static bool http_gather(struct http_source *s) {
     while (!s->over && form->length < CHUNK_MAX_BYTES) {
         size_t room = CHUNK_MAX_BYTES - form->length, want = room < PIECE_BYTES ? room : PIECE_BYTES;
         text_reserve(form, want);
-        ssize_t got = s->read(s->from, form->data + form->length, want);
+        ssize_t got = s->take(s->from, form->data + form->length, want);
         if (got < 0) return false;
         form->length += (size_t)got;
         s->over = (size_t)got < want;
@@ -16294,10 +16294,10 @@ static ssize_t http_next(void *source, const uint8_t **at) {
     return (ssize_t)s->h->form.length;
 }
 
-/* Stores what `read` gives as it comes: in constant memory, and as one whole new version or not at all. The memory is
+/* Stores what `take` gives as it comes: in constant memory, and as one whole new version or not at all. The memory is
  * waited for before anything is read, and kept until all of it is done. */
-static enum status http_store(struct http *h, struct put *put, ssize_t (*read)(void *, void *, size_t), void *from) {
-    struct http_source source = {.h = h, .read = read, .from = from};
+static enum status http_store(struct http *h, struct put *put, ssize_t (*take)(void *, void *, size_t), void *from) {
+    struct http_source source = {.h = h, .take = take, .from = from};
     put->mtime_ns = clock_wall_ns();
     put->chunk_size = CHUNK_MAX_BYTES;
     put->alone = true;
