@@ -14544,7 +14544,8 @@ struct http {
 static struct {
     const char *names;          /* more names that this server goes by, separated by commas; NULL: none */
     bool open_metrics;          /* /metrics and /healthz need no key */
-    struct client client;
+    struct client client;       /* for what can be asked again: it does not wait long for a master */
+    struct client uploads;      /* for all bodies that are stored, so that the master hears of the oldest */
     atomic_int forms;
     atomic_size_t held;         /* bytes of HTTP_HELD_MAX_BYTES */
 } gateway;
@@ -16307,11 +16308,11 @@ static enum status http_store(struct http *h, struct put *put, ssize_t (*take)(v
     if (!source.over) {
         put->pull = http_next;
         put->source = &source;
-        return client_upload(&gateway.client, put, -1);
+        return client_upload(&gateway.uploads, put, -1);
     }
     put->size = h->form.length;
     sha256_digest(h->form.data, h->form.length, put->sha256);
-    return client_upload_small(&gateway.client, put, h->form.data, false);
+    return client_upload_small(&gateway.uploads, put, h->form.data, false);
 }
 
 /* What a file was stored as. */
@@ -16420,7 +16421,7 @@ static void http_legacy_put(struct http *h) {
     struct file_info *f = NULL;
     if (status == DONE && client_stat(&gateway.client, path, &f) == DONE) status = fail(EXISTS, "'%s' is there", path);
     if (f) file_info_free(f);
-    if (status == DONE) status = client_upload(&gateway.client, &put, -1);
+    if (status == DONE) status = client_upload(&gateway.uploads, &put, -1);
     if (status == DONE) status = client_stat(&gateway.client, path, &f);
     if (status == DONE) {
         struct json_writer w;
@@ -17468,6 +17469,7 @@ static void http_listening(void) {
  * separated by commas, NULL: none. Called before the server listens; the strings stay. */
 static void http_begin(const char *masters, const char *names, bool open_metrics) {
     client_init(&gateway.client, masters);
+    client_init(&gateway.uploads, masters);
     gateway.client.retry_ms = HTTP_RETRY_MS;
     gateway.names = names;
     gateway.open_metrics = open_metrics;

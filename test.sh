@@ -2616,7 +2616,7 @@ test_hangs() {
 
 # an idle server below 3 MiB; 100,000 files cost the master less than 300 bytes each
 test_memory() {
-    local who before each count=25000
+    local who before each count=50000
     plain
     [ -z "$long" ] || count=100000
     cluster 3
