@@ -2361,8 +2361,8 @@ test_slow_disk() {
     echo "100 MB in $ms ms, $(wc -l <kept.1) small files meanwhile; worst read $(sort -n read.ms | tail -n 1) ms"
     echo "$(grep -cE 'acknowledges nothing|no ping' m.err) times n2 was not waited for"
     not cat write.failed read.failed
-    [ "$ms" -lt $((25000 * slow)) ]
-    [ "$(sort -n read.ms | tail -n 1)" -lt $((10000 * slow)) ]
+    [ "$ms" -lt $((40000 * slow)) ] # that disk alone would take 50 s, and what else goes on here some more
+    [ "$(sort -n read.ms | tail -n 1)" -lt $((20000 * slow)) ]
     in_order n1 n2 n3
     copied() { dfs --stat /slow/1 | grep >/dev/null 'n1 n2 n3'; } # as slow as it is, it goes on
     wait_for copied
@@ -5706,7 +5706,7 @@ EOF
     [ "$(code_of /healthz)" = 503 ]
 }
 
-# 160 raw requests, most of them wrong: each has its status, and what stands behind an error is never run
+# 200 raw requests and more, most of them wrong: each has its status, and what stands behind an error is never run
 test_http_raw() {
     need python3
     fast
@@ -5984,7 +5984,8 @@ demo_only=''
 while [ $# -gt 0 ]; do
     case $1 in
     --list)
-        sed -nE '/^# ./{h;d}; /^test_.*\(\) /{s/^test_([a-z_0-9]*).*/\1/; G; s/\n# /\t/; p}' "$self" | expand -t 18
+        awk '/^# ./ {said = said substr($0, 2); next}
+            /^test_.*\(\) / {sub(/\(.*/, ""); printf "%-17s%s\n", substr($0, 6), said} {said = ""}' "$self"
         exit
         ;;
     --long) long=1 ;;
