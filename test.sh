@@ -5603,14 +5603,17 @@ test_http() {
         same "/$who/piped" f
         [ "$(code_of "/files/$who/piped" -X DELETE)" = 200 ]
         fails 2 --stat "/$who/piped"
-        # JSON says the same as the command line
-        diff <(web "/api/list?path=/&recursive=1" | jq -S .) <(dfs --ls -r -j / | jq -S .)
-        diff <(web "/api/stat?path=/$who/small" | jq -S .) <(dfs --stat -j "/$who/small" | jq -S .)
-        diff <(web "/api/list?path=/&glob=sm*" | jq -S .) <(dfs --find -j 'sm*' / | jq -S .)
-        diff <(web "/api/du?path=/" | jq -S .) <(dfs --du -j / | jq -S .)
-        diff <(web /api/trash | jq -S .) <(dfs --undelete -j | jq -S .)
-        diff <(web /api/status | jq -S 'del(.nodes)') <(status -j | jq -S 'del(.nodes)')
-        diff <(web "/api/events?after=0" | jq -S '.[]') <(dfs --events -j | jq -S .)
+        # JSON says the same as the command line, as soon as nothing changes any more
+        alike() { diff <(web "$1" | jq -S "$2") <("${@:3}" | jq -S .); } # PATH FILTER COMMAND...
+        wait_for state healthy
+        wait_for alike "/api/list?path=/&recursive=1" . dfs --ls -r -j /
+        wait_for alike "/api/stat?path=/$who/small" . dfs --stat -j "/$who/small"
+        wait_for alike "/api/list?path=/&glob=sm*" . dfs --find -j 'sm*' /
+        wait_for alike "/api/du?path=/" . dfs --du -j /
+        wait_for alike /api/trash . dfs --undelete -j
+        wait_for alike "/api/events?after=0" '.[]' dfs --events -j
+        steady() { status -j | jq 'del(.nodes, .copy_rate)'; }
+        wait_for alike /api/status 'del(.nodes, .copy_rate)' steady
         web /api/mkdir -d "path=/$who/dir"
         web /api/move -H 'Content-Type: application/json' -d "{\"from\":\"/$who/small\",\"to\":\"/$who/dir/s\"}"
         web /api/copy -d "from=/$who/dir" -d "to=/$who/copy"
