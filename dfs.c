@@ -12398,7 +12398,7 @@ static void surplus_watch(void) {
         int wanted = chunk_wanted(chunk);
         if (chunk->references == 0 || wanted == COPIES_ALL) continue;
         struct node_set have = node_set_and(&chunk->holders, &now.here);
-        if (chunk->flags & (CHUNK_QUEUED | CHUNK_COPYING)) {
+        if (chunk->flags & CHUNK_COPYING) {
             master.surplus_again |= node_set_count(&have) > wanted;
             continue;
         }
@@ -13162,9 +13162,10 @@ static enum status claim_expects(const struct claim *claim, const char *path, co
     return fail(EXISTS, "'%s' has been changed meanwhile", shown(path));
 }
 
-/* Seconds since 1970 at the end of a life that begins now; 0: it has no end. */
+/* Seconds since 1970 at the end of a life that begins now; 0: it has no end. By the wall clock: if that is ahead of the
+ * clock by which things expire, rightly or not, it is too late rather than too early. */
 static uint32_t expiry_of(uint32_t life_s) {
-    return life_s == 0 ? 0 : (uint32_t)(expiry_clock_ms() / 1000) + life_s;
+    return life_s == 0 ? 0 : clock_wall_s() + life_s;
 }
 
 /* The lines that give the links of a file to its next version. */
@@ -16027,11 +16028,14 @@ static enum status http_fetch(struct http *h, const char *path, struct file_info
         struct node_set tried = {{0}};
         if (!*buffer && !(*buffer = buffer_take(0))) return NO_SPACE;
         status = get_any(f, number, turn, &tried, true, *buffer, &from);
-        if (status != UNAVAILABLE || clock_ms() - begun_ms > HTTP_RETRY_MS) break;
+        bool others = status == UNAVAILABLE || (status == DAMAGED && !f->chunk[number].damaged);
+        if (!others || clock_ms() - begun_ms > HTTP_RETRY_MS) break;
         buffer_give(*buffer);
         *buffer = NULL;
         sleep_ms(HOLDERS_AGAIN_MS);
-        if ((status = http_holders(path, f)) != DONE) break;
+        if (http_holders(path, f) == DONE) continue;
+        status = fail(UNAVAILABLE, "%s", detail);
+        break;
     }
     h->pace_ms += clock_ms() - begun_ms;
     return status;

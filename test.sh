@@ -1536,9 +1536,8 @@ test_down_to_one() {
 
 files_are() { # FILE: what is in /d, in an answer that is current, is what FILE says
     local me=$BASHPID
-    until "$DFS" -j --ls /d >"ls.$me" 2>"said.$me" && ! grep -q 'possibly old' "said.$me"; do
-        pause 100
-    done
+    listed() { "$DFS" -j --ls /d >"ls.$me" 2>"said.$me" && ! grep -q 'possibly old' "said.$me"; }
+    wait_for -t 120 listed
     jq -r '.[] | "\(.sha256) \(.name)"' "ls.$me" | sort | diff - "$1" >&2
 }
 change_files() { # NAME: two are removed, one gets other contents, two are new; `files` has what is there
@@ -5946,13 +5945,15 @@ watchdog() { # SHELL FOLDER: ends what a test runs if it is not over in this tim
     nap $((limit * 1000))
     echo "not over within $limit s: what it runs is killed"
     for p in $(stray "$2"); do [ "$p" = "$1" ] || [ "$p" = "$BASHPID" ] || kill -9 "$p"; done
+    nap 60000 # it should end by itself now
+    kill "$1"
 }
 one() ( # NAME: runs a test; its verdict is the exit code: 0, 1, or 77 for skipped
     name=$1
     mkdir -p "$work/$name"
     cd "$work/$name" || exit 1
     exec >"$work/$name.log" 2>&1
-    trap 'kill "$dog"; for p in "${PID[@]}"; do kill -9 "$p" 2>/dev/null; done; hosts_end "dfs$$-$name-"
+    trap 'kill "$dog" || true; for p in "${PID[@]}"; do kill -9 "$p" || true; done; hosts_end "dfs$$-$name-"
         disks_end "$PWD"' EXIT
     trap 'echo "test.sh:$LINENO: exit code $?: $BASH_COMMAND" >&2' ERR
     watchdog "$BASHPID" "$PWD" &
