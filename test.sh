@@ -5943,7 +5943,7 @@ watchdog() { # SHELL FOLDER: ends what a test runs if it is not over in this tim
     local limit=$((900 * slow)) p
     [ -z "$long" ] || limit=7200
     nap $((limit * 1000))
-    echo "not over within $limit s: what it runs is killed"
+    echo "not over within $limit s: what it runs is killed" >"$work/late.$1"
     for p in $(stray "$2"); do [ "$p" = "$1" ] || [ "$p" = "$BASHPID" ] || kill -9 "$p"; done
     nap 60000 # it should end by itself now
     kill "$1"
@@ -5956,13 +5956,15 @@ one() ( # NAME: runs a test; its verdict is the exit code: 0, 1, or 77 for skipp
     trap 'kill "$dog" || true; for p in "${PID[@]}"; do kill -9 "$p" || true; done; hosts_end "dfs$$-$name-"
         disks_end "$PWD"' EXIT
     trap 'echo "test.sh:$LINENO: exit code $?: $BASH_COMMAND" >&2' ERR
-    watchdog "$BASHPID" "$PWD" &
+    shell=$BASHPID
+    watchdog "$shell" "$PWD" &
     dog=$!
     export HOME=$PWD
     RANDOM=$((seed % 32768))
     set -eE
     "test_$name"
     [ ${#PID[@]} = 0 ] || stop "${!PID[@]}"
+    [ ! -e "$work/late.$shell" ] || die "$(<"$work/late.$shell")"
     if grep -rlE "$alarm" --include='*.err' . >&2; then die "the logs named above say more"; fi
 )
 report() { # NAME CODE SECONDS
