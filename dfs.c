@@ -6179,6 +6179,7 @@ struct candidate {
     int zone;            /* nodes of one zone may fail together */
     bool source, target; /* it may give chunks, and be given some */
     bool ready;          /* to be given some now */
+    bool crowded;        /* it will be full soon */
 };
 
 /* Counts how many nodes of a set are in each zone. Zones are numbers below NODES_MAX. */
@@ -6252,6 +6253,50 @@ static bool place_may_move(const struct candidate *nodes, int count, const struc
     if (node_set_has(holders, to) || !node_set_has(holders, from)) return false;
     zones_count(nodes, count, holders, in_zone);
     return in_zone[nodes[from].zone] > 1 || in_zone[nodes[to].zone] == 0 || nodes[from].zone == nodes[to].zone;
+}
+
+/* Sorts the nodes of a set by how much is on them, the fullest first; crowded ones before all others. */
+static int place_sort(const struct candidate *nodes, int count, const struct node_set *here, int *order) {
+    int sorted = 0;
+    for (int i = 0; i < count; i++) {
+        if (!node_set_has(here, i)) continue;
+        int at = sorted++;
+        for (; at > 0; at--) {
+            const struct candidate *before = &nodes[order[at - 1]];
+            if (before->crowded != nodes[i].crowded ? before->crowded : before->used_bytes >= nodes[i].used_bytes)
+                break;
+            order[at] = order[at - 1];
+        }
+        order[at] = i;
+    }
+    return sorted;
+}
+
+/* Finds from where to where chunks should move: the pair number `skip` of those where the first is crowded, or has over
+ * 5 % of the average more than the second, or half of that if the first pair has more; the fullest and the emptiest
+ * come first. With `relieve` only crowded ones count. Returns how long a chunk may be that moves, at most half the
+ * difference, so that this comes to an end; 0: there is no such pair. */
+static uint64_t place_pair(const struct candidate *nodes, int count, const struct node_set *here, bool relieve,
+                           int skip, int *from, int *to) {
+    int order[NODES_MAX], sorted = place_sort(nodes, count, here, order);
+    uint64_t sum = 0;
+    for (int i = 0; i < sorted; i++) sum += nodes[order[i]].used_bytes;
+    uint64_t least = sorted > 0 ? sum / (uint64_t)sorted / 20 : 0;
+    if (least < BALANCE_MIN_BYTES) least = BALANCE_MIN_BYTES;
+    uint64_t bar = least;
+    for (int i = 0; i < sorted; i++)
+        for (int k = sorted - 1; k > i; k--) {
+            const struct candidate *full = &nodes[order[i]], *empty = &nodes[order[k]];
+            if (relieve && !full->crowded) return 0;
+            if (!empty->target || !empty->ready || empty->crowded) continue;
+            if (!full->crowded && full->used_bytes <= empty->used_bytes + bar) break; /* nor from any other */
+            if (!full->crowded) bar = least / 2; /* what may not go there at once can by way of a third node */
+            if (skip-- > 0) continue;
+            *from = order[i];
+            *to = order[k];
+            return full->crowded ? UINT64_MAX : (full->used_bytes - empty->used_bytes) / 2;
+        }
+    return 0;
 }
 /* ======== 11. Client ======== */
 /* Calls to masters and nodes with retry, a pool of open connections, upload, download. Nodes and masters use the same
@@ -11470,7 +11515,8 @@ static void candidates_now(struct candidate *nodes) {
                                       .zone = p->zone_number,
                                       .source = good,
                                       .target = good && !p->draining && !peer_is_full(p),
-                                      .ready = true};
+                                      .ready = true,
+                                      .crowded = peer_is_crowded(p)};
     }
 }
 
@@ -11614,51 +11660,6 @@ static bool move_suits(const struct chunk *chunk, const struct candidate *nodes,
            place_may_move(nodes, master.peer_count, &chunk->holders, from, to);
 }
 
-/* Sorts the nodes that are here by how much is on them, the fullest first; crowded ones before all others. */
-static int move_sort(const struct candidate *nodes, const struct standing *now, int *order) {
-    int count = 0;
-    for (int i = 0; i < master.peer_count; i++) {
-        if (!node_set_has(&now->here, i)) continue;
-        bool crowded = peer_is_crowded(master.peers[i]);
-        int at = count++;
-        for (; at > 0; at--) {
-            bool before = peer_is_crowded(master.peers[order[at - 1]]);
-            if (before != crowded ? before : nodes[order[at - 1]].used_bytes >= nodes[i].used_bytes) break;
-            order[at] = order[at - 1];
-        }
-        order[at] = i;
-    }
-    return count;
-}
-
-/* Finds from where to where chunks should move: the pair number `skip` of those where the first is crowded, or has over
- * 5 % of the average more than the second, or half of that if the first pair has more; the fullest and the emptiest
- * come first. Returns how many bytes may move at once, at most half the difference, so that this comes to an end; 0:
- * there is no such pair. */
-static uint64_t move_between(const struct candidate *nodes, const struct standing *now, int skip, int *from, int *to) {
-    int order[NODES_MAX], count = move_sort(nodes, now, order);
-    uint64_t sum = 0;
-    for (int i = 0; i < count; i++) sum += nodes[order[i]].used_bytes;
-    uint64_t least = count > 0 ? sum / (uint64_t)count / 20 : 0;
-    if (least < BALANCE_MIN_BYTES) least = BALANCE_MIN_BYTES;
-    uint64_t bar = least;
-    for (int i = 0; i < count; i++)
-        for (int k = count - 1; k > i; k--) {
-            const struct candidate *full = &nodes[order[i]], *empty = &nodes[order[k]];
-            bool crowded = peer_is_crowded(master.peers[order[i]]);
-            if (!crowded && clock_ms() - master.changed_ms < BALANCE_QUIET_MS) return 0;
-            if (!empty->target || !empty->ready || peer_is_crowded(master.peers[order[k]])) continue;
-            if (!crowded && full->used_bytes <= empty->used_bytes + bar) break; /* nor from any other */
-            if (!crowded) bar = least / 2; /* it is uneven: what may not go there at once can by way of a third node */
-            if (skip-- > 0) continue;
-            *from = order[i];
-            *to = order[k];
-            uint64_t most = crowded ? order_most_bytes() : (full->used_bytes - empty->used_bytes) / 2;
-            return most < order_most_bytes() ? most : order_most_bytes();
-        }
-    return 0;
-}
-
 /* Balances: has one node fetch chunks that another gives up then. One order of this kind at a time, when no chunk lacks
  * copies; a part of the chunks is looked at each time, for one pair of nodes after the other. False if it is of no use
  * to go on at once. */
@@ -11670,7 +11671,9 @@ static bool plan_move(void) {
     if (master.tree.forced_count > 0 && !master.allow_drops) return false; /* it would end with a drop */
     if (!candidates_for_orders(nodes) || inventories_wait()) return false;
     struct standing now = standing_now();
-    uint64_t most = move_between(nodes, &now, master.move_pair, &from, &to);
+    bool relieve = now_ms - master.changed_ms < BALANCE_QUIET_MS;
+    uint64_t most = place_pair(nodes, master.peer_count, &now.here, relieve, master.move_pair, &from, &to);
+    if (most > order_most_bytes()) most = order_most_bytes();
     if (most == 0) {
         master.move_ms = master.move_pair > 0 ? now_ms + 5 * BALANCE_MS : now_ms; /* none of the pairs has any */
         master.move_pair = 0;
@@ -11690,7 +11693,7 @@ static bool plan_move(void) {
     else if (!any) master.move_pair++;
     else master.move_pair = 0;
     if (any || master.move_looked >= master.tree.chunk_high) master.move_looked = 0;
-    if (any && peer_is_crowded(master.peers[from]))
+    if (any && nodes[from].crowded)
         master.move_ms = now_ms + BALANCE_MS; /* room comes a little later */
     if (any) order_give(order, to);
     else free(order);
@@ -21292,6 +21295,92 @@ static void fuzz_placement(const uint8_t *bytes, size_t length) {
     }
 }
 
+struct fuzz_chunk {
+    uint64_t length;
+    struct node_set holders;
+};
+
+/* Moves chunks as plan_move does, until it finds none, never there and back. Then no chunk may move between two nodes
+ * of which one has too much. Returns by how much the fullest has more than the emptiest. */
+static uint64_t balance(struct candidate *nodes, int count, struct fuzz_chunk *chunks, int chunk_count) {
+    struct node_set here = {{0}};
+    uint64_t most, sum = 0, largest = 0, least = UINT64_MAX;
+    int from, to, pair = 0, moves = 0;
+    for (int i = 0; i < count; i++) node_set_add(&here, i);
+    while ((most = place_pair(nodes, count, &here, false, pair, &from, &to)) > 0) {
+        int i = 0;
+        while (i < chunk_count && (chunks[i].length > most ||
+                                   !place_may_move(nodes, count, &chunks[i].holders, from, to))) i++;
+        pair = i == chunk_count ? pair + 1 : 0;
+        if (i == chunk_count) continue;
+        node_set_remove(&chunks[i].holders, from);
+        node_set_add(&chunks[i].holders, to);
+        nodes[from].used_bytes -= chunks[i].length;
+        nodes[to].used_bytes += chunks[i].length;
+        assert(nodes[from].crowded || nodes[from].used_bytes >= nodes[to].used_bytes);
+        assert(nodes[to].target && nodes[to].ready && !nodes[to].crowded && ++moves < 100000);
+    }
+    for (int i = 0; i < count; i++) {
+        sum += nodes[i].used_bytes;
+        if (nodes[i].used_bytes > largest) largest = nodes[i].used_bytes;
+        if (nodes[i].used_bytes < least) least = nodes[i].used_bytes;
+    }
+    uint64_t bar = sum / (uint64_t)count / 20 > BALANCE_MIN_BYTES ? sum / (uint64_t)count / 20 : BALANCE_MIN_BYTES;
+    for (from = 0; from < count; from++)
+        for (to = 0; to < count; to++) {
+            bool wanted = nodes[from].crowded || nodes[from].used_bytes > nodes[to].used_bytes + bar;
+            if (!wanted || !nodes[to].target || !nodes[to].ready || nodes[to].crowded) continue;
+            for (int i = 0; i < chunk_count; i++)
+                assert((!nodes[from].crowded &&
+                        chunks[i].length > (nodes[from].used_bytes - nodes[to].used_bytes) / 2) ||
+                       !place_may_move(nodes, count, &chunks[i].holders, from, to));
+        }
+    return largest - least;
+}
+
+/* Balance from any state. */
+static void fuzz_balance(const uint8_t *bytes, size_t length) {
+    struct candidate nodes[8] = {{0}};
+    struct fuzz_chunk chunks[64] = {{0}};
+    int count = 0, chunk_count = 0;
+    for (; length > 0 && count < 8; bytes++, length--)
+        nodes[count++] = (struct candidate){.zone = *bytes & 3, .target = (*bytes & 12) != 0,
+                                            .ready = (*bytes & 48) != 0, .crowded = (*bytes & 192) == 192};
+    for (; length > 1 && chunk_count < 64; bytes += 2, length -= 2) {
+        struct fuzz_chunk *chunk = &chunks[chunk_count++];
+        chunk->length = (bytes[0] + 1) * 16 * KIB;
+        for (int i = 0; i < count; i++) {
+            if (!(bytes[1] >> i & 1)) continue;
+            node_set_add(&chunk->holders, i);
+            nodes[i].used_bytes += chunk->length;
+        }
+    }
+    if (count > 0) balance(nodes, count, chunks, chunk_count);
+}
+
+/* Nodes 0 to 5 in zones 0 to 2, two each. Only from node 1 to node 5 there is too much, and all that node 1 has is in
+ * the zone of node 5 already: it goes by way of zone 0. */
+static void balance_way_round(void) {
+    static const struct { int one, other, count; } held[] = {
+        {1, 2, 20}, {1, 5, 17}, {4, 0, 17}, {4, 3, 18}, {2, 0, 16}, {5, 3, 15}};
+    struct candidate nodes[6];
+    struct fuzz_chunk chunks[256] = {{0}};
+    int count = 0;
+    for (int i = 0; i < 6; i++) nodes[i] = (struct candidate){.zone = i % 3, .target = true, .ready = true};
+    for (size_t i = 0; i < sizeof held / sizeof *held; i++)
+        for (int k = 0; k < held[i].count; k++) {
+            struct fuzz_chunk *chunk = &chunks[count++];
+            chunk->length = 256 * KIB;
+            node_set_add(&chunk->holders, held[i].one);
+            node_set_add(&chunk->holders, held[i].other);
+            nodes[held[i].one].used_bytes += chunk->length;
+            nodes[held[i].other].used_bytes += chunk->length;
+        }
+    assert(nodes[1].used_bytes - nodes[5].used_bytes > BALANCE_MIN_BYTES);
+    uint64_t left = balance(nodes, 6, chunks, count);
+    assert(left <= BALANCE_MIN_BYTES);
+}
+
 /* A connection's whole input, as a node that is blank serves it. */
 static void fuzz_requests(const void *bytes, size_t length) {
     int pair[2];
@@ -21331,6 +21420,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
     tree_init(&node.tree);
     server.table = node_table;
     server.role = "node";
+    balance_way_round();
     return 0;
 }
 
@@ -21340,11 +21430,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 2) return 0;
     char *bytes = mem_alloc(size); /* of its own, so that a read behind its end is seen */
     memcpy(bytes, data + 1, size - 1);
-    switch (data[0] % 6) {
+    switch (data[0] % 7) {
     case 0: fuzz_records(bytes, size - 1); break;
     case 1: fuzz_snapshot(bytes, size - 1); break;
     case 2: fuzz_text(bytes, size - 1); break;
     case 5: fuzz_placement((const uint8_t *)bytes, size - 1); break;
+    case 6: fuzz_balance((const uint8_t *)bytes, size - 1); break;
     case 3: dns_answers(data + 1, size - 1, data[1] & 1 ? 1 : 28, 53, found, 4); break;
     default: fuzz_requests(bytes, size - 1); break;
     }
