@@ -15535,7 +15535,7 @@ static enum status http_body_some(struct http *h, void *to, size_t length, size_
     return DONE;
 }
 
-/* Fills `to`, less only at the end of the body. -1: the body is broken. For struct put. */
+/* Fills `to`, less only at the end of the body. -1: the body is broken. For http_store. */
 static ssize_t http_body_read(void *request, void *to, size_t length) {
     struct http *h = request;
     size_t have = 0, got;
@@ -16558,7 +16558,7 @@ static bool form_fill(struct form *f) {
     return got > 0;
 }
 
-/* Fills `to` from the part that is being read, less only at its end. -1: the body is broken. For struct put. */
+/* Fills `to` from the part that is being read, less only at its end. -1: the body is broken. For http_store. */
 static ssize_t form_read(void *form, void *to, size_t length) {
     struct form *f = form;
     size_t have = 0;

@@ -5392,6 +5392,7 @@ test_links() {
     done &
     until=$!
     while kill -0 "$until" 2>/dev/null; do got "$link" g; done
+    wait "$until"
     dfs --cp /moved /copy
     [ "$(dfs --share | wc -l)" = 1 ]
     dfs --rm /moved
@@ -5699,6 +5700,7 @@ for f in pathlib.Path(sys.argv[1], "log").rglob("*"):
             o.seek(at)
             o.write(bytes(64))
 EOF
+    [ "$(code_of "/chunk/$(sha <d)")" = 404 ]
     web /files/damaged | cmp - d
     log_says n2 DAMAGED
     # the cluster without its master: what nodes know is read, the rest says so
