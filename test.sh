@@ -5192,30 +5192,31 @@ test_bars() {
         tr '\r' '\n' <drawn >rows
         return $code
     }
+    row() { grep -qE "$1" rows || { cat -v rows; return 1; }; } # EXPRESSION: one of the rows is like this
     # a pipe that is slow makes any work long
-    slowly() { local n; for n in 1 2 3 4; do head -c 8000000; sleep 0.6; done; }
-    slowly <big | "$DFS" -u /pipe - 2>text
+    printf '#!/bin/sh\nfor n in 1 2 3 4; do head -c 8000000; sleep 0.6; done\n' >slowly
+    chmod +x slowly
+    ./slowly <big | "$DFS" -u /pipe - 2>text
     grep -qE '^uploaded /pipe  30.5 MiB  .* s$' text
     [ "$(wc -l <text)" = 1 ] && not grep $'\r' text
-    export -f slowly
-    on_terminal "bash -c 'slowly <big' | $DFS -u /slow -"
-    grep -qE "^up [0-9.]+ MiB  $rate" rows
+    on_terminal "./slowly <big | $DFS -u /slow -"
+    row "^up [0-9.]+ MiB  $rate"
     not grep -F '[#' rows # nobody knows how much comes
-    grep -qE '^.\[Kuploaded /slow  30.5 MiB' rows # over the bar
-    on_terminal "bash -c 'slowly <big' | $DFS -q -u /slow -"
+    row '^.\[Kuploaded /slow  30.5 MiB' # over the bar
+    on_terminal "./slowly <big | $DFS -q -u /slow -"
     [ ! -s rows ]
     on_terminal "$DFS -u /small small"
     not grep -E "$rate" rows
     # nodes that are slow: the bar knows the whole
     for n in n1 n2 n3; do dfs --fault "$n" slow 300; done
     on_terminal "$DFS -u /big big --chunk-size 1M"
-    grep -qE "^up \[[#.]{24}\] +[0-9]+% [0-9.]+ MiB  $rate  $left" rows
+    row "^up \[[#.]{24}\] +[0-9]+% [0-9.]+ MiB  $rate  $left"
     sed -nE 's/.*\] +([0-9]+)%.*/\1/p' rows >percents
     sort -n percents | cmp - percents # it never goes back
     on_terminal "$DFS -u /folder folder --chunk-size 1M"
-    grep -qE "^up \[[#.]{24}\] +[0-9]+% .*  [0-4] of 4 files" rows
+    row "^up \[[#.]{24}\] +[0-9]+% .*  [0-4] of 4 files"
     columns=40 on_terminal "$DFS -d /folder back"
-    grep -qE "^down \[[#.]{10}\]" rows
+    row "^down \[[#.]{10}\]"
     awk '/^down \[/ {gsub(/.\[K/, ""); if (length > 40) exit 1}' rows
     diff -r folder back
 }
@@ -5224,7 +5225,7 @@ test_bars() {
 test_viewer() {
     local socket=$PWD/tmux.sock how viewed=$PWD/viewed
     need tmux
-    export TMUX='' LC_ALL=C.UTF-8 TERM=screen-256color
+    export TERM=screen-256color
     fast
     cluster 3 --copies 2 --repair-rate 1M
     ln -s "$DFS" "$viewed" # so that its processes are not those of another test
@@ -6011,7 +6012,8 @@ for v in $(compgen -v DFS_); do unset "$v"; done
 work=$(mktemp -d)
 if grep -qaE '__(asan|tsan)_init' "$DFS"; then slow=5; fi
 export ASAN_OPTIONS=exitcode=99 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=exitcode=66
-unset XDG_CONFIG_HOME
+unset XDG_CONFIG_HOME XDG_CACHE_HOME NO_COLOR EDITOR VISUAL TMUX
+export SHELL=/bin/sh LC_ALL=C.UTF-8 # what runs here does not depend on who runs it
 if [ -n "$demo_only" ]; then demo; exit; fi
 cleanup() {
     stray "$work" | xargs -r kill -9 2>/dev/null
