@@ -48,7 +48,9 @@
  *   planner       master_main          1 in a master        master.lock: orders copies
  *   stream        peer_make            1 per node           master.lock, one connection: sends records to the node
  *   copier        peer_make            2 per node           master.lock: has the node fetch chunks, and waits
- *   transfer      client_put, _get     4 per transfer       transfer.lock; ends with the transfer, joined
+ *   transfer      upload_once,         4 per transfer       upload.lock, download.lock; joined
+ *                 client_download
+ *   drawer        progress_begin       1 on a terminal      progress.lock: draws the bar; joined
  *   crew          crew_run             16 per folder        crew.lock; takes files to move, joined
  *   (HTTP)        the thread of the connection serves it; an upload has transfer threads, joined
  *   fetch, act    viewer_work          1 each               view.lock; end with the process
@@ -64,6 +66,7 @@
  *   RANK_POOL      pool.lock                         idle connections
  *   RANK_TRANSFER  client.lock, upload.lock, ...     one upload or download and its threads
  *   RANK_BUFFERS   buffers.lock                      chunk buffers
+ *   RANK_SCREEN    progress.lock                     who writes to the terminal
  */
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64 /* on 32-bit machines too */
@@ -1052,7 +1055,8 @@ enum rank {
     RANK_REPORTS = 40,
     RANK_POOL = 50,
     RANK_TRANSFER = 55,
-    RANK_BUFFERS = 60
+    RANK_BUFFERS = 60,
+    RANK_SCREEN = 70
 };
 
 struct lock {
@@ -1255,6 +1259,7 @@ struct conn {
     int64_t idle_until_ms;   /* until then the next request may take its time to begin; 0 on the asking side */
     bool (*waits)(void *);   /* asked when nothing moved for timeout_ms: go on waiting? NULL: no */
     void *waits_for;         /* its argument */
+    void (*moved)(size_t);   /* told of the bytes of bodies that moved; NULL: nobody asks */
 };
 
 /* ---- Names ---- */
@@ -1683,22 +1688,23 @@ static void conn_line_end(struct conn *c) {
 
 /* Sends the lines not sent yet and then `length` bytes of a body. */
 static enum status conn_send(struct conn *c, const void *body, size_t length) {
+    enum { PIECE_BYTES = 256 * KIB };
     struct iovec piece[2] = {{c->out.data, c->out.length}, {(void *)(uintptr_t)body, length}};
     struct msghdr message = {.msg_iov = piece, .msg_iovlen = 2};
-    while (piece[0].iov_len + piece[1].iov_len > 0) {
+    while (piece[0].iov_len + length > 0) {
+        piece[1].iov_len = c->moved && length > PIECE_BYTES ? PIECE_BYTES : length;
         ssize_t sent = sendmsg(c->fd, &message, MSG_NOSIGNAL);
         if (sent < 0 && errno == EINTR) continue;
         if (sent < 0 && errno == EAGAIN && c->waits && c->waits(c->waits_for)) continue;
         if (sent < 0)
             return fail(NO_SERVER, "sending to %s: %s", c->peer,
                         errno == EAGAIN ? "it does not take it" : strerror(errno));
-        for (int i = 0; i < 2; i++) {
-            size_t part = (size_t)sent < piece[i].iov_len ? (size_t)sent : piece[i].iov_len;
-            if (part == 0) continue; /* nothing may be added to a pointer that is NULL */
-            piece[i].iov_base = (char *)piece[i].iov_base + part;
-            piece[i].iov_len -= part;
-            sent -= (ssize_t)part;
-        }
+        size_t head = (size_t)sent < piece[0].iov_len ? (size_t)sent : piece[0].iov_len, part = (size_t)sent - head;
+        if (head > 0) piece[0].iov_base = (char *)piece[0].iov_base + head; /* nothing is added to a pointer NULL */
+        if (part > 0) piece[1].iov_base = (char *)piece[1].iov_base + part;
+        piece[0].iov_len -= head;
+        length -= part;
+        if (c->moved && part > 0) c->moved(part);
     }
     text_recycle(&c->out, 64 * KIB);
     return DONE;
@@ -1755,6 +1761,7 @@ static enum status conn_read_body(struct conn *c, void *to, size_t length) {
         size_t got;
         enum status status = conn_read_some(c, at, length, &got);
         if (status != DONE) return status;
+        if (c->moved) c->moved(got);
         at += got;
         length -= got;
     }
@@ -2176,9 +2183,11 @@ static bool conn_serve_one(struct request *r) {
 static int conn_speaks_http(struct conn *c) {
     static const char *const methods[] = {"GET ", "HEAD ", "PUT ", "POST ", "DELETE ", "OPTIONS ", "PATCH ", "TRACE "};
     static const char *const targets[] = {"/", "*", "http://", " "};
-    for (;;) {
+    for (bool begun = false;;) {
+        if (!begun && c->end - c->start >= 2 && memcmp(c->in + c->start, "\r\n", 2) == 0) c->start += 2;
         size_t have = c->end - c->start;
-        bool may = have == 0;
+        bool may = have == 0 || (!begun && have == 1 && c->in[c->start] == '\r');
+        begun = begun || have > 1 || c->start > 0; /* one empty line before a request is passed over */
         for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
             for (size_t k = 0; k < sizeof targets / sizeof *targets; k++) {
                 char begin[16];
@@ -6179,7 +6188,8 @@ struct candidate {
     int zone;            /* nodes of one zone may fail together */
     bool source, target; /* it may give chunks, and be given some */
     bool ready;          /* to be given some now */
-    bool crowded;        /* it will be full soon */
+    bool crowded;        /* it will be full soon: copies move away from it */
+    bool tight;          /* or would be if more came: none move to it, and what it gave away does not come back */
 };
 
 /* Counts how many nodes of a set are in each zone. Zones are numbers below NODES_MAX. */
@@ -6288,7 +6298,7 @@ static uint64_t place_pair(const struct candidate *nodes, int count, const struc
         for (int k = sorted - 1; k > i; k--) {
             const struct candidate *full = &nodes[order[i]], *empty = &nodes[order[k]];
             if (relieve && !full->crowded) return 0;
-            if (!empty->target || !empty->ready || empty->crowded) continue;
+            if (!empty->target || !empty->ready || empty->tight) continue;
             if (!full->crowded && full->used_bytes <= empty->used_bytes + bar) break; /* nor from any other */
             if (!full->crowded) bar = least / 2; /* what may not go there at once can by way of a third node */
             if (skip-- > 0) continue;
@@ -6549,7 +6559,8 @@ static enum status client_ask(struct client *cl, const struct text *line, const 
     int64_t until_ms = clock_ms() + cl->retry_ms;
     bool sent_ever = false;
     /* In the run before some master was there: perhaps it is being started again. Nodes answer what only reads. */
-    bool was_there = cl->noted >= 0 && (changes || memcmp(line->data, "TARGETS", 7) == 0);
+    bool upload = memcmp(line->data, "TARGETS", 7) == 0 || memcmp(line->data, "HAVE", 4) == 0;
+    bool was_there = cl->noted >= 0 && (changes || upload);
     char address[ADDRESS_MAX_BYTES + 1], why[DETAIL_BYTES];
     enum status status = NO_SERVER;
     for (int turn = 0;; turn++) {
@@ -6631,6 +6642,171 @@ static void change_line(struct text *line, const char *verb, const char *path) {
     text_escaped(line, path, strlen(path));
 }
 
+/* ---- What the user sees while it goes on ---- */
+
+/* How far a command is: a bar on standard error, if that is a terminal. There is one in a process; any thread adds, and
+ * a thread of its own draws it, ten times a second, once half a second is over. */
+static struct {
+    const char *verb;
+    atomic_ullong done, total, files, files_total; /* bytes, files; totals of 0 are not known */
+    int64_t begun_ms;
+    bool on;                 /* there is a drawer, from progress_begin to progress_end */
+    pthread_t drawer;
+    struct lock lock;        /* RANK_SCREEN; who has it writes to the terminal, and guards what follows */
+    struct cond changed;
+    bool shown, over;        /* the bar is on the screen; nothing more is to be drawn */
+} progress;
+
+static bool option_quiet;
+static void (*complain_to)(const char *text); /* where complaints go that must not be written over a full screen */
+
+/* Columns of a terminal; 80 if it does not tell. */
+static int terminal_columns(int fd) {
+    struct winsize size;
+    return ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+/* VERB [#####.....]  42% 1.2 GiB  89.0 MiB/s  12 s left  17 of 230 files */
+static void progress_draw(int64_t elapsed_ms) {
+    struct text t = {0};
+    uint64_t done = atomic_load(&progress.done), total = atomic_load(&progress.total);
+    uint64_t files = atomic_load(&progress.files), files_total = atomic_load(&progress.files_total);
+    uint64_t rate = done * 1000 / (uint64_t)(elapsed_ms > 0 ? elapsed_ms : 1);
+    int columns = terminal_columns(STDERR_FILENO), width = columns >= 80 ? 24 : 10;
+    text_format(&t, "%s ", progress.verb);
+    if (total > 0) {
+        uint64_t part = done < total ? done : total;
+        int filled = (int)((double)part / (double)total * width);
+        text_byte(&t, '[');
+        for (int i = 0; i < width; i++) text_byte(&t, i < filled ? '#' : '.');
+        text_format(&t, "] %3d%% ", (int)((double)part / (double)total * 100));
+    }
+    text_size(&t, done);
+    text_add(&t, "  ");
+    text_size(&t, rate);
+    text_add(&t, "/s");
+    if (total > done && rate > 0) text_format(&t, "  %" PRIu64 " s left", (total - done) / rate + 1);
+    if (files_total > 1) text_format(&t, "  %" PRIu64 " of %" PRIu64 " files", files, files_total);
+    if (t.length >= (size_t)columns) t.length = (size_t)columns - 1;
+    struct text line = {0};
+    text_byte(&line, '\r');
+    text_bytes(&line, t.data, t.length);
+    text_add(&line, "\033[K");
+    progress.over = !sys_write(STDERR_FILENO, line.data, line.length);
+    progress.shown = true;
+    text_free(&line);
+    text_free(&t);
+}
+
+static void *progress_drawer(void *unused) {
+    enum { FIRST_MS = 500, EVERY_MS = 100 };
+    int64_t next_ms = progress.begun_ms + FIRST_MS;
+    (void)unused;
+    lock_take(&progress.lock);
+    while (!progress.over) {
+        if (cond_wait_until(&progress.changed, &progress.lock, next_ms)) continue;
+        progress_draw(clock_ms() - progress.begun_ms);
+        next_ms = clock_ms() + EVERY_MS;
+    }
+    lock_drop(&progress.lock);
+    return NULL;
+}
+
+/* Begins to count; progress_end follows, in the same thread, and nothing else begins before. */
+static void progress_begin(const char *verb, uint64_t total, uint64_t files_total) {
+    progress.verb = verb;
+    atomic_store(&progress.done, 0);
+    atomic_store(&progress.total, total);
+    atomic_store(&progress.files, 0);
+    atomic_store(&progress.files_total, files_total);
+    progress.begun_ms = clock_ms();
+    progress.on = !option_quiet && !complain_to && isatty(STDERR_FILENO);
+    if (!progress.on) return;
+    lock_init(&progress.lock, RANK_SCREEN);
+    cond_init(&progress.changed);
+    progress.shown = progress.over = false;
+    progress.on = thread_try(&progress.drawer, progress_drawer, NULL);
+}
+
+/* Counts bytes and files that are done. */
+static void progress_add(uint64_t bytes, uint64_t files) {
+    atomic_fetch_add(&progress.done, bytes);
+    atomic_fetch_add(&progress.files, files);
+}
+
+/* There is more to do than was known, or less: what turned out to be there already. */
+static void progress_more(int64_t bytes, int64_t files) {
+    atomic_fetch_add(&progress.total, (unsigned long long)bytes);
+    atomic_fetch_add(&progress.files_total, (unsigned long long)files);
+}
+
+/* What moves of a chunk between progress_chunk and progress_chunk_end, in the same thread, is counted as it moves, and
+ * once, however often it is sent. */
+static _Thread_local struct {
+    bool on;
+    uint64_t moved, counted; /* bytes: in this try, and the most that any try moved */
+} progress_piece;
+
+static void progress_chunk(void) {
+    progress_piece.on = progress.on;
+    progress_piece.moved = progress_piece.counted = 0;
+}
+
+static void progress_moved(size_t bytes) {
+    progress_piece.moved += bytes;
+    if (progress_piece.moved <= progress_piece.counted) return;
+    progress_add(progress_piece.moved - progress_piece.counted, 0);
+    progress_piece.counted = progress_piece.moved;
+}
+
+/* A connection tells from now on what it moves of the chunk, which is tried once more. */
+static void progress_watch(struct conn *c) {
+    progress_piece.moved = 0;
+    c->moved = progress_piece.on ? progress_moved : NULL;
+}
+
+/* The chunk is done, or given up: it was to be of so many bytes. */
+static void progress_chunk_end(uint64_t bytes) {
+    progress_add(bytes - (progress_piece.counted < bytes ? progress_piece.counted : bytes), 0);
+    progress_piece.on = false;
+}
+
+/* Writes a text to the terminal in place of the bar, which comes again below it. */
+static void progress_say(const char *text) {
+    if (progress.on) lock_take(&progress.lock);
+    bool written = (!progress.on || !progress.shown || sys_write(STDERR_FILENO, "\r\033[K", 4)) &&
+                   sys_write(STDERR_FILENO, text, strlen(text));
+    if (progress.on) {
+        progress.shown = false;
+        if (!written) progress.over = true; /* there is nowhere left to complain */
+        lock_drop(&progress.lock);
+    }
+}
+
+/* Takes the bar off the screen. */
+static void progress_end(void) {
+    if (!progress.on) return;
+    lock_take(&progress.lock);
+    progress.over = true;
+    cond_broadcast(&progress.changed);
+    lock_drop(&progress.lock);
+    pthread_join(progress.drawer, NULL);
+    progress_say("");
+    progress.on = false;
+    cond_free(&progress.changed);
+}
+
+/* Says what failed, why, and what to do; returns the exit code. */
+static int complain(const char *what, enum status status) {
+    struct text t = {0};
+    text_format(&t, "dfs: %s: %s: %s\n", what, status_table[status].text, detail);
+    fflush(stdout);
+    if (complain_to) complain_to(t.data);
+    else progress_say(t.data);
+    text_free(&t);
+    return (int)status;
+}
+
 /* ---- Sending chunks ---- */
 
 /* Asks for targets if the last answer is old. */
@@ -6707,6 +6883,9 @@ static void upload_end(struct client *cl, struct upload_open *one) {
         if (!slice_copy(part, address, sizeof address)) return;
     text_add(&line, "TARGETS -");
     ask_once(address, &line, NULL, true, HURRY_MS, HURRY_MS, &a, &sent);
+    lock_take(&cl->lock);
+    if (cl->uploads) cl->targets_ms = 0; /* one began meanwhile: what was said last must not be that there is none */
+    lock_drop(&cl->lock);
     text_free(&line);
     answer_free(&a);
     memcpy(detail, why, sizeof detail);
@@ -6801,6 +6980,7 @@ static enum status put_once(struct chain *chain, const uint8_t hash[32], const v
     conn_timeout(c, TARGETS_AGE_MS);
     c->waits = chain_waits;
     c->waits_for = chain;
+    progress_watch(c);
     struct text *line = conn_line(c);
     text_add(line, "PUT ");
     text_bytes(line, chain->rest.data, chain->rest.length);
@@ -6816,6 +6996,7 @@ static enum status put_once(struct chain *chain, const uint8_t hash[32], const v
             if (parse_id(part, &stored->id[stored->count]) && !stored_has(stored, stored->id[stored->count]))
                 stored->count++;
     c->waits = NULL;
+    c->moved = NULL;
     if (status_keeps_conn(status)) pool_give(chain->first, c);
     else conn_close(c);
     return status;
@@ -6845,104 +7026,6 @@ static enum status client_put(struct client *cl, const uint8_t hash[32], const v
     free(chain);
     free(stored);
     return status;
-}
-
-/* ---- What the user sees while it goes on ---- */
-
-/* How far a command is: a bar on standard error, if that is a terminal. There is one in a process; any thread adds. */
-static struct {
-    const char *verb;
-    atomic_ullong done, total, files, files_total; /* bytes, files; totals of 0 are not known */
-    int64_t begun_ms;
-    atomic_llong shown_ms; /* 0: there is no bar on the screen */
-    bool on;
-} progress;
-
-static bool option_quiet;
-
-static void progress_begin(const char *verb, uint64_t total, uint64_t files_total) {
-    progress.verb = verb;
-    atomic_store(&progress.done, 0);
-    atomic_store(&progress.total, total);
-    atomic_store(&progress.files, 0);
-    atomic_store(&progress.files_total, files_total);
-    progress.begun_ms = clock_ms();
-    progress.on = !option_quiet && isatty(STDERR_FILENO);
-}
-
-/* Columns of a terminal; 80 if it does not tell. */
-static int terminal_columns(int fd) {
-    struct winsize size;
-    return ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-}
-
-/* VERB [#####.....]  42% 1.2 GiB  89.0 MiB/s  12 s left  17 of 230 files */
-static void progress_draw(int64_t elapsed_ms) {
-    struct text t = {0};
-    uint64_t done = atomic_load(&progress.done), total = atomic_load(&progress.total);
-    uint64_t files = atomic_load(&progress.files), files_total = atomic_load(&progress.files_total);
-    uint64_t rate = done * 1000 / (uint64_t)(elapsed_ms > 0 ? elapsed_ms : 1);
-    int columns = terminal_columns(STDERR_FILENO), width = columns >= 80 ? 24 : 10;
-    text_format(&t, "%s ", progress.verb);
-    if (total > 0) {
-        uint64_t part = done < total ? done : total;
-        int filled = (int)((double)part / (double)total * width);
-        text_byte(&t, '[');
-        for (int i = 0; i < width; i++) text_byte(&t, i < filled ? '#' : '.');
-        text_format(&t, "] %3d%% ", (int)((double)part / (double)total * 100));
-    }
-    text_size(&t, done);
-    text_add(&t, "  ");
-    text_size(&t, rate);
-    text_add(&t, "/s");
-    if (total > done && rate > 0) text_format(&t, "  %" PRIu64 " s left", (total - done) / rate + 1);
-    if (files_total > 1) text_format(&t, "  %" PRIu64 " of %" PRIu64 " files", files, files_total);
-    if (t.length >= (size_t)columns) t.length = (size_t)columns - 1;
-    struct text line = {0};
-    text_byte(&line, '\r');
-    text_bytes(&line, t.data, t.length);
-    text_add(&line, "\033[K");
-    if (!sys_write(STDERR_FILENO, line.data, line.length)) progress.on = false;
-    text_free(&line);
-    text_free(&t);
-}
-
-/* Counts bytes and files that are done. One thread draws the bar, ten times a second, when half a second is over. */
-static void progress_add(uint64_t bytes, uint64_t files) {
-    enum { FIRST_MS = 500, EVERY_MS = 100 };
-    atomic_fetch_add(&progress.done, bytes);
-    atomic_fetch_add(&progress.files, files);
-    if (!progress.on) return;
-    int64_t now_ms = clock_ms();
-    long long shown_ms = atomic_load(&progress.shown_ms);
-    if (now_ms - progress.begun_ms < FIRST_MS || now_ms - shown_ms < EVERY_MS) return;
-    if (atomic_compare_exchange_strong(&progress.shown_ms, &shown_ms, now_ms))
-        progress_draw(now_ms - progress.begun_ms);
-}
-
-/* There is more to do than was known, or less: what turned out to be there already. */
-static void progress_more(int64_t bytes, int64_t files) {
-    atomic_fetch_add(&progress.total, (unsigned long long)bytes);
-    atomic_fetch_add(&progress.files_total, (unsigned long long)files);
-}
-
-/* Takes the bar off the screen. */
-static void progress_end(void) {
-    if (atomic_exchange(&progress.shown_ms, 0) != 0 && !sys_write(STDERR_FILENO, "\r\033[K", 4)) progress.on = false;
-}
-
-static void (*complain_to)(const char *text); /* where complaints go that must not be written over a full screen */
-
-/* Says what failed, why, and what to do; returns the exit code. */
-static int complain(const char *what, enum status status) {
-    struct text t = {0};
-    if (atomic_load(&progress.shown_ms) != 0) text_add(&t, "\r\033[K");
-    text_format(&t, "dfs: %s: %s: %s\n", what, status_table[status].text, detail);
-    fflush(stdout);
-    if (complain_to) complain_to(t.data);
-    else if (write(STDERR_FILENO, t.data, t.length) < 0) progress.on = false; /* there is nowhere left to complain */
-    text_free(&t);
-    return (int)status;
 }
 
 /* ---- Upload ---- */
@@ -7067,9 +7150,10 @@ static void *upload_worker(void *argument) {
         memmove(u->queue, u->queue + 1, (size_t)u->queued * sizeof *u->queue);
         cond_broadcast(&u->changed);
         lock_drop(&u->lock);
+        progress_chunk();
         enum status status = upload_piece(u, &piece);
+        progress_chunk_end(piece.length);
         buffer_give(piece.buffer);
-        progress_add(piece.length, 0);
         lock_take(&u->lock);
         if (status != DONE) upload_failed(u, status);
         cond_broadcast(&u->changed);
@@ -7099,7 +7183,8 @@ static enum status upload_next(int fd, struct put *put, struct piece *piece) {
     ssize_t got = put->pull ? put->pull(put->source, &at) : 1;
     piece->buffer = NULL;
     if (got <= 0) return got == 0 ? DONE : BAD_REQUEST; /* the source said why */
-    if (!(piece->buffer = buffer_take(0))) return NO_SPACE;
+    /* A server's uploads wait for a chain of nodes, which may begin at this one: they leave buffers to it. */
+    if (!(piece->buffer = buffer_take(put->alone ? 3 : 0))) return NO_SPACE;
     if (at) memcpy(piece->buffer, at, (size_t)got);
     else got = sys_read(fd, piece->buffer, put->chunk_size);
     piece->length = got > 0 ? (uint32_t)got : 0;
@@ -7343,11 +7428,13 @@ static enum status get_once(const char *address, const struct chunk_info *chunk,
     conn_line_end(c);
     status = conn_flush(c);
     if (status == DONE) status = call_reply(c, &w);
+    progress_watch(c);
     if (status == DONE) {
         if (w.count != 3 || !parse_u64(w.word[1], CHUNK_MAX_BYTES, &length) || length != chunk->length)
             status = fail(NO_SERVER, "%s sent a chunk of another length", c->peer);
         else status = conn_read_body(c, to, chunk->length);
     }
+    c->moved = NULL;
     if (status_keeps_conn(status)) pool_give(address, c);
     else conn_close(c);
     return status;
@@ -7430,7 +7517,9 @@ static void *download_worker(void *argument) {
         lock_drop(&d->lock);
         struct node_set tried = {{0}};
         int from = -1;
+        progress_chunk();
         enum status status = buffer ? get_any(d->f, number, d->turn + number, &tried, false, buffer, &from) : NO_SPACE;
+        progress_chunk_end(d->f->chunk[number].length);
         lock_take(&d->lock);
         d->slot[number % WINDOW_CHUNKS].buffer = buffer;
         d->slot[number % WINDOW_CHUNKS].from = from;
@@ -7512,10 +7601,11 @@ static enum status download_run(struct download *d, uint32_t begin, int workers,
             struct node_set tried = {{0}};
             uint8_t *buffer = buffer_take(0);
             int from = -1;
+            progress_chunk();
             status = buffer ? get_any(d->f, n, d->turn, &tried, false, buffer, &from) : NO_SPACE;
             status = download_take(d, n, buffer, status, from, whole, fd);
+            progress_chunk_end(d->f->chunk[n].length);
             buffer_give(buffer);
-            progress_add(d->f->chunk[n].length, 0);
             continue;
         }
         lock_take(&d->lock);
@@ -7524,7 +7614,6 @@ static enum status download_run(struct download *d, uint32_t begin, int workers,
         lock_drop(&d->lock);
         status = download_take(d, n, buffer, d->slot[at].status, d->slot[at].from, whole, fd);
         buffer_give(buffer);
-        progress_add(d->f->chunk[n].length, 0);
         lock_take(&d->lock);
         d->slot[at].ready = false;
         d->slot[at].buffer = NULL;
@@ -8279,8 +8368,10 @@ static void crew_failed_here(struct crew *c, const char *what, const char *why) 
 static void crew_skips(struct crew *c, const char *what, const char *why) {
     atomic_fetch_add(&c->skipped, 1);
     if (option_quiet) return;
-    if (atomic_load(&progress.shown_ms) != 0 && !sys_write(STDERR_FILENO, "\r\033[K", 4)) progress.on = false;
-    fprintf(stderr, "dfs: skipped %s: %s\n", shown(what), why);
+    struct text t = {0};
+    text_format(&t, "dfs: skipped %s: %s\n", shown(what), why);
+    progress_say(t.data);
+    text_free(&t);
 }
 
 /* Whether a name, or the path below the folder, is left out by --exclude. */
@@ -8536,8 +8627,10 @@ static void upload_small(struct crew *c, struct job **jobs, int count, uint8_t *
     enum status status = left > 0 ? client_have(c->cl, hash, left, have) : DONE;
     if (status != DONE) crew_failed(c, wanted[0]->local, status);
     for (int i = 0; i < left && !atomic_load(&c->stopped); i++) {
+        progress_chunk();
         upload_done(c, wanted[i], &put[i], client_upload_small(c->cl, &put[i], bytes[i], have[i]));
-        progress_add(put[i].size, 1);
+        progress_chunk_end(put[i].size);
+        progress_add(0, 1);
     }
 }
 
@@ -9563,7 +9656,16 @@ static enum status fetch_all(const char *address, const struct chunk_info *list,
     return status;
 }
 
-/* Reports those of the chunks of an order that are here, for its answer may not say so. */
+/* The session of this node at the master that it follows; 0: there is none. */
+static uint64_t node_session(void) {
+    lock_take(&node.lock);
+    const struct link *link = node_followed();
+    uint64_t session = link ? link->session : 0;
+    lock_drop(&node.lock);
+    return session;
+}
+
+/* Reports those of the chunks of an order that are here, for its answer may not say so, or count for nothing. */
 static void fetch_report(struct slice rows) {
     struct slice row;
     struct words w;
@@ -9582,6 +9684,7 @@ static enum status node_fetch(struct request *r) {
     struct words w;
     int count = 0;
     if (!slice_copy(r->w.word[1], address, sizeof address)) return fail(BAD_REQUEST, "an address of at most 300 bytes");
+    uint64_t session = node_session();
     struct chunk_info *list = mem_alloc(COPY_BATCH_CHUNKS * sizeof *list);
     enum status status = DONE;
     while (status == DONE && slice_line(&rest, &row)) {
@@ -9595,7 +9698,8 @@ static enum status node_fetch(struct request *r) {
     r->has_reply = true;
     if (status == DONE && count > 0) status = fetch_all(address, list, count, &r->reply);
     if (status == DONE) status = store_sync(&node.store); /* those that were here already may not be on disk either */
-    if (status != DONE || conn_is_over(r->c)) fetch_report((struct slice){r->body.data, r->body.length});
+    if (status != DONE || conn_is_over(r->c) || node_session() != session)
+        fetch_report((struct slice){r->body.data, r->body.length});
     atomic_fetch_sub(&node.transfers, 1);
     free(list);
     return status;
@@ -10375,6 +10479,7 @@ struct peer {
     struct drop {
         uint8_t hash[32];
         bool surplus;         /* there are enough copies without it; else no record names it */
+        bool sent;            /* it may be gone already: the answer did not come */
         uint32_t length;
         int64_t since_ms;     /* it was not stored since then, by all that was reported */
     } *drops;                 /* chunks that it is to drop; its holder bits are gone already */
@@ -10383,6 +10488,7 @@ struct peer {
     int order_count, receiving, sending;
     int64_t fetched_ms;       /* when an order ended last */
     bool behind;              /* its last order was as large as one may be: there is more to fetch */
+    uint64_t ordered_bytes;   /* that it was to fetch since it said how much is free */
     uint64_t received_bytes, sent_bytes; /* by orders, for status */
 };
 
@@ -10570,8 +10676,9 @@ static bool peer_has_all(const struct peer *p) {
 }
 
 /* Whether a node will be full soon: what can go elsewhere does. */
-static bool peer_is_crowded(const struct peer *p) {
-    return p->total_bytes > 0 && p->free_bytes < disk_reserve(p->total_bytes) + CROWDED_BYTES;
+/* Whether a node will be full soon, when so many bytes more have come. */
+static bool peer_is_crowded(const struct peer *p, uint64_t more) {
+    return p->total_bytes > 0 && p->free_bytes < disk_reserve(p->total_bytes) + CROWDED_BYTES + more;
 }
 
 /* Whether a node never held a record, by what it said last. */
@@ -10726,13 +10833,25 @@ static void chunk_enqueue(uint32_t index) {
     cond_signal(&master.copy_wanted);
 }
 
-/* After nodes came or went, or copies are wanted that were not: puts every chunk that lacks some in line. */
-static void chunks_review(void) {
+/* There may be chunks with too many copies: has them be looked for, the grace time from now. */
+static void surplus_look(void) {
+    master.surplus_again |= master.surplus_next > 0;
+    if (master.surplus_ms == 0) master.surplus_ms = clock_ms() + master.grace_ms;
+}
+
+/* Puts every chunk that lacks copies in line. */
+static void chunks_lacking(void) {
     struct standing now = standing_now();
     for (uint32_t i = 0; i < master.tree.chunk_high; i++)
         if (tree_chunk(&master.tree, i)->references > 0 && copies_lacking(tree_chunk(&master.tree, i), &now) > 0)
             chunk_enqueue(i);
     cond_signal(&master.copy_wanted);
+}
+
+/* After nodes came or went: what lacks copies is put in line; what has too many waits for the grace time from now, for
+ * more may come or go. */
+static void chunks_review(void) {
+    chunks_lacking();
     master.surplus_ms = clock_ms() + master.grace_ms;
     master.surplus_again |= master.surplus_next > 0;
 }
@@ -10759,7 +10878,8 @@ static void wants_review(void) {
     for (uint32_t i = 0; i < master.tree.chunk_high && master.tree.copies_count > 0; i++)
         tree_chunk(&master.tree, i)->flags &= ~(uint32_t)CHUNK_COPIES;
     if (master.tree.copies_count > 0) wants_walk(master.tree.root, &parent, &copies);
-    chunks_review();
+    chunks_lacking();
+    surplus_look();
 }
 
 static void holders_clear(int slot) {
@@ -11159,14 +11279,18 @@ static bool stream_next(struct peer *p, uint64_t epoch, struct text *batch, uint
     return false;
 }
 
-/* Whether a node is still to drop a chunk. If not, it is its holder again, or never ceased to be. */
-static bool drop_holds(int slot, const struct drop *drop, const struct standing *now) {
+/* What a node is to be told of a chunk that it was to drop; NULL: nothing, for it is its holder again, or never ceased
+ * to be. One that is wanted again after all may be gone already, if the node was told: then it has to say so, for who is
+ * told without "surplus" keeps what has a name, and reports it. */
+static const char *drop_row(int slot, const struct drop *drop, const struct standing *now) {
     uint32_t index = tree_chunk_find(&master.tree, drop->hash);
     struct chunk *chunk = index == NONE ? NULL : tree_chunk(&master.tree, index);
-    if (!drop->surplus) return !chunk || !node_set_has(&chunk->holders, slot); /* one with a name it says it has */
-    if (chunk && chunk->references > 0 && copies_lacking(chunk, now) <= 0) return true;
+    if (chunk && node_set_has(&chunk->holders, slot)) return NULL;
+    if (!drop->surplus) return "\n";
+    if (chunk && chunk->references > 0 && copies_lacking(chunk, now) <= 0) return " surplus\n";
+    if (drop->sent) return "\n";
     holder_add(tree_chunk(&master.tree, tree_chunk_make(&master.tree, drop->hash, drop->length)), slot);
-    return false;
+    return NULL;
 }
 
 /* Has a node drop chunks, of one kind. If that fails it is tried again with the next stream, unless the node was
@@ -11182,10 +11306,13 @@ static enum status stream_drops(struct peer *p, struct conn *c, uint64_t epoch) 
     struct standing now = standing_now();
     lock_check(&master.lock);
     for (; count < p->drop_count && count < DROP_BATCH && p->drops[count].surplus == surplus; count++) {
-        if (!drop_holds(slot, &p->drops[count], &now)) continue;
-        if (p->drops[count].since_ms < since_ms) since_ms = p->drops[count].since_ms;
-        text_hex(&rows, p->drops[count].hash, 32);
-        text_add(&rows, surplus ? " surplus\n" : "\n");
+        struct drop *drop = &p->drops[count];
+        const char *end = drop_row(slot, drop, &now);
+        if (!end) continue;
+        if (drop->since_ms < since_ms) since_ms = drop->since_ms;
+        text_hex(&rows, drop->hash, 32);
+        text_add(&rows, end);
+        drop->sent = true;
     }
     lock_drop(&master.lock);
     enum status status = DONE;
@@ -11411,12 +11538,6 @@ static enum status copy_run(struct peer *p, int worker, const char *target, cons
     return status;
 }
 
-/* There is a chunk with too many copies: has it be looked for, the grace time from now. */
-static void surplus_look(void) {
-    master.surplus_again |= master.surplus_next > 0;
-    if (master.surplus_ms == 0) master.surplus_ms = clock_ms() + master.grace_ms;
-}
-
 /* Notes what an order achieved. `session` is from when it began: what came of it later counts for nothing. */
 static void copy_done(struct peer *p, int slot, const struct copy_order *order, uint64_t session, enum status status,
                       const struct text *failed) {
@@ -11439,10 +11560,12 @@ static void copy_done(struct peer *p, int slot, const struct copy_order *order, 
         int lacking = copies_lacking(chunk, &now);
         if (lacking > 0) chunk_enqueue(index);
         else chunk->flags &= ~(uint32_t)CHUNK_FRESH;
-        if (lacking < (order->from < 0 ? 0 : -1)) surplus_look();
         if (order->from >= 0 && lacking < 0 && node_set_has(&chunk->holders, order->from) &&
-            peer_usable(master.peers[order->from]))
+            peer_usable(master.peers[order->from])) {
             chunk_drop_at(chunk, order->from, true, clock_ms());
+            lacking++;
+        }
+        if (lacking < 0) surplus_look();
         tree_chunk_release(&master.tree, index);
     }
     holders_changed();
@@ -11516,7 +11639,8 @@ static void candidates_now(struct candidate *nodes) {
                                       .source = good,
                                       .target = good && !p->draining && !peer_is_full(p),
                                       .ready = true,
-                                      .crowded = peer_is_crowded(p)};
+                                      .crowded = peer_is_crowded(p, 0),
+                                      .tight = peer_is_crowded(p, p->ordered_bytes + CROWDED_BYTES)};
     }
 }
 
@@ -11555,6 +11679,7 @@ static void order_give(struct copy_order *order, int target) {
     p->receiving++;
     p->behind = order->count == COPY_BATCH_CHUNKS || order->bytes >= order_most_bytes();
     p->coming_bytes += order->bytes;
+    p->ordered_bytes += order->bytes;
     master.peers[order->source]->sending++;
     master.orders++;
     if (order->from >= 0) {
@@ -11673,7 +11798,8 @@ static bool plan_move(void) {
     struct standing now = standing_now();
     bool relieve = now_ms - master.changed_ms < BALANCE_QUIET_MS;
     uint64_t most = place_pair(nodes, master.peer_count, &now.here, relieve, master.move_pair, &from, &to);
-    if (most > order_most_bytes()) most = order_most_bytes();
+    uint64_t limit = order_most_bytes() > CHUNK_MAX_BYTES ? order_most_bytes() : CHUNK_MAX_BYTES; /* of any length */
+    if (most > limit) most = limit;
     if (most == 0) {
         master.move_ms = master.move_pair > 0 ? now_ms + 5 * BALANCE_MS : now_ms; /* none of the pairs has any */
         master.move_pair = 0;
@@ -12802,6 +12928,7 @@ static enum status master_ping(struct request *r) {
         p->bytes = said.bytes;
         p->damaged_chunks = said.damaged_chunks;
         p->free_bytes = said.free_bytes;
+        p->ordered_bytes = p->coming_bytes;
         p->total_bytes = said.total_bytes;
         p->transfers = said.transfers;
         if (was_full && !peer_is_full(p)) cond_signal(&master.copy_wanted); /* the queues hold what it lacks */
@@ -14742,6 +14869,12 @@ static const char page_script[] =
     "    d.returnValue = 'no';\n"
     "  });\n"
     "}\n"
+    "function remember(what) { // a browser may refuse to keep anything; then the button that forgets is not shown\n"
+    "  try {\n"
+    "    if (what) localStorage.setItem('dfs', what); else localStorage.removeItem('dfs');\n"
+    "  } catch { return; }\n"
+    "}\n"
+    "function remembered() { try { return localStorage.getItem('dfs'); } catch { return null; } }\n"
     "let asking = false;\n"
     "async function login(why) {\n"
     "  if (asking) return;\n"
@@ -14755,7 +14888,7 @@ static const char page_script[] =
     "  if (key === null) return toast('Without the key nothing is shown.', 'Give it', () => login(''));\n"
     "  try {\n"
     "    await call('POST', '/login', {key});\n"
-    "    localStorage.setItem('dfs', 'knows the key');\n"
+    "    remember('knows the key');\n"
     "    start();\n"
     "  } catch (error) { login(error.message); }\n"
     "}\n"
@@ -14786,7 +14919,8 @@ static const char page_script[] =
     "      text: name, on: act})), make('td', {class: 'r', text: folder ? '' : size(row.size)}),\n"
     "      make('td', {class: 'date', text: date(row.mtime)}), make('td', {}, folder ? make('button',"
     " {class: 'link',\n"
-    "        text: 'details', 'aria-label': 'details of ' + name, on: () => choose(row.path)}) :"
+    "        text: 'details', 'aria-label': 'details of ' + name, on: row.path_escaped ? act : () =>"
+    " choose(row.path)}) :"
     " dots(row.copies, of)));\n"
     "    list.push(tr);\n"
     "  }\n"
@@ -15086,7 +15220,7 @@ static const char page_script[] =
     "  };\n"
     "}\n"
     "async function start() {\n"
-    "  $('leave').hidden = !localStorage.getItem('dfs');\n"
+    "  $('leave').hidden = !remembered();\n"
     "  try {\n"
     "    status = await call('GET', '/api/status');\n"
     "    drawStatus();\n"
@@ -15100,7 +15234,7 @@ static const char page_script[] =
     "}\n"
     "$('leave').onclick = async () => {\n"
     "  await call('POST', '/logout').catch(() => null);\n"
-    "  localStorage.removeItem('dfs');\n"
+    "  remember('');\n"
     "  location.reload();\n"
     "};\n"
     "addEventListener('hashchange', arrived);\n"
@@ -16302,6 +16436,12 @@ static ssize_t http_next(void *source, const uint8_t **at) {
     return (ssize_t)s->h->form.length;
 }
 
+/* A master that this server has met may be being started again, and uploads wait for it. */
+static struct client *http_uploads(void) {
+    if (atomic_load(&gateway.client.met)) atomic_store(&gateway.uploads.met, true);
+    return &gateway.uploads;
+}
+
 /* Stores what `take` gives as it comes: in constant memory, and as one whole new version or not at all. The memory is
  * waited for before anything is read, and kept until all of it is done. */
 static enum status http_store(struct http *h, struct put *put, ssize_t (*take)(void *, void *, size_t), void *from) {
@@ -16315,11 +16455,11 @@ static enum status http_store(struct http *h, struct put *put, ssize_t (*take)(v
     if (!source.over) {
         put->pull = http_next;
         put->source = &source;
-        return client_upload(&gateway.uploads, put, -1);
+        return client_upload(http_uploads(), put, -1);
     }
     put->size = h->form.length;
     sha256_digest(h->form.data, h->form.length, put->sha256);
-    return client_upload_small(&gateway.uploads, put, h->form.data, false);
+    return client_upload_small(http_uploads(), put, h->form.data, false);
 }
 
 /* What a file was stored as. */
@@ -16428,7 +16568,7 @@ static void http_legacy_put(struct http *h) {
     struct file_info *f = NULL;
     if (status == DONE && client_stat(&gateway.client, path, &f) == DONE) status = fail(EXISTS, "'%s' is there", path);
     if (f) file_info_free(f);
-    if (status == DONE) status = client_upload(&gateway.uploads, &put, -1);
+    if (status == DONE) status = client_upload(http_uploads(), &put, -1);
     if (status == DONE) status = client_stat(&gateway.client, path, &f);
     if (status == DONE) {
         struct json_writer w;
@@ -16767,7 +16907,9 @@ static void http_chunk_get(struct http *h) {
         store_release(&node.store, &found);
         http_add(h, "Cache-Control: no-cache\r\nETag: \"%s\"", h->path + 7);
         http_answer_head(h, 200, "application/octet-stream", chunk.length);
-        status = http_send_local(h, &chunk, 0, h->head_only ? 0 : chunk.length);
+        for (int tries = 0; tries == 0 || (status == NOT_FOUND && tries < 3); tries++) /* it may just have been moved */
+            status = http_send_local(h, &chunk, 0, h->head_only ? 0 : chunk.length);
+        if (status == NOT_FOUND) fail(NOT_FOUND, "the chunk is not here any more");
         if (status == DONE) status = http_send(h, NULL, 0, 0);
         if (status != DONE) http_break_off(h, h->path, status);
     } else {
@@ -19632,7 +19774,7 @@ static int download_file(struct client *cl, const char *path, const char *local,
     if (folder_option_given()) die(USAGE_ERROR, "--%s is for whole folders", folder_option_given());
     if (option_value[OPT_NO_CLOBBER] && !pipe_out && lstat(local, &about) == 0)
         return complain("download", fail(EXISTS, "%s is there already", shown(local)));
-    progress_begin("down", f ? f->size : 0, 0);
+    if (!pipe_out || !isatty(STDOUT_FILENO)) progress_begin("down", f ? f->size : 0, 0);
     enum status status = cache_fetch(cl, path, local, &got);
     progress_end();
     if (status != DONE) return complain("download", status);
@@ -19896,11 +20038,13 @@ static int cmd_cat(struct client *cl, int rest, char **words) {
     if (option_value[OPT_JSON]) die(USAGE_ERROR, "--cat has no answer in JSON");
     enum status status = remote_expand_all(cl, rest, words, &list);
     if (status == DONE && option_value[OPT_FROM]) status = node_identify(cl, option_value[OPT_FROM], &cl->only);
+    if (!isatty(STDOUT_FILENO)) progress_begin("down", 0, 0);
     for (size_t i = 0; i < list.count && status == DONE; i++) {
         struct file_info *f;
         status = cache_fetch(cl, list.path[i], "-", &f);
         if (status == DONE) file_info_free(f);
     }
+    progress_end();
     paths_free(&list);
     return status == DONE ? 0 : complain("cat", status);
 }
@@ -20453,18 +20597,20 @@ static int cmd_nodes(struct client *cl, int rest, char **words) {
 struct scrubbed {
     const char *name;
     char address[ADDRESS_MAX_BYTES + 1];
+    uint64_t total;          /* bytes that it holds */
     uint64_t bytes, damaged; /* before, then what this scrub adds */
     bool done;
 };
 
-/* Asks a node for its STATE: what it read so far, what it found damaged, and whether it is still at it. */
-static enum status scrub_state(const struct scrubbed *n, uint64_t *bytes, uint64_t *damaged, bool *busy) {
+/* Asks a node for its STATE: what it holds, what it read so far and found damaged, and whether it is still at it. */
+static enum status scrub_state(struct scrubbed *n, uint64_t *bytes, uint64_t *damaged, bool *busy) {
     struct text line = {0};
     struct answer a = {0};
     bool sent = false;
     text_add(&line, "STATE");
     enum status status = ask_once(n->address, &line, NULL, true, CALL_TIMEOUT_MS, CALL_TIMEOUT_MS, &a, &sent);
-    if (status == DONE && (!parse_u64(row_value(&a, "scrubbed"), UINT64_MAX, bytes) ||
+    if (status == DONE && (!parse_u64(row_value(&a, "bytes"), UINT64_MAX, &n->total) ||
+                           !parse_u64(row_value(&a, "scrubbed"), UINT64_MAX, bytes) ||
                            !parse_u64(row_value(&a, "damaged"), UINT64_MAX, damaged)))
         status = fail(INTERNAL, "the node's answer to STATE is none");
     *busy = slice_is(row_value(&a, "scrub"), "now");
@@ -20495,9 +20641,10 @@ static enum status scrub_begin(struct client *cl, struct scrubbed *n) {
 
 /* Waits until all are done. */
 static enum status scrub_wait(struct scrubbed *list, int count) {
-    uint64_t bytes, damaged, shown_bytes = 0;
+    uint64_t bytes, damaged, shown_bytes = 0, total = 0;
     enum status status = DONE;
-    progress_begin("read", 0, 0);
+    for (int i = 0; i < count; i++) total += list[i].total;
+    progress_begin("read", total, 0);
     for (int left = count; left > 0 && status == DONE;) {
         uint64_t sum = 0;
         sleep_ms(LOOK_MS);
@@ -21300,9 +21447,17 @@ struct fuzz_chunk {
     struct node_set holders;
 };
 
+/* How full a disk of so many bytes is, or 0: of any size. */
+static void fuzz_room(struct candidate *n, uint64_t disk_bytes) {
+    enum { CLOSE = 4 * MIB }; /* the largest chunk there is */
+    n->crowded = disk_bytes > 0 && n->used_bytes + CLOSE > disk_bytes;
+    n->tight = disk_bytes > 0 && n->used_bytes + 2 * CLOSE > disk_bytes;
+}
+
 /* Moves chunks as plan_move does, until it finds none, never there and back. Then no chunk may move between two nodes
  * of which one has too much. Returns by how much the fullest has more than the emptiest. */
-static uint64_t balance(struct candidate *nodes, int count, struct fuzz_chunk *chunks, int chunk_count) {
+static uint64_t balance(struct candidate *nodes, int count, struct fuzz_chunk *chunks, int chunk_count,
+                        const uint64_t *disk_bytes) {
     struct node_set here = {{0}};
     uint64_t most, sum = 0, largest = 0, least = UINT64_MAX;
     int from, to, pair = 0, moves = 0;
@@ -21318,6 +21473,8 @@ static uint64_t balance(struct candidate *nodes, int count, struct fuzz_chunk *c
         nodes[from].used_bytes -= chunks[i].length;
         nodes[to].used_bytes += chunks[i].length;
         assert(nodes[from].crowded || nodes[from].used_bytes >= nodes[to].used_bytes);
+        fuzz_room(&nodes[from], disk_bytes[from]);
+        fuzz_room(&nodes[to], disk_bytes[to]);
         assert(nodes[to].target && nodes[to].ready && !nodes[to].crowded && ++moves < 100000);
     }
     for (int i = 0; i < count; i++) {
@@ -21329,7 +21486,7 @@ static uint64_t balance(struct candidate *nodes, int count, struct fuzz_chunk *c
     for (from = 0; from < count; from++)
         for (to = 0; to < count; to++) {
             bool wanted = nodes[from].crowded || nodes[from].used_bytes > nodes[to].used_bytes + bar;
-            if (!wanted || !nodes[to].target || !nodes[to].ready || nodes[to].crowded) continue;
+            if (!wanted || !nodes[to].target || !nodes[to].ready || nodes[to].tight) continue;
             for (int i = 0; i < chunk_count; i++)
                 assert((!nodes[from].crowded &&
                         chunks[i].length > (nodes[from].used_bytes - nodes[to].used_bytes) / 2) ||
@@ -21342,10 +21499,13 @@ static uint64_t balance(struct candidate *nodes, int count, struct fuzz_chunk *c
 static void fuzz_balance(const uint8_t *bytes, size_t length) {
     struct candidate nodes[8] = {{0}};
     struct fuzz_chunk chunks[64] = {{0}};
+    uint64_t disk_bytes[8];
     int count = 0, chunk_count = 0;
-    for (; length > 0 && count < 8; bytes++, length--)
-        nodes[count++] = (struct candidate){.zone = *bytes & 3, .target = (*bytes & 12) != 0,
-                                            .ready = (*bytes & 48) != 0, .crowded = (*bytes & 192) == 192};
+    for (; length > 0 && count < 8; bytes++, length--) {
+        disk_bytes[count] = (uint64_t)(*bytes >> 6) * 40 * MIB;
+        nodes[count++] = (struct candidate){
+            .zone = *bytes & 3, .target = (*bytes & 12) != 0, .ready = (*bytes & 48) != 0};
+    }
     for (; length > 1 && chunk_count < 64; bytes += 2, length -= 2) {
         struct fuzz_chunk *chunk = &chunks[chunk_count++];
         chunk->length = (bytes[0] + 1) * 16 * KIB;
@@ -21355,7 +21515,8 @@ static void fuzz_balance(const uint8_t *bytes, size_t length) {
             nodes[i].used_bytes += chunk->length;
         }
     }
-    if (count > 0) balance(nodes, count, chunks, chunk_count);
+    for (int i = 0; i < count; i++) fuzz_room(&nodes[i], disk_bytes[i]);
+    if (count > 0) balance(nodes, count, chunks, chunk_count, disk_bytes);
 }
 
 /* Nodes 0 to 5 in zones 0 to 2, two each. Only from node 1 to node 5 there is too much, and all that node 1 has is in
@@ -21377,7 +21538,8 @@ static void balance_way_round(void) {
             nodes[held[i].other].used_bytes += chunk->length;
         }
     assert(nodes[1].used_bytes - nodes[5].used_bytes > BALANCE_MIN_BYTES);
-    uint64_t left = balance(nodes, 6, chunks, count);
+    static const uint64_t any_size[6];
+    uint64_t left = balance(nodes, 6, chunks, count, any_size);
     assert(left <= BALANCE_MIN_BYTES);
 }
 
