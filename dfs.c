@@ -2450,9 +2450,11 @@ struct chunk {
 
 enum {
     CHUNK_FRESH = 1,   /* stored for an upload that may still be open: worth copying before a record names it */
-    CHUNK_QUEUED = 2,  /* waits in the master's queue of chunks to look at */
+    CHUNK_QUEUED = 2,  /* waits in a queue of the master's, that of CHUNK_QUEUE */
     CHUNK_COPYING = 4, /* part of an order to fetch under way */
     CHUNK_DAMAGED = 8, /* some node had it and found it damaged, and nobody said since that he has it */
+    CHUNK_QUEUE_SHIFT = 4,
+    CHUNK_QUEUE = 3 << CHUNK_QUEUE_SHIFT,
     /* Four bits count in how many sweeps it was seen that no record names it, since it was stored or lost its last
        name. */
     CHUNK_AGE_SHIFT = 8,
@@ -2676,7 +2678,7 @@ static struct node_set node_set_and(const struct node_set *a, const struct node_
 static void tree_chunk_release(struct tree *t, uint32_t index) {
     struct chunk *chunk = tree_chunk(t, index);
     if (chunk->references > 0 || !node_set_empty(&chunk->holders)) return;
-    if ((chunk->flags & ~(uint32_t)(CHUNK_AGE | CHUNK_DAMAGED | CHUNK_COPIES)) != 0) return;
+    if ((chunk->flags & ~(uint32_t)(CHUNK_AGE | CHUNK_DAMAGED | CHUNK_COPIES | CHUNK_QUEUE)) != 0) return;
     uint32_t *link = &t->chunk_buckets[chunk_bucket(t, chunk->hash)];
     while (*link != index) link = &tree_chunk(t, *link)->next;
     *link = chunk->next;
@@ -10509,6 +10511,8 @@ struct record {
 };
 
 /* Chunks to look at, in order; a ring. */
+enum { CHUNK_QUEUES = 4 };
+
 struct chunk_queue {
     uint32_t *index;
     size_t capacity, head, count;
@@ -10553,7 +10557,7 @@ static struct master {
     struct peer *peers[NODES_MAX];
     uint64_t peer_id[NODES_MAX]; /* their ids, together, because they are looked through for every ping */
     int peer_count;
-    struct chunk_queue urgent, normal; /* urgent: chunks of which there is one copy */
+    struct chunk_queue queues[CHUNK_QUEUES]; /* chunks of which there is one copy, are two, three, more */
     struct cond copy_wanted;
     struct node_set away;     /* nodes that are down and waited for: their holder bits stay */
     int copies;               /* --copies, to be recorded; 0: as it is */
@@ -10748,6 +10752,21 @@ static void queue_push(struct chunk_queue *q, uint32_t index) {
     q->index[(q->head + q->count++) % q->capacity] = index;
 }
 
+static size_t queues_count(void) {
+    size_t count = 0;
+    for (int i = 0; i < CHUNK_QUEUES; i++) count += master.queues[i].count;
+    return count;
+}
+
+static void queues_clear(void) {
+    for (int i = 0; i < CHUNK_QUEUES; i++) master.queues[i].count = 0;
+}
+
+/* Whether a chunk that came off a queue was still to be found there: it may have gone on to a more urgent one. */
+static bool queue_has(int queue, const struct chunk *chunk) {
+    return chunk->flags & CHUNK_QUEUED && (int)(chunk->flags & CHUNK_QUEUE) >> CHUNK_QUEUE_SHIFT == queue;
+}
+
 static uint32_t queue_pop(struct chunk_queue *q) {
     uint32_t index = q->index[q->head];
     q->head = (q->head + 1) % q->capacity;
@@ -10817,19 +10836,21 @@ static void holder_remove(struct chunk *chunk, int slot) {
 
 /* Whether copies are being made, or will be. */
 static bool copies_go_on(void) {
-    return master.orders > master.moves || (master.urgent.count + master.normal.count > 0 && !master.stuck);
+    return master.orders > master.moves || (queues_count() > 0 && !master.stuck);
 }
 
-/* Puts a chunk in line to be looked at by the planner. */
+/* Puts a chunk in line to be looked at by the planner: those with the fewest copies come first. */
 static void chunk_enqueue(uint32_t index) {
     struct chunk *chunk = tree_chunk(&master.tree, index);
     struct node_set live = chunk_live(chunk);
-    if (chunk->flags & (CHUNK_QUEUED | CHUNK_COPYING)) return;
+    int queue = node_set_count(&live) < CHUNK_QUEUES ? node_set_count(&live) - 1 : CHUNK_QUEUES - 1;
+    if (chunk->flags & CHUNK_COPYING) return;
+    if (chunk->flags & CHUNK_QUEUED && (int)(chunk->flags & CHUNK_QUEUE) >> CHUNK_QUEUE_SHIFT <= queue) return;
     if (chunk->references == 0 && !(chunk->flags & CHUNK_FRESH)) return;
     if (node_set_empty(&live)) return;
-    chunk->flags |= CHUNK_QUEUED;
+    chunk->flags = (chunk->flags & ~(uint32_t)CHUNK_QUEUE) | CHUNK_QUEUED | (uint32_t)queue << CHUNK_QUEUE_SHIFT;
     master.stuck = false;
-    queue_push(node_set_count(&live) == 1 ? &master.urgent : &master.normal, index);
+    queue_push(&master.queues[queue], index);
     cond_signal(&master.copy_wanted);
 }
 
@@ -11280,7 +11301,7 @@ static bool stream_next(struct peer *p, uint64_t epoch, struct text *batch, uint
 }
 
 /* What a node is to be told of a chunk that it was to drop; NULL: nothing, for it is its holder again, or never ceased
- * to be. One that is wanted again after all may be gone already, if the node was told: then it has to say so, for who is
+ * to be. One that is wanted again after all may be gone already, if the node was told: then it has to say so. Who is
  * told without "surplus" keeps what has a name, and reports it. */
 static const char *drop_row(int slot, const struct drop *drop, const struct standing *now) {
     uint32_t index = tree_chunk_find(&master.tree, drop->hash);
@@ -11702,13 +11723,15 @@ static struct copy_order *order_make(int source, int from) {
 }
 
 /* Fills an order with more chunks from the queue that lack the same target and are held by the same source. */
-static void order_fill(struct chunk_queue *q, struct copy_order *order, int target, const struct candidate *nodes,
+static void order_fill(int queue, struct copy_order *order, int target, const struct candidate *nodes,
                        const struct standing *now) {
+    struct chunk_queue *q = &master.queues[queue];
     size_t look = q->count < 4 * COPY_BATCH_CHUNKS ? q->count : 4 * COPY_BATCH_CHUNKS;
     bool all = chunk_wanted(tree_chunk(&master.tree, order->chunk[0])) == COPIES_ALL;
     for (; look > 0 && order->count < COPY_BATCH_CHUNKS && order->bytes < order_most_bytes(); look--) {
         uint32_t index = queue_pop(q);
         struct chunk *chunk = tree_chunk(&master.tree, index);
+        if (!queue_has(queue, chunk)) continue;
         if (node_set_has(&chunk->holders, target) || !node_set_has(&chunk->holders, order->source) ||
             copies_lacking(chunk, now) <= 0 || (chunk_wanted(chunk) == COPIES_ALL) != all ||
             !place_suits(nodes, master.peer_count, &chunk->holders, target)) {
@@ -11745,7 +11768,8 @@ static bool rate_waits(void) {
 }
 
 /* Makes one order from the first chunk of a queue for which there is a source and a target. False if there is none. */
-static bool plan_order(struct chunk_queue *q) {
+static bool plan_order(int queue) {
+    struct chunk_queue *q = &master.queues[queue];
     struct candidate nodes[NODES_MAX];
     bool room = q->count > 0 && candidates_for_orders(nodes), waits = room && inventories_wait();
     if (waits && master.tree.copies_count == 0 &&
@@ -11756,6 +11780,7 @@ static bool plan_order(struct chunk_queue *q) {
         uint32_t index = queue_pop(q);
         struct chunk *chunk = tree_chunk(&master.tree, index);
         struct node_set live = chunk_live(chunk);
+        if (!queue_has(queue, chunk)) continue;
         if (copies_lacking(chunk, &now) <= 0 || node_set_empty(&live)) {
             chunk->flags &= ~(uint32_t)CHUNK_QUEUED;
             tree_chunk_release(&master.tree, index);
@@ -11770,7 +11795,7 @@ static bool plan_order(struct chunk_queue *q) {
         }
         struct copy_order *order = order_make(source, -1);
         order_add(order, index);
-        order_fill(q, order, target, nodes, &now);
+        order_fill(queue, order, target, nodes, &now);
         order_give(order, target);
         return true;
     }
@@ -11873,11 +11898,12 @@ static void *master_planner(void *unused) {
     (void)unused;
     lock_take(&master.lock);
     for (;;) {
-        bool any = master.state == REIGNING && (plan_order(&master.urgent) || plan_order(&master.normal));
+        bool any = false;
+        for (int queue = 0; queue < CHUNK_QUEUES && !any; queue++) any = master.state == REIGNING && plan_order(queue);
         master.stuck = !any && master.orders == master.moves && !inventories_wait() && !rate_waits();
         if (any || (master.state == REIGNING && (plan_zones() || plan_move()))) continue;
         cond_wait_until(&master.copy_wanted, &master.lock, clock_ms() + LOOK_MS);
-        size_t waiting = master.urgent.count + master.normal.count;
+        size_t waiting = queues_count();
         if (waiting == 0 || waiting >= COPY_BATCH_CHUNKS) continue;
         lock_drop(&master.lock);
         sleep_ms(COPY_LINGER_MS); /* small files come by the thousand: an order takes many of them */
@@ -12111,7 +12137,7 @@ static void takeover_adopt(struct tree *loaded) {
     master.tree = *loaded;
     history_clear();
     master.history_first = master.tree.at.seq + 1;
-    master.urgent.count = master.normal.count = 0;
+    queues_clear();
     master.committed = 0;
     master.next_roster_seq = 0;
     master.sweeps = 0;
@@ -12868,7 +12894,7 @@ static void ping_history(struct peer *p, const struct peer *said, uint64_t follo
         tree_free(&master.tree);
         tree_init(&master.tree);
         history_clear();
-        master.urgent.count = master.normal.count = 0;
+        queues_clear();
     }
 }
 

