@@ -739,10 +739,10 @@ static bool parse_escaped(struct slice s, char *to, size_t capacity) {
     return true;
 }
 
-/* A duration: a number and one of ms s m h d. */
+/* A duration: a number, alone (seconds) or followed by one of ms s m h d. */
 static bool parse_duration_ms(const char *string, uint64_t *ms) {
     static const struct { const char *unit; uint64_t ms; } units[] = {
-        {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
+        {"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
     size_t digits = strspn(string, "0123456789");
     uint64_t number;
     if (!parse_u64((struct slice){string, digits}, UINT32_MAX, &number)) return false;
@@ -3148,6 +3148,11 @@ static const struct share *tree_share(const struct tree *t, const uint8_t token[
     return over || !n || n->parent & TRASH_BIT || inode_expired(t, n) ? NULL : share;
 }
 
+static enum status through_a_file(const char *path) {
+    return fail(WRONG_KIND, "'%s' goes through a file as if it were a directory; dfs --stat shows what is there",
+                shown(path));
+}
+
 /* Finds what a normalized path names; not a file whose time is over. On NOT_FOUND `*parent` is the directory that lacks
  * the last part if only that is missing, else NULL; `*last` is the last part of the path. Both may be NULL. */
 static enum status tree_resolve(const struct tree *t, const char *path, struct inode **out, struct inode **parent,
@@ -3157,7 +3162,7 @@ static enum status tree_resolve(const struct tree *t, const char *path, struct i
     while (slice_part(&rest, '/', &part)) {
         if (n && inode_expired(t, n)) n = NULL;
         if (n && n->kind != KIND_DIRECTORY)
-            return fail(WRONG_KIND, "'%s' goes through a file as if it were a directory", shown(path));
+            return through_a_file(path);
         above = n;
         n = n ? tree_lookup(t, n->id, part.at, part.length) : NULL;
     }
@@ -4157,6 +4162,10 @@ static size_t header_read(const struct segment *g, uint64_t offset, const char *
     return length + 1;
 }
 
+static enum status store_says_failed(const struct store *s) {
+    return fail(INTERNAL, "the store of this node failed: %s; mend the disk and start the node again", s->why);
+}
+
 static enum status store_fail(struct store *s, const char *what) {
     lock_check(&s->lock);
     int error = errno;
@@ -4167,7 +4176,7 @@ static enum status store_fail(struct store *s, const char *what) {
         cond_broadcast(&s->rolled);
         cond_broadcast(&s->synced);
     }
-    return fail(INTERNAL, "the store of this node failed: %s", s->why);
+    return store_says_failed(s);
 }
 
 /* ---- The list of segments ---- */
@@ -4553,7 +4562,7 @@ static enum status store_close(struct store *s) {
     cond_broadcast(&s->rolled);
     while (g && !g->closed && !s->failed && !s->cramped && cond_wait_until(&s->rolled, &s->lock, until_ms))
         g = segment_at(s, number); /* closed and rewritten meanwhile: NULL */
-    if (s->failed) status = fail(INTERNAL, "the store of this node failed: %s", s->why);
+    if (s->failed) status = store_says_failed(s);
     else if (g && !g->closed) status = fail(INTERNAL, "the log was not closed; the next start looks through its end");
     lock_drop(&s->lock);
     return status;
@@ -4568,7 +4577,7 @@ static bool store_is_short(const struct store *s) {
 
 /* Makes room in the current segment, going on to a new one if this entry would not fit. */
 static enum status append_begin(struct store *s, size_t length) {
-    if (s->failed) return fail(INTERNAL, "the store of this node failed: %s", s->why);
+    if (s->failed) return store_says_failed(s);
     struct segment *g = s->current;
     if (!s->formatted) return fail(READ_ONLY, "this node is blank: it has not joined a cluster yet");
     if (g && g->entry_count > 0 &&
@@ -4769,7 +4778,7 @@ static enum status store_sync(struct store *s) {
         if (status == DONE) s->round_done = round;
         cond_broadcast(&s->synced);
     }
-    if (s->failed) status = fail(INTERNAL, "the store of this node failed: %s", s->why);
+    if (s->failed) status = store_says_failed(s);
     lock_drop(&s->lock);
     return status;
 }
@@ -7330,6 +7339,7 @@ struct chunk_info {
 /* What STAT says of a file or directory; freed by file_info_free. */
 struct file_info {
     bool directory, old; /* old: the master could not be sure that this is current */
+    bool only;           /* all holders but one node have been left out, on purpose */
     uint64_t id, size;
     int64_t mtime_ns;
     uint8_t sha256[32];
@@ -7393,6 +7403,7 @@ static enum status file_info_parse(const struct answer *a, struct file_info *f) 
 /* Forgets all copies but those of one node. */
 static void file_info_only(struct file_info *f, uint64_t id) {
     struct node_set kept = {{0}};
+    f->only = true;
     for (int i = 0; i < f->node_count; i++)
         if (f->node[i].id == id) node_set_add(&kept, i);
     for (uint32_t i = 0; i < f->chunk_count; i++) f->chunk[i].holders = node_set_and(&f->chunk[i].holders, &kept);
@@ -7466,10 +7477,16 @@ static void report_damage(const char *address, const struct chunk_info *chunk) {
 static enum status get_any(struct file_info *f, uint32_t number, unsigned turn, struct node_set *tried, bool verify,
                            void *to, int *from) {
     const struct chunk_info *chunk = &f->chunk[number];
-    enum status status = chunk->damaged ? fail(DAMAGED, "chunk %u of %u was found damaged wherever it was; upload the "
-                                               "file again if you have it", number + 1, f->chunk_count)
-                                        : fail(UNAVAILABLE, "no live node holds chunk %u of %u", number + 1,
-                                               f->chunk_count);
+    enum status status;
+    if (chunk->damaged)
+        status = fail(DAMAGED, "chunk %u of %u was found damaged wherever it was; upload the file again if you have it",
+                      number + 1, f->chunk_count);
+    else if (f->only)
+        status = fail(UNAVAILABLE, "that node does not hold chunk %u of %u; dfs --where shows who does", number + 1,
+                      f->chunk_count);
+    else
+        status = fail(UNAVAILABLE, "no live node holds chunk %u of %u; dfs --nodes shows who is down: start it again",
+                      number + 1, f->chunk_count);
     for (unsigned i = 0; i < 2 * (unsigned)f->node_count; i++) {
         int n = (int)((turn + i) % (unsigned)f->node_count);
         bool last = i >= (unsigned)f->node_count; /* the second time round, those that were passed over */
@@ -7891,7 +7908,7 @@ static enum status client_fetch(struct client *cl, const char *path, const char 
         file_info_free(*out);
         *out = NULL;
     }
-    return status == FENCED ? fail(UNAVAILABLE, "'%s' is replaced all the time", shown(path)) : status;
+    return status == FENCED ? fail(UNAVAILABLE, "'%s' is replaced all the time; try again", shown(path)) : status;
 }
 
 /* ---- Directories ---- */
@@ -7946,6 +7963,12 @@ static enum status client_list(struct client *cl, const char *path, const char *
     text_free(&line);
     answer_free(&a);
     return status;
+}
+
+/* Whether a pattern fits: with a slash in it the whole path, which may lack its first one there, else the name. */
+static bool glob_fits(const char *glob, const char *path, const char *name) {
+    if (!strchr(glob, '/')) return fnmatch(glob, name, 0) == 0;
+    return fnmatch(glob, *glob == '/' ? path : path + 1, FNM_PATHNAME) == 0;
 }
 
 /* Rows of one directory, kept while its entries are gone through. */
@@ -8568,6 +8591,10 @@ static void upload_done(struct crew *c, const struct job *j, const struct put *p
     atomic_fetch_add(&c->sent_bytes, put->size);
 }
 
+static enum status stays_there(void) {
+    return fail(EXISTS, "it is there with another content, and stays; without --no-clobber it is replaced");
+}
+
 /* Whether what a file is now has to be sent; if not, that is seen to. */
 static bool upload_wanted(struct crew *c, const struct job *j, const struct put *put) {
     bool same = j->there && j->there_size == put->size && memcmp(j->sha256, put->sha256, 32) == 0;
@@ -8576,7 +8603,7 @@ static bool upload_wanted(struct crew *c, const struct job *j, const struct put 
         return false;
     }
     if (j->there && c->how->no_clobber) {
-        crew_failed(c, j->remote, fail(EXISTS, "it is there with another content, and stays"));
+        crew_failed(c, j->remote, stays_there());
         return false;
     }
     if (c->how->would) c->how->would("upload", j->remote, false);
@@ -8842,7 +8869,7 @@ static void download_work(struct crew *c, struct job **jobs, int count, uint8_t 
         struct job *j = jobs[i];
         if (download_is_same(c, j, buffer)) continue;
         enum status status = DONE;
-        if (j->there && c->how->no_clobber) status = fail(EXISTS, "it is there with another content, and stays");
+        if (j->there && c->how->no_clobber) status = stays_there();
         else if (c->how->would) c->how->would("download", j->remote, false);
         else status = client_fetch(c->cl, j->remote, j->local, false, &f);
         if (status != DONE) {
@@ -13237,7 +13264,7 @@ static enum status make_parents(const char *path, struct text *lines, uint64_t *
         n = n ? tree_lookup(&master.tree, id, part.at, part.length) : NULL;
         n = not_expired(n, lines);
         if (n && n->kind != KIND_DIRECTORY)
-            return fail(WRONG_KIND, "'%s' goes through a file as if it were a directory", shown(path));
+            return through_a_file(path);
         if (n) {
             id = n->id;
             continue;
@@ -13311,11 +13338,12 @@ static enum status claim_settle(struct claim *claim, uint64_t id) {
 /* Whether what is at the path of a claim now is what its client expects to be there. */
 static enum status claim_expects(const struct claim *claim, const char *path, const struct inode *old) {
     if (old && inode_expired(&master.tree, old)) old = NULL;
-    if (claim->condition == IF_NONE && old) return fail(EXISTS, "'%s' is there already", shown(path));
+    if (claim->condition == IF_NONE && old)
+        return fail(EXISTS, "'%s' is there already; take another name, or leave --no-clobber out", shown(path));
     if (claim->condition != IF_SAME) return DONE;
     if (!old) return fail(NOT_FOUND, "'%s' does not exist any more", shown(path));
     if (memcmp(inode_sha256(&master.tree, old), claim->if_sha256, 32) == 0) return DONE;
-    return fail(EXISTS, "'%s' has been changed meanwhile", shown(path));
+    return fail(EXISTS, "'%s' has been changed meanwhile; look at it, and do it again", shown(path));
 }
 
 /* Seconds since 1970 at the end of a life that begins now; 0: it has no end. By the wall clock: if that is ahead of the
@@ -13464,7 +13492,8 @@ static enum status make_directory(const struct change *change, struct text *line
     enum status status = make_parents(change->path, lines, &parent, &last, &made);
     if (status != DONE) return status;
     const struct inode *there = made == 0 ? tree_lookup(&master.tree, parent, last.at, last.length) : NULL;
-    if (not_expired(there, lines)) return fail(EXISTS, "'%s' is there already", shown(change->path));
+    if (not_expired(there, lines))
+        return fail(EXISTS, "'%s' is there already; dfs --mkdir -p is content with a directory", shown(change->path));
     *id = master.tree.next_id + made;
     line_directory(lines, *id, parent, last, clock_wall_ns());
     return DONE;
@@ -13605,7 +13634,8 @@ static enum status make_way(const struct change *change, const char *what, struc
     if (old && old->kind == KIND_DIRECTORY)
         return fail((*n)->kind == KIND_DIRECTORY ? EXISTS : WRONG_KIND, "'%s' is a directory", shown(change->to));
     if (old && (*n)->kind == KIND_DIRECTORY)
-        return fail(WRONG_KIND, "'%s' is a file, '%s' a directory", shown(change->to), shown(change->path));
+        return fail(WRONG_KIND, "'%s' is a file, '%s' a directory; name another place", shown(change->to),
+                    shown(change->path));
     if (old) line_discard(lines, old->id);
     return DONE;
 }
@@ -13705,7 +13735,7 @@ static enum status make_restore(const struct change *change, struct text *lines,
         if (!keep) line_move(lines, trashed->id, parent, part);
         const struct inode *taken = keep ? n : trashed;
         if (!last && taken->kind != KIND_DIRECTORY)
-            return fail(WRONG_KIND, "'%s' goes through a file as if it were a directory", shown(change->path));
+            return through_a_file(change->path);
         *id = parent = taken->id;
         if (taken->kind != KIND_DIRECTORY) return DONE;
     }
@@ -14085,7 +14115,7 @@ static enum status master_list(struct request *r) {
         const struct member *m = member_named(r->w.word[3], &status);
         if (m) master.counted_on = peer_slot(m->id);
         if (m && (master.counted_on < 0 || !master.peers[master.counted_on]->up))
-            status = fail(UNAVAILABLE, "node %s is down", m->name);
+            status = fail(UNAVAILABLE, "node %s is down; start it again, or ask without --node", m->name);
     }
     if (status == DONE) {
         text_entries(&r->reply, &words, &master.tree, directory, after, inode_copies);
@@ -14234,7 +14264,9 @@ static enum status master_status(struct request *r) {
     text_add(r->line, master_has_lease() ? " current" : " old");
     count_missing(&copies, &bytes, &unavailable);
     int reasons = status_reasons(&why);
-    if (unavailable > 0) text_format(&why, "why %" PRIu64 " chunks are on no live node\n", unavailable);
+    if (unavailable > 0)
+        text_format(&why, "why %" PRIu64 " chunks are on no live node; dfs --find '*' --copies-below 1 lists files\n",
+                    unavailable);
     bool reigning = master.state == REIGNING;
     const char *state = !reigning ? "read-only" : reasons > 0 || unavailable > 0 ? "degraded" : "healthy";
     if (reigning && copies > 0) {
@@ -14294,7 +14326,7 @@ static enum status master_digest(struct request *r) {
 static const struct command master_table[] = {
     {"STAT", master_stat, 1, NO_BODY, FROM_ALL, "PATH", "what a path is, and which nodes hold its chunks"},
     {"LIST", master_list, 3, NO_BODY, FROM_ALL, "PATH AFTER NODE", "entries of a directory behind the name AFTER"},
-    {"TARGETS", master_targets, 1, NO_BODY, FROM_ALL, "AGE", "nodes to send chunks to, best first"},
+    {"TARGETS", master_targets, 1, NO_BODY, FROM_ALL, "AGE", "nodes to send chunks to, what each has, its zone"},
     {"HAVE", master_have, 1, LINES_BODY, FROM_ALL, "AGE", "which of these chunks need not be sent"},
     {"COMMIT", master_commit, 7, LINES_BODY, FROM_ALL, "REQUEST PATH SIZE MTIME IF SHA256 LIFE",
      "make stored chunks a file"},
@@ -16288,13 +16320,14 @@ static const char *http_type(const char *path) {
     return NULL;
 }
 
-/* Whether a list of entity tags (If-Match, If-None-Match) has this one. */
-static bool http_tags_have(struct slice list, const char *hex) {
+/* Whether a list of entity tags has this one. Weak ones count where that is enough: for If-None-Match, which asks
+ * whether something has to be sent at all. */
+static bool http_tags_have(struct slice list, const char *hex, bool weak) {
     struct slice tag;
     while (slice_part(&list, ',', &tag)) {
         tag = slice_trimmed(tag);
         if (slice_is(tag, "*")) return true;
-        if (tag.length > 2 && memcmp(tag.at, "W/", 2) == 0) tag.at += 2, tag.length -= 2;
+        if (weak && tag.length > 2 && memcmp(tag.at, "W/", 2) == 0) tag.at += 2, tag.length -= 2;
         if (tag.length == 66 && *tag.at == '"' && tag.at[65] == '"' && memcmp(tag.at + 1, hex, 64) == 0) return true;
     }
     return false;
@@ -16306,7 +16339,7 @@ static int http_range(struct http *h, uint64_t size, const char *hex, const char
     struct slice range = http_header(h, "range"), begin, guard = http_header(h, "if-range");
     uint64_t from, to;
     if (range.length < 7 || strncasecmp(range.at, "bytes=", 6) != 0 || memchr(range.at, ',', range.length)) return 0;
-    if (guard.at && !slice_is(guard, date) && (!http_tags_have(guard, hex) || *guard.at != '"')) return 0;
+    if (guard.at && !slice_is(guard, date) && !http_tags_have(guard, hex, false)) return 0;
     range.at += 6;
     range.length -= 6;
     if (!memchr(range.at, '-', range.length) || !slice_part(&range, '-', &begin)) return 0;
@@ -16341,9 +16374,9 @@ static int http_condition(const struct http *h, const char *hex, int64_t mtime_n
     struct slice match = http_header(h, "if-match"), none = http_header(h, "if-none-match");
     struct slice since = http_header(h, "if-modified-since"), unless = http_header(h, "if-unmodified-since");
     int64_t seconds;
-    if (match.at && !http_tags_have(match, hex)) return 412;
+    if (match.at && !http_tags_have(match, hex, false)) return 412;
     if (!match.at && unless.at && http_date_parse(unless, &seconds) && mtime_ns / 1000000000 > seconds) return 412;
-    if (none.at) return http_tags_have(none, hex) ? 304 : 0;
+    if (none.at) return http_tags_have(none, hex, true) ? 304 : 0;
     if (since.at && http_date_parse(since, &seconds) && mtime_ns / 1000000000 <= seconds) return 304;
     return 0;
 }
@@ -16518,7 +16551,7 @@ static void http_put_file(struct http *h, const char *path) {
         http_fail(h, status);
         return;
     }
-    if (there ? (none.at && http_tags_have(none, hex)) || (match.at && !http_tags_have(match, hex))
+    if (there ? (none.at && http_tags_have(none, hex, true)) || (match.at && !http_tags_have(match, hex, false))
               : match.at != NULL) {
         http_refuse(h, 412,
                     fail(there ? EXISTS : NOT_FOUND, there ? "there is a file, and not the one that the request "
@@ -16579,8 +16612,10 @@ static void http_legacy_put(struct http *h) {
     text = mem_alloc(h->form.length + 1);
     int found = http_param(h, "file", text, h->form.length + 1);
     if (found < 0) goto out;
-    for (char *at = text; *at; at++)
-        if (*at == ' ') *at = '+'; /* as forms send it that are not careful */
+    char *end = text;
+    for (const char *at = text; *at; at++) /* in lines, as base64 writes it; a + as a space, by careless forms */
+        if (*at != '\n' && *at != '\r') *end++ = (char)(*at == ' ' ? '+' : *at);
+    *end = 0;
     bytes = mem_alloc(strlen(text) + 1);
     enum status status = path_normalize(name, path);
     if (!*name || found == 0) status = fail(BAD_REQUEST, "'filename' and 'file' are to be sent");
@@ -17017,7 +17052,7 @@ struct api_rows {
 
 static void api_row(void *context, const char *path, const struct list_row *row) {
     struct api_rows *rows = context;
-    if (!rows->glob || fnmatch(rows->glob, row->name, 0) == 0) json_row(&rows->w, path, row);
+    if (!rows->glob || glob_fits(rows->glob, path, row->name)) json_row(&rows->w, path, row);
 }
 
 static void api_entry(void *context, const struct list_row *row) {
@@ -17038,7 +17073,7 @@ static void api_rows_answer(struct http *h, struct api_rows *rows, enum status s
 }
 
 static void api_list(struct http *h) {
-    char path[PATH_MAX_BYTES + 1], glob[NAME_MAX_BYTES + 1], recursive[8];
+    char path[PATH_MAX_BYTES + 1], glob[PATH_MAX_BYTES + 1], recursive[8];
     struct api_rows rows = {.folder = path};
     if (!http_param_path(h, "path", "/", path) || http_param(h, "recursive", recursive, sizeof recursive) < 0) return;
     int found = http_param(h, "glob", glob, sizeof glob);
@@ -18106,7 +18141,8 @@ static enum status tree_read(struct view_tree *tree, const char *path, int depth
             tree->entries = mem_resize(tree->entries, tree->capacity * sizeof *tree->entries);
         }
         struct view_entry *e = &tree->entries[tree->count++];
-        *e = (struct view_entry){.path = path_join(path, rows.row[i].name), .depth = depth, .row = rows.row[i]};
+        char *below = rows.row[i].itself ? path_join("", path) : path_join(path, rows.row[i].name);
+        *e = (struct view_entry){.path = below, .depth = depth, .row = rows.row[i]};
         for (size_t k = 0; k < tree->open.count && e->row.directory; k++)
             e->open = e->open || strcmp(tree->open.path[k], e->path) == 0;
         if (e->open) status = tree_read(tree, e->path, depth + 1);
@@ -18761,6 +18797,7 @@ enum option {
     OPT_EXPIRE,
     OPT_FROM,
     OPT_NODE,
+    OPT_COPIES_BELOW,
     OPT_FOLLOW,
     OPT_CANCEL,
     OPT_LISTEN,
@@ -18866,12 +18903,14 @@ static const struct option_row {
     [OPT_DRY_RUN] = {"dry-run", 0, NULL, AT_CLIENT, "say what would be done with a folder, and do nothing", ""},
     [OPT_FOLLOW_LINKS] = {"follow-links", 'L', NULL, AT_CLIENT, "upload what symbolic links point to", ""},
     [OPT_CACHE_TTL] = {"cache-ttl", 0, "TIME", AT_CLIENT,
-                       "keep files that are read, and read them from there so long without asking anyone", ""},
+                       "keep files that are read, not folders, and read them from there so long, asking nobody", ""},
     [OPT_CACHE_SIZE] = {"cache-size", 0, "SIZE", AT_CLIENT, "keep so much at most (1G)", ""},
     [OPT_CHUNK_SIZE] = {"chunk-size", 0, "SIZE", AT_CLIENT, "cut uploads into chunks of this size (4M)", ""},
     [OPT_EXPIRE] = {"expire", 0, "TIME", AT_CLIENT, "what is uploaded, or the link, is gone after this time", ""},
     [OPT_FROM] = {"from", 0, "NODE", AT_CLIENT, "read from this node's copies alone", ""},
     [OPT_NODE] = {"node", 0, "NODE", AT_CLIENT, "only files of which this node holds all", ""},
+    [OPT_COPIES_BELOW] = {"copies-below", 0, "N", AT_CLIENT,
+                          "only files of which a part has fewer live copies; 1: what can't be read now", ""},
     [OPT_FOLLOW] = {"follow", 'f', NULL, AT_CLIENT, "go on until interrupted", ""},
     [OPT_CANCEL] = {"cancel", 0, NULL, AT_CLIENT, "the node goes on as before", ""},
     [OPT_LISTEN] = {"listen", 'l', "HOST:PORT", AT_MASTER | AT_NODE,
@@ -18918,6 +18957,8 @@ static const struct option_row {
 /* Which commands an option of the client is for; one that is not here is for all. */
 static const struct { enum option option, command; } option_belongs[] = {
     {OPT_REPAIR, OPT_FSCK}, {OPT_COPIES, OPT_COPIES}, {OPT_FROM, OPT_DOWNLOAD}, {OPT_FROM, OPT_CAT}, {OPT_NODE, OPT_LS},
+    {OPT_COPIES_BELOW, OPT_LS}, {OPT_COPIES_BELOW, OPT_FIND}, {OPT_CACHE_TTL, OPT_DOWNLOAD}, {OPT_CACHE_TTL, OPT_CAT},
+    {OPT_CACHE_SIZE, OPT_DOWNLOAD}, {OPT_CACHE_SIZE, OPT_CAT},
     {OPT_FOLLOW, OPT_EVENTS}, {OPT_CANCEL, OPT_DRAIN}, {OPT_YES, OPT_RM}, {OPT_RECURSIVE, OPT_RM},
     {OPT_RECURSIVE, OPT_LS}, {OPT_HUMAN, OPT_LS}, {OPT_HUMAN, OPT_DU}, {OPT_HUMAN, OPT_FIND}, {OPT_PARENTS, OPT_MKDIR},
     {OPT_NO_CLOBBER, OPT_UPLOAD}, {OPT_NO_CLOBBER, OPT_DOWNLOAD}, {OPT_EXCLUDE, OPT_UPLOAD},
@@ -19799,7 +19840,8 @@ static int download_file(struct client *cl, const char *path, const char *local,
     bool pipe_out = strcmp(local, "-") == 0;
     if (folder_option_given()) die(USAGE_ERROR, "--%s is for whole folders", folder_option_given());
     if (option_value[OPT_NO_CLOBBER] && !pipe_out && lstat(local, &about) == 0)
-        return complain("download", fail(EXISTS, "%s is there already", shown(local)));
+        return complain("download",
+                        fail(EXISTS, "%s is there already; without --no-clobber it is replaced", shown(local)));
     if (!pipe_out || !isatty(STDOUT_FILENO)) progress_begin("down", f ? f->size : 0, 0);
     enum status status = cache_fetch(cl, path, local, &got);
     progress_end();
@@ -19945,13 +19987,14 @@ struct listing {
     const char *folder;    /* what is listed; names are shown, or with -r paths below it */
     const char *glob;      /* --find: only what matches */
     bool paths;            /* the whole path alone is shown */
+    uint32_t below;        /* not 0: only files with fewer copies */
 };
 
 static void listing_row(void *context, const char *path, const struct list_row *row) {
     struct listing *l = context;
     struct text t = {0}, size = {0};
-    bool whole = l->glob && strchr(l->glob, '/');
-    if (l->glob && fnmatch(l->glob, whole ? path : row->name, whole ? FNM_PATHNAME : 0) != 0) return;
+    if (l->glob && !glob_fits(l->glob, path, row->name)) return;
+    if (l->below > 0 && (row->directory || row->copies >= l->below)) return;
     if (l->w) {
         json_row(l->w, path, row);
         return;
@@ -19987,7 +20030,7 @@ static int cmd_ls(struct client *cl, int rest, char **words) {
     char *only_root[] = {root};
     struct paths list = {0};
     struct json_writer w;
-    struct listing l = {.cl = cl};
+    struct listing l = {.cl = cl, .below = (uint32_t)option_number(OPT_COPIES_BELOW, 0, 1, NODES_MAX)};
     enum status status = remote_expand_all(cl, rest ? rest : 1, rest ? words : only_root, &list);
     json_begin(&w);
     json_array(&w);
@@ -20010,9 +20053,8 @@ static int cmd_find(struct client *cl, int rest, char **words) {
     char path[PATH_MAX_BYTES + 1];
     struct json_writer w;
     if (rest < 1 || rest > 2) die(USAGE_ERROR, "write dfs --find GLOB [REMOTE], with GLOB in quotes: '*.jpg'");
-    bool slash = strchr(words[0], '/') && words[0][0] != '/'; /* as a path may lack its first one */
-    char *glob = path_join(slash ? "/" : "", words[0]);
-    struct listing l = {.cl = cl, .glob = glob, .paths = !option_value[OPT_HUMAN]};
+    struct listing l = {.cl = cl, .glob = words[0], .paths = !option_value[OPT_HUMAN],
+                        .below = (uint32_t)option_number(OPT_COPIES_BELOW, 0, 1, NODES_MAX)};
     enum status status = remote_path(rest > 1 ? words[1] : "/", path);
     l.folder = path;
     json_begin(&w);
@@ -20022,7 +20064,6 @@ static int cmd_find(struct client *cl, int rest, char **words) {
     json_array_end(&w);
     if (l.w && status == DONE) json_print(&w);
     else json_free(&w);
-    free(glob);
     return status == DONE ? 0 : complain("find", status);
 }
 
@@ -20086,7 +20127,8 @@ static enum status view_level(struct client *cl, const char *path, const char *i
         struct text t = {0}, deeper = {0}, below = {0};
         totals[row->directory ? 1 : 0]++;
         totals[2] += row->size;
-        text_format(&below, "%s/%s", strcmp(path, "/") == 0 ? "" : path, row->name);
+        if (row->itself) text_add(&below, path);
+        else text_format(&below, "%s/%s", strcmp(path, "/") == 0 ? "" : path, row->name);
         if (w) { /* a flat list: folders may be nested deeper than JSON should be */
             json_object(w);
             json_path(w, below.data);
@@ -20424,7 +20466,7 @@ static int move_all(struct client *cl, const char *verb, const char *what, int r
         inside = status == DONE && f->directory;
         if (f) file_info_free(f);
         if (status == DONE && !inside)
-            status = fail(WRONG_KIND, "'%s' is a file, and there are several to go there", shown(to));
+            status = fail(WRONG_KIND, "'%s' is a file, and there are several to go there; name a directory", shown(to));
     }
     if (status != DONE) {
         paths_free(&list);
@@ -20836,7 +20878,7 @@ static int cmd_events(struct client *cl, int rest, char **words) {
     char master_id[17] = "";
     uint64_t after = 0, next;
     enum status status = DONE;
-    bool more = true;
+    bool more = true, away = false;
     if (rest > 0) die(USAGE_ERROR, "write dfs --events, or dfs --events -f");
     while (more && status == DONE) {
         struct text line = {0};
@@ -20859,6 +20901,14 @@ static int cmd_events(struct client *cl, int rest, char **words) {
         if (status == DONE) slice_copy(a.w.word[1], master_id, sizeof master_id);
         text_free(&line);
         answer_free(&a);
+        if (option_value[OPT_FOLLOW] && *master_id && status_may_pass(status)) { /* the next master's are to come */
+            if (!away) complain("events", status);
+            away = true;
+            sleep_ms(RETRY_PAUSE_MS);
+            status = DONE;
+        } else {
+            away = false;
+        }
     }
     return status == DONE ? 0 : complain("events", status);
 }
@@ -21718,8 +21768,14 @@ static int run_client(int command, int rest, char **words) {
 
 /* Says what is meant by words without a command: most likely one that lacks its dashes. */
 static int usage_failed(int rest, char **words) {
+    static const char *const roles[] = {"master", "node"};
+    const char *role = NULL;
     int like = rest > 0 ? option_like(words[0]) : -1;
-    if (like >= 0) {
+    for (int i = 0; i < 2 && rest > 0; i++)
+        if (word_distance(words[0], roles[i]) < 2) role = roles[i];
+    if (role) {
+        fprintf(stderr, "dfs: there is no command '%s'; did you mean dfs %s?\n", words[0], role);
+    } else if (like >= 0) {
         fprintf(stderr, "dfs: there is no command '%s'; did you mean dfs --%s?\n", words[0], option_table[like].name);
     } else if (rest > 0) {
         fprintf(stderr, "dfs: '%s' is no command; dfs --help lists them\n", words[0]);

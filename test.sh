@@ -4158,6 +4158,8 @@ test_two_lost() {
     [ "$(wc -l <both)" -gt 0 ]
     [ "$(wc -l <<<"$lost")" = "$(head -n 20 both | wc -l)" ]
     [ -z "$(comm -23 - both <<<"$lost")" ]
+    dfs --find '*' --copies-below 1 | sort | diff both -
+    dfs --ls -r --copies-below 1 -j / | jq -r '.[].path' | sort | diff both -
     [ "$(status -j | jq .unavailable_chunks)" = "$(awk '/ n4 n5$/' layout | wc -l)" ]
     status | grep -E '^why +[0-9]+ chunks are on no live node'
     not "$DFS" --status >/dev/null 2>&1
@@ -4420,6 +4422,7 @@ test_commands() {
         [ "$code" = 0 ] || grep -q "^$n: $code of 9 chunks, " where
         [ "$(sed -n '1,9p' where | grep -cw "$n")" = "$code" ]
     done
+    dfs -v -j /d/f | jq -e '.entries[0].path == "/d/f"'
     dfs --where -j /d/f | jq -e '(.chunks | length) == 9 and all(.chunks[]; (.nodes | unique | length) == 2)'
     fails 9 --where /d
     fails 2 --where /none
@@ -5149,6 +5152,8 @@ test_errors() {
     grep -q 'did you mean dfs --ls?' fails.text
     fails 64 uplaod / x
     grep -q 'did you mean dfs --upload?' fails.text
+    fails 64 mastr --init
+    grep -q 'did you mean dfs master?' fails.text
     fails 64 --zzzzzz
     fails 64 -u /x f --delete
     fails 64 --ls --from n1
@@ -5639,6 +5644,7 @@ test_http() {
         wait_for alike "/api/list?path=/&recursive=1" . dfs --ls -r -j /
         wait_for alike "/api/stat?path=/$who/small" . dfs --stat -j "/$who/small"
         wait_for alike "/api/list?path=/&glob=sm*" . dfs --find -j 'sm*' /
+        wait_for alike "/api/list?path=/&glob=n?/f*" . dfs --find -j 'n?/f*' /
         wait_for alike "/api/du?path=/" . dfs --du -j /
         wait_for alike /api/trash . dfs --undelete -j
         wait_for alike "/api/events?after=0" '.[]' dfs --events -j
@@ -5655,7 +5661,7 @@ test_http() {
         [ "$(code_of /api/rmdir -d "path=/$who/copy")" = 409 ]
         [ "$(code_of /api/move -d "from=/none" -d "to=/x")" = 404 ]
         # the older interface
-        base64 -w0 small >small.64
+        base64 -w40 small >small.64 # in lines
         web /file -d "filename=old-$who" --data-urlencode "file@small.64" | jq -e ".filename == \"old-$who\" and .id"
         same "/old-$who" small
         web "/file/old-$who" | jq -r .file | base64 -d | cmp - small
@@ -5857,7 +5863,7 @@ test_page() {
     need node chromium
     [ -d "$modules/playwright-core" ] || skip "no playwright-core in $modules; PLAYWRIGHT says where it is"
     sturdy
-    cluster 3
+    cluster 3 --copies 2 # so that something has to be copied when one is killed
     BASE=http://$(address_of m) NODE=http://$(address_of n1) KEY=$(cat key) \
         KILL="kill -9 ${PID[n3]}" \
         REVIVE="cd '$PWD' && { '$DFS' node n3 -k key -l 127.0.0.1:0 >n3.out 2>>n3.err & echo \$! >n3.pid; }" \
