@@ -5868,6 +5868,7 @@ test_page() {
         KILL="kill -9 ${PID[n3]}" \
         REVIVE="cd '$PWD' && { '$DFS' node n3 -k key -l 127.0.0.1:0 >n3.out 2>>n3.err & echo \$! >n3.pid; }" \
         timeout $((300 * slow)) node "$here/.ci/page.js" "$modules" || code=$?
+    kill -9 "${PID[n3]}" || true # if the script did not come so far
     unset "PID[n3]"
     [ ! -e n3.pid ] || kill -9 "$(cat n3.pid)" # it is a child of the browser's script
     return $code
