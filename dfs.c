@@ -249,7 +249,7 @@ enum {
 #define HISTORY_PART_BYTES (2 * MIB)          /* of older ones that a node tells from its log at once */
 #define COPY_BATCH_BYTES (8 * MIB)
 #define CROWDED_BYTES (8 * CHUNK_MAX_BYTES)    /* with less than this above its reserve a node is relieved */
-#define BALANCE_MIN_BYTES (1 * MIB)           /* by which the fullest node must exceed the emptiest, and by 5 % */
+#define BALANCE_MIN_BYTES (256 * KIB)         /* by which the fullest node must exceed the emptiest, and by 5 % */
 #define HISTORY_LIMIT_BYTES (64 * MIB)        /* as many while a node takes a snapshot and will need them behind it */
 #define FILE_MAX_CHUNKS ((uint32_t)300000)    /* so that a list of chunks fits into one body */
 #define SEGMENT_MAX_BYTES (64 * MIB)          /* default of --segment-size */
@@ -21607,7 +21607,7 @@ static void balance_way_round(void) {
     for (size_t i = 0; i < sizeof held / sizeof *held; i++)
         for (int k = 0; k < held[i].count; k++) {
             struct fuzz_chunk *chunk = &chunks[count++];
-            chunk->length = 256 * KIB;
+            chunk->length = BALANCE_MIN_BYTES / 4;
             node_set_add(&chunk->holders, held[i].one);
             node_set_add(&chunk->holders, held[i].other);
             nodes[held[i].one].used_bytes += chunk->length;
