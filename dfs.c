@@ -739,10 +739,10 @@ static bool parse_escaped(struct slice s, char *to, size_t capacity) {
     return true;
 }
 
-/* A duration: a number, alone (seconds) or followed by one of ms s m h d. */
+/* A duration: a number and one of ms s m h d. */
 static bool parse_duration_ms(const char *string, uint64_t *ms) {
     static const struct { const char *unit; uint64_t ms; } units[] = {
-        {"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
+        {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
     size_t digits = strspn(string, "0123456789");
     uint64_t number;
     if (!parse_u64((struct slice){string, digits}, UINT32_MAX, &number)) return false;
@@ -2674,7 +2674,7 @@ static struct node_set node_set_and(const struct node_set *a, const struct node_
     return (struct node_set){{a->bits[0] & b->bits[0], a->bits[1] & b->bits[1]}};
 }
 
-/* Forgets a chunk that nobody names, nobody holds and no queue refers to. */
+/* Forgets a chunk that nobody names, nobody holds and that waits in no queue. */
 static void tree_chunk_release(struct tree *t, uint32_t index) {
     struct chunk *chunk = tree_chunk(t, index);
     if (chunk->references > 0 || !node_set_empty(&chunk->holders)) return;
@@ -6703,7 +6703,7 @@ static void progress_draw(int64_t elapsed_ms) {
     text_byte(&line, '\r');
     text_bytes(&line, t.data, t.length);
     text_add(&line, "\033[K");
-    progress.over = !sys_write(STDERR_FILENO, line.data, line.length);
+    if (!sys_write(STDERR_FILENO, line.data, line.length)) progress.over = true;
     progress.shown = true;
     text_free(&line);
     text_free(&t);
@@ -6715,7 +6715,7 @@ static void *progress_drawer(void *unused) {
     (void)unused;
     lock_take(&progress.lock);
     while (!progress.over) {
-        if (cond_wait_until(&progress.changed, &progress.lock, next_ms)) continue;
+        if (cond_wait_until(&progress.changed, &progress.lock, next_ms) || progress.over) continue;
         progress_draw(clock_ms() - progress.begun_ms);
         next_ms = clock_ms() + EVERY_MS;
     }
@@ -7194,8 +7194,8 @@ static enum status upload_next(int fd, struct put *put, struct piece *piece) {
     ssize_t got = put->pull ? put->pull(put->source, &at) : 1;
     piece->buffer = NULL;
     if (got <= 0) return got == 0 ? DONE : BAD_REQUEST; /* the source said why */
-    /* A server's uploads wait for a chain of nodes, which may begin at this one: they leave buffers to it. */
-    if (!(piece->buffer = buffer_take(put->alone ? 3 : 0))) return NO_SPACE;
+    /* A server's uploads wait for a chain, mostly of two nodes, which may begin at this one: they leave some to it. */
+    if (!(piece->buffer = buffer_take(put->alone ? 2 : 0))) return NO_SPACE;
     if (at) memcpy(piece->buffer, at, (size_t)got);
     else got = sys_read(fd, piece->buffer, put->chunk_size);
     piece->length = got > 0 ? (uint32_t)got : 0;
@@ -7812,7 +7812,7 @@ static uint32_t landing_resume(struct landing *l, const struct file_info *f, str
         offset += chunk->length;
     }
     buffer_give(buffer);
-    progress_more(-(int64_t)offset, 0);
+    if (atomic_load(&progress.total) > 0) progress_more(-(int64_t)offset, 0);
     if (sys_truncate(l->fd, offset) && lseek(l->fd, (off_t)offset, SEEK_SET) == (off_t)offset) return count;
     sha256_init(whole);
     lseek(l->fd, 0, SEEK_SET);
@@ -10706,7 +10706,6 @@ static bool peer_has_all(const struct peer *p) {
     return !p->behind || (p->receiving == 0 && clock_ms() - p->fetched_ms > master.dead_after_ms / 4);
 }
 
-/* Whether a node will be full soon: what can go elsewhere does. */
 /* Whether a node will be full soon, when so many bytes more have come. */
 static bool peer_is_crowded(const struct peer *p, uint64_t more) {
     return p->total_bytes > 0 && p->free_bytes < disk_reserve(p->total_bytes) + CROWDED_BYTES + more;
@@ -19806,7 +19805,7 @@ static int cmd_upload(struct client *cl, int rest, char **words) {
         status = fail(f->directory ? WRONG_KIND : EXISTS, "'%s' is there already", shown(path));
         file_info_free(f);
     }
-    progress_begin("up", put.size_hint, 0);
+    if (!pipe_in || !isatty(STDIN_FILENO)) progress_begin("up", put.size_hint, 0); /* nothing over what is typed */
     if (status == DONE) status = client_upload(cl, &put, fd);
     progress_end();
     if (!pipe_in) close(fd);
@@ -19832,6 +19831,12 @@ static int download_folder_run(struct client *cl, const char *path, const char *
     return (int)status;
 }
 
+/* What reads a pipe may have the terminal, and no bar is to be drawn over it. */
+static bool stdout_is_file(void) {
+    struct stat about;
+    return fstat(STDOUT_FILENO, &about) == 0 && S_ISREG(about.st_mode);
+}
+
 /* Downloads one file, from the cache if that may be. */
 static int download_file(struct client *cl, const char *path, const char *local, const struct file_info *f) {
     struct file_info *got = NULL;
@@ -19842,7 +19847,7 @@ static int download_file(struct client *cl, const char *path, const char *local,
     if (option_value[OPT_NO_CLOBBER] && !pipe_out && lstat(local, &about) == 0)
         return complain("download",
                         fail(EXISTS, "%s is there already; without --no-clobber it is replaced", shown(local)));
-    if (!pipe_out || !isatty(STDOUT_FILENO)) progress_begin("down", f ? f->size : 0, 0);
+    if (!pipe_out || stdout_is_file()) progress_begin("down", f ? f->size : 0, 0);
     enum status status = cache_fetch(cl, path, local, &got);
     progress_end();
     if (status != DONE) return complain("download", status);
@@ -19990,6 +19995,13 @@ struct listing {
     uint32_t below;        /* not 0: only files with fewer copies */
 };
 
+/* --copies-below: only a master knows how many there are. */
+static uint32_t listing_below(struct client *cl) {
+    uint32_t below = (uint32_t)option_number(OPT_COPIES_BELOW, 0, 1, NODES_MAX);
+    if (below > 0) text_clear(&cl->nodes);
+    return below;
+}
+
 static void listing_row(void *context, const char *path, const struct list_row *row) {
     struct listing *l = context;
     struct text t = {0}, size = {0};
@@ -20030,7 +20042,8 @@ static int cmd_ls(struct client *cl, int rest, char **words) {
     char *only_root[] = {root};
     struct paths list = {0};
     struct json_writer w;
-    struct listing l = {.cl = cl, .below = (uint32_t)option_number(OPT_COPIES_BELOW, 0, 1, NODES_MAX)};
+    struct listing l = {.cl = cl, .below = listing_below(cl)};
+    if (l.below > 0 && option_value[OPT_NODE]) die(USAGE_ERROR, "--copies-below counts on all nodes, not on one");
     enum status status = remote_expand_all(cl, rest ? rest : 1, rest ? words : only_root, &list);
     json_begin(&w);
     json_array(&w);
@@ -20054,7 +20067,7 @@ static int cmd_find(struct client *cl, int rest, char **words) {
     struct json_writer w;
     if (rest < 1 || rest > 2) die(USAGE_ERROR, "write dfs --find GLOB [REMOTE], with GLOB in quotes: '*.jpg'");
     struct listing l = {.cl = cl, .glob = words[0], .paths = !option_value[OPT_HUMAN],
-                        .below = (uint32_t)option_number(OPT_COPIES_BELOW, 0, 1, NODES_MAX)};
+                        .below = listing_below(cl)};
     enum status status = remote_path(rest > 1 ? words[1] : "/", path);
     l.folder = path;
     json_begin(&w);
@@ -20105,7 +20118,7 @@ static int cmd_cat(struct client *cl, int rest, char **words) {
     if (option_value[OPT_JSON]) die(USAGE_ERROR, "--cat has no answer in JSON");
     enum status status = remote_expand_all(cl, rest, words, &list);
     if (status == DONE && option_value[OPT_FROM]) status = node_identify(cl, option_value[OPT_FROM], &cl->only);
-    if (!isatty(STDOUT_FILENO)) progress_begin("down", 0, 0);
+    if (stdout_is_file()) progress_begin("down", 0, 0);
     for (size_t i = 0; i < list.count && status == DONE; i++) {
         struct file_info *f;
         status = cache_fetch(cl, list.path[i], "-", &f);
@@ -21755,7 +21768,10 @@ static int run_client(int command, int rest, char **words) {
     client_init(&cl, masters_option());
     if (row->offline) return row->run(&cl, rest, words);
     cl.cache_on = option_value[OPT_CACHE_TTL] != NULL;
-    cl.cache_ttl_ms = option_ms(OPT_CACHE_TTL, 0, 0, 3650 * DAY_MS);
+    uint64_t seconds;
+    if (cl.cache_on && parse_u64(slice_of(option_value[OPT_CACHE_TTL]), UINT32_MAX, &seconds))
+        cl.cache_ttl_ms = (int64_t)seconds * 1000;
+    else cl.cache_ttl_ms = option_ms(OPT_CACHE_TTL, 0, 0, 3650 * DAY_MS);
     cl.cache_bytes = option_size(OPT_CACHE_SIZE, GIB, 0, UINT64_MAX / 2);
     nodes_recall(&cl);
     int code = row->run(&cl, rest, words);
@@ -21771,7 +21787,8 @@ static int usage_failed(int rest, char **words) {
     static const char *const roles[] = {"master", "node"};
     const char *role = NULL;
     int like = rest > 0 ? option_like(words[0]) : -1;
-    for (int i = 0; i < 2 && rest > 0; i++)
+    bool dashes = like >= 0 && strcmp(words[0], option_table[like].name) == 0; /* they are all that it lacks */
+    for (int i = 0; i < 2 && rest > 0 && !dashes; i++)
         if (word_distance(words[0], roles[i]) < 2) role = roles[i];
     if (role) {
         fprintf(stderr, "dfs: there is no command '%s'; did you mean dfs %s?\n", words[0], role);

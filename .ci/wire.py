@@ -702,11 +702,12 @@ def reuse(master, seconds):
             node.call(f"PUT {other}@{second}", data)
         stored = time.monotonic()
         time.sleep(random.choice([0, 0, random.random() * 0.4]))
+        soon = time.monotonic() < stored + 0.1
         try:
             w.call(f"COMMIT {random_id()} {path} {len(data)} 0 - {digest} 0", f"{digest} {len(data)}\n".encode())
         except Refused as why:
             assert why.args[0].split()[1] == b"unavailable", why  # the grace time was over
-            counts["lost" if time.monotonic() < stored + 0.1 else "late"] += 1
+            counts["lost" if soon else "late"] += 1
             return
         counts["done"] += 1
         patience = time.monotonic() + 10 * SLOW
