@@ -4033,7 +4033,7 @@ test_whole() {
     wait_for node_is n3 down
     again n3
     wait_for -t 300 event 'node n2 is lost, .*whole again'
-    wait_for -t 300 event 'node n3 (was lost and is back|is lost), .*whole again'
+    wait_for -t 300 event 'node n3 \(was lost and is back\|is lost\), .*whole again'
     wait_for copies_are 2
     sums_hold /big
     again n1 n2
