@@ -66,7 +66,7 @@
  *   RANK_POOL      pool.lock                         idle connections
  *   RANK_TRANSFER  client.lock, upload.lock, ...     one upload or download and its threads
  *   RANK_BUFFERS   buffers.lock                      chunk buffers
- *   RANK_SCREEN    progress.lock                     who writes to the terminal
+ *   RANK_SCREEN    progress.lock                     the bar on the terminal
  */
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64 /* on 32-bit machines too */
@@ -6194,7 +6194,7 @@ static bool roster_has_lease(int acknowledged, int all) {
 struct candidate {
     uint64_t used_bytes; /* of chunks that it holds or is about to */
     uint64_t sent_bytes; /* to other nodes, ever */
-    int busy;            /* transfers under way */
+    int busy;            /* transfers under way, and chunks that moved in a second, of late */
     int sending;         /* orders to copy that it serves */
     int zone;            /* nodes of one zone may fail together */
     bool source, target; /* it may give chunks, and be given some */
@@ -6663,7 +6663,7 @@ static struct {
     int64_t begun_ms;
     bool on;                 /* there is a drawer, from progress_begin to progress_end */
     pthread_t drawer;
-    struct lock lock;        /* RANK_SCREEN; who has it writes to the terminal, and guards what follows */
+    struct lock lock;        /* RANK_SCREEN; who has it may draw the bar or write over it; guards what follows */
     struct cond changed;
     bool shown, over;        /* the bar is on the screen; nothing more is to be drawn */
 } progress;
@@ -6723,7 +6723,8 @@ static void *progress_drawer(void *unused) {
     return NULL;
 }
 
-/* Begins to count; progress_end follows, in the same thread, and nothing else begins before. */
+/* Begins to count; progress_end follows, in the same thread, and nothing else begins before. In the viewer, which draws
+ * by itself what is counted, neither matters. */
 static void progress_begin(const char *verb, uint64_t total, uint64_t files_total) {
     progress.verb = verb;
     atomic_store(&progress.done, 0);
@@ -10519,6 +10520,7 @@ struct peer {
     bool behind;              /* its last order was as large as one may be: there is more to fetch */
     uint64_t ordered_bytes;   /* that it was to fetch since it said how much is free */
     uint64_t received_bytes, sent_bytes; /* by orders, for status */
+    uint64_t rate, moved_before; /* bytes of these in a second, of late; how many they were then */
 };
 
 /* A thread that waits for its record to be committed, or, with a claim, for that claim's next chunk to be on enough
@@ -10537,9 +10539,9 @@ struct record {
     size_t length;
 };
 
-/* Chunks to look at, in order; a ring. */
 enum { CHUNK_QUEUES = 4 };
 
+/* Chunks to look at, in order; a ring. */
 struct chunk_queue {
     uint32_t *index;
     size_t capacity, head, count;
@@ -11680,7 +11682,7 @@ static void candidates_now(struct candidate *nodes) {
         bool good = peer_usable(p) && p->inventoried;
         nodes[i] = (struct candidate){.used_bytes = used > p->going_bytes ? used - p->going_bytes : 0,
                                       .sent_bytes = p->sent_bytes,
-                                      .busy = (int)p->transfers,
+                                      .busy = (int)(p->transfers + p->rate / CHUNK_MAX_BYTES),
                                       .sending = p->sending,
                                       .zone = p->zone_number,
                                       .source = good,
@@ -12701,6 +12703,18 @@ static bool all_is_calm(void) {
     return calm && !copies_go_on();
 }
 
+/* Once in a second: how many bytes were copied in it, in all and by each node, with half the weight of all before. */
+static void rates_note(void) {
+    master.copy_rate = (master.copy_rate + master.copied_bytes - master.copied_before) / 2;
+    master.copied_before = master.copied_bytes;
+    for (int i = 0; i < master.peer_count; i++) {
+        struct peer *p = master.peers[i];
+        uint64_t moved = p->received_bytes + p->sent_bytes;
+        p->rate = (p->rate + moved - p->moved_before) / 2;
+        p->moved_before = moved;
+    }
+}
+
 /* Thread: the life of a master. */
 static void *master_reign(void *unused) {
     (void)unused;
@@ -12711,8 +12725,7 @@ static void *master_reign(void *unused) {
             trimmed_ms = clock_ms();
             pool_trim();
             buffers_trim();
-            master.copy_rate = (master.copy_rate + master.copied_bytes - master.copied_before) / 2;
-            master.copied_before = master.copied_bytes;
+            rates_note();
         }
         peers_watch();
         if (master.state == WAITING && takeover_turn(takeover_is_due())) {
@@ -13338,7 +13351,7 @@ static enum status claim_settle(struct claim *claim, uint64_t id) {
 static enum status claim_expects(const struct claim *claim, const char *path, const struct inode *old) {
     if (old && inode_expired(&master.tree, old)) old = NULL;
     if (claim->condition == IF_NONE && old)
-        return fail(EXISTS, "'%s' is there already; take another name, or leave --no-clobber out", shown(path));
+        return fail(EXISTS, "'%s' is there already; take another name, or have it replaced", shown(path));
     if (claim->condition != IF_SAME) return DONE;
     if (!old) return fail(NOT_FOUND, "'%s' does not exist any more", shown(path));
     if (memcmp(inode_sha256(&master.tree, old), claim->if_sha256, 32) == 0) return DONE;
@@ -19802,7 +19815,8 @@ static int cmd_upload(struct client *cl, int rest, char **words) {
     posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     struct file_info *f = NULL;
     if (option_value[OPT_NO_CLOBBER] && client_stat(cl, path, &f) == DONE) { /* before anything is sent */
-        status = fail(f->directory ? WRONG_KIND : EXISTS, "'%s' is there already", shown(path));
+        status = fail(f->directory ? WRONG_KIND : EXISTS, "'%s' is there already; take another name%s", shown(path),
+                      f->directory ? "" : ", or leave --no-clobber out");
         file_info_free(f);
     }
     if (!pipe_in || !isatty(STDIN_FILENO)) progress_begin("up", put.size_hint, 0); /* nothing over what is typed */
@@ -19821,6 +19835,7 @@ static int download_folder_run(struct client *cl, const char *path, const char *
     struct crew crew = {.cl = cl, .how = &how};
     int64_t begun_ms = clock_ms();
     folder_options_read(&how);
+    if (option_is_given(OPT_CACHE_TTL)) die(USAGE_ERROR, "--cache-ttl is for files, not for folders");
     if (strcmp(local, "-") == 0)
         return complain("download", fail(WRONG_KIND, "'%s' is a directory; name a folder that it is to go to",
                                          shown(path)));
@@ -21769,6 +21784,7 @@ static int run_client(int command, int rest, char **words) {
     if (row->offline) return row->run(&cl, rest, words);
     cl.cache_on = option_value[OPT_CACHE_TTL] != NULL;
     uint64_t seconds;
+    if (option_is_given(OPT_CACHE_SIZE) && !cl.cache_on) die(USAGE_ERROR, "--cache-size is for what --cache-ttl keeps");
     if (cl.cache_on && parse_u64(slice_of(option_value[OPT_CACHE_TTL]), UINT32_MAX, &seconds))
         cl.cache_ttl_ms = (int64_t)seconds * 1000;
     else cl.cache_ttl_ms = option_ms(OPT_CACHE_TTL, 0, 0, 3650 * DAY_MS);

@@ -5158,6 +5158,8 @@ test_errors() {
     grep -q 'did you mean dfs master?' fails.text
     fails 64 --zzzzzz
     fails 64 -u /x f --delete
+    fails 64 -u /x f --cache-ttl 1h
+    fails 64 -d /x got --cache-size 1M
     fails 64 --ls --from n1
     again n1 n2 n3
     wait_for roster_is 3
